@@ -1,0 +1,152 @@
+// Package exchange is one request and its answer in flight: both messages, what was decided, the attempts, the timings.
+//
+// The packages on a request's way write facts here; nobody interprets them before the end, when telemetry reads them
+// once. An Exchange belongs to one loop and is used again for the next request, so nothing may keep a reference to it,
+// or to a byte slice taken from it, after the request has ended.
+package exchange
+
+import (
+	"net/netip"
+	"time"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+)
+
+// NoUpstream is the upstream id of an exchange for which none was chosen.
+const NoUpstream = -1
+
+// Exchange is one request and its answer. All times are of the loop's clock (netloop.Loop.Now), in nanoseconds.
+type Exchange struct {
+	Task *netloop.Task // the coroutine that serves it
+
+	Request  http1.Request
+	Response http1.Response
+
+	Client Client
+	Trace  Trace
+	Target Target
+
+	Route   string        // the name of the route that matched
+	Context uint64        // a plugin chain's context word: see Word
+	words   [8]uint64     // one context word for each plugin of the chain, by its place
+	Local   LocalResponse // an answer of our own, instead of an upstream's
+
+	Attempts []Attempt    // one for each time the request was given to an upstream, in order
+	Calls    []PluginCall // recorded only while Trace.Sampled
+	Tags     []Tag        // span attributes that plugins set; recorded only while Trace.Sampled
+
+	Started       int64 // the first byte of the head was there
+	HeadRead      int64 // the head was parsed
+	Routed        int64 // route and request filters were done
+	FirstByte     int64 // the head of the answer was there
+	Ended         int64
+	BytesIn       int64 // body bytes from the client
+	BytesOut      int64 // body bytes to the client
+	StatusSent    int   // 0: nothing was sent
+	WallStarted   int64 // Started, as Unix nanoseconds
+	Err           *fault.Error
+}
+
+// Client is the peer that sent the request.
+type Client struct {
+	Conn    uint64         // the connection's id
+	Ordinal uint64         // which request of the connection this is; from 1
+	Peer    netip.AddrPort // the other end of the socket
+	Addr    netip.Addr     // who asked: Peer, or what a trusted proxy said
+	Local   netip.AddrPort
+	Scheme  string // "http" or "https"
+	Server  string // the listener's name
+}
+
+// Trace is the W3C trace context of the request. With Sampled false nothing else is filled in.
+type Trace struct {
+	Sampled  bool
+	TraceID  [16]byte
+	Parent   [8]byte // the caller's span; zero if the trace begins here
+	Server   [8]byte // our server span
+	State    string  // tracestate as received
+}
+
+// Target is where the request shall go: set by the route, overridden by plugins.
+type Target struct {
+	Upstream int    // id in the snapshot; NoUpstream: none
+	Dynamic  string // host:port of a dynamic upstream; "" where the upstream's own targets are used
+	HashKey  uint64
+	Timeout  time.Duration // the whole request; 0: the route's
+}
+
+// LocalResponse is an answer given by the gateway or by a plugin. Its fields are in Exchange.Response.Head.
+type LocalResponse struct {
+	Set    bool
+	Status int
+	Body   []byte // owned by the exchange: appended to, kept for the next request
+}
+
+// Attempt is one time that the request was given to an upstream.
+type Attempt struct {
+	SpanID     [8]byte
+	Upstream   string
+	Host       string
+	Address    netip.AddrPort
+	ConnID     uint64
+	ConnTrace  [16]byte // the connection's span, which this attempt links to
+	ConnSpan   [8]byte
+	Ordinal    uint64 // which request of the connection; from 1
+	Reused     bool
+	WhyNew     string        // why no pooled connection was used; "" if one was
+	Age        time.Duration // of the connection when it was taken
+	Idle       time.Duration // how long it had been idle
+	PoolWait   time.Duration // time in Acquire, dialling included
+	DNSAge     time.Duration // age of the DNS answer the connection was dialled by
+	Started    int64
+	Acquired   int64
+	Sent       int64 // the request head was written
+	FirstByte  int64
+	Ended      int64
+	Status     int
+	Err        *fault.Error
+	WhyClosed  string // why the connection did not go back to the pool; "" if it did
+}
+
+// PluginCall is one call into a guest.
+type PluginCall struct {
+	Plugin  string
+	Phase   string
+	Started int64
+	Took    time.Duration
+	Fuel    int64
+	Outcome string // the decision in a word: continue, route, respond, ...
+	Err     *fault.Error
+}
+
+// Tag is a span attribute.
+type Tag struct{ Key, Value string }
+
+// Reset makes x ready for the next request of the same loop and keeps its storage.
+func (x *Exchange) Reset() {
+	x.Request.Reset()
+	x.Response.Reset()
+	body := x.Local.Body[:0]
+	attempts, calls, tags := x.Attempts[:0], x.Calls[:0], x.Tags[:0]
+	req, resp := x.Request, x.Response
+	*x = Exchange{Task: x.Task, Request: req, Response: resp, Client: x.Client, Attempts: attempts, Calls: calls, Tags: tags}
+	x.Local.Body = body
+	x.Target.Upstream = NoUpstream
+}
+
+// Word returns the place for the context word of the plugin at place i of the chain: what its request phase leaves for
+// its response phase. Places beyond the last share the last one's.
+func (x *Exchange) Word(i int) *uint64 { return &x.words[min(i, len(x.words)-1)] }
+
+// Words is how many plugins of a chain can have a context word of their own.
+const Words = 8
+
+// Attempt returns the attempt under way, or nil before the first.
+func (x *Exchange) Attempt() *Attempt {
+	if len(x.Attempts) == 0 {
+		return nil
+	}
+	return &x.Attempts[len(x.Attempts)-1]
+}
