@@ -1,0 +1,129 @@
+// Package facts is what is known about one upstream connection: how it came to be, what it carried, why it ended.
+//
+// The upstream package writes these facts and interprets nothing; telemetry reads them and makes spans, metrics and
+// log fields of them. The reasons are closed lists of words: each is a metric label, a span attribute and a log field,
+// so a new one is added here and nowhere else.
+package facts
+
+import (
+	"net/netip"
+	"time"
+
+	"wasmgate/runtime/fault"
+)
+
+// Connection is the life of one upstream connection. It belongs to the loop that owns the connection and moves with
+// it; nothing else may read it. Times are Unix nanoseconds of the wall clock; 0 means that it did not happen.
+type Connection struct {
+	ID       uint64 // unique in this process
+	Upstream string // the upstream's name in the configuration
+	Host     string // host:port as configured or asked for, before resolution
+	Address  netip.AddrPort
+
+	TLS        bool
+	TLSVersion string // "1.2", "1.3"; empty without TLS
+	ALPN       string // what was negotiated; empty if nothing was
+	ServerName string // the name that was sent and verified
+
+	WhyOpened string // one of the Open reasons
+
+	Opened             int64 // the attempt to open it began
+	DNSStart, DNSEnd   int64 // 0: the answer was at hand, or Host is an address
+	DialStart, DialEnd int64
+	TLSStart, TLSEnd   int64
+	Established        int64         // it was usable; 0: it never was, and Err says why
+	DNSAnswerAt        int64         // when the answer that gave Address had been received
+	DNSTTL             time.Duration // the answer's time to live
+	DNSServer          string        // who answered
+	DNSStale           bool          // the answer was past its TTL, and served because there was no newer one
+	Requests           uint64        // requests given to it so far
+	BytesIn, BytesOut  uint64        // bytes on the socket, inside of TLS: from the upstream, to it
+	IdleTotal          time.Duration // time spent in the pool
+	MovedBetweenLoops  int
+	Closed             int64
+	WhyClosed          string       // one of the Close reasons
+	Err                *fault.Error // what it failed with, if it did
+
+	// The connection's span. Telemetry fills these in when the connection is opened (Recorder.ConnOpening), so that
+	// attempts can link to it.
+	TraceID [16]byte
+	SpanID  [8]byte
+	Sampled bool
+	// Segments is how many spans of its life were exported so far. Telemetry keeps it.
+	Segments    int
+	SegmentFrom int64 // Unix nanoseconds: where the next of them begins
+}
+
+// Why a connection was opened.
+const (
+	OpenFirst           = "first"            // nothing was open to this address yet
+	OpenNoIdle          = "no_idle"          // connections are open, and every one of them is in use
+	OpenNeverReuse      = "reuse_never"      // the upstream is configured to use each connection once
+	OpenSafeOnly        = "reuse_safe"       // the idle ones must not carry a request that cannot be sent again
+	OpenPreviousRetired = "previous_retired" // the idle one was past max_age or max_requests when it was asked for
+	OpenPreviousDead    = "previous_dead"    // the idle one turned out closed, or had unexpected bytes on it
+	OpenRetry           = "retry"            // another attempt of a request that failed on a reused one
+	OpenUpgrade         = "upgrade"          // the request becomes a tunnel and wants a connection of its own
+	OpenPrewarm         = "prewarm"          // opened before anybody asked
+	OpenHealthCheck     = "health_check"     // a probe
+	OpenAddressChanged  = "address_changed"  // the idle ones lead to addresses that DNS no longer gives
+	OpenTunnel          = "tunnel"           // TCP mode
+)
+
+// OpenReasons lists every reason to open a connection.
+var OpenReasons = []string{OpenFirst, OpenNoIdle, OpenNeverReuse, OpenSafeOnly, OpenPreviousRetired, OpenPreviousDead,
+	OpenRetry, OpenUpgrade, OpenPrewarm, OpenHealthCheck, OpenAddressChanged, OpenTunnel}
+
+// Why a connection was closed.
+const (
+	CloseIdleTimeout       = "idle_timeout"           // nobody used it for idle_timeout
+	CloseAboveKeepIdle     = "above_keep_idle"        // more than keep_idle were idle
+	CloseMaxRequests       = "max_requests"           // it has served max_requests
+	CloseMaxAge            = "max_age"                // it has lived max_age
+	CloseNeverReuse        = "reuse_never"            // the upstream is configured to use each connection once
+	ClosePeer              = "peer_closed"            // the upstream closed it while it was idle
+	CloseUnexpectedBytes   = "unexpected_bytes"       // bytes arrived that no request had asked for
+	CloseUpstreamSaidClose = "upstream_said_close"    // the answer had Connection: close
+	CloseHTTP10            = "http10_no_keepalive"    // an HTTP/1.0 answer without keep-alive
+	CloseDelimited         = "close_delimited"        // the end of the connection was the end of the answer
+	CloseNotDrained        = "response_not_drained"   // the answer was not read to its end
+	CloseRequestNotSent    = "request_not_fully_sent" // the answer came before the request was sent whole
+	CloseClientAborted     = "client_aborted"         // the client went away while a request was under way
+	CloseTimeout           = "timeout"                // a request's timeout expired on it
+	CloseError             = "error"                  // reading or writing failed
+	CloseProtocol          = "protocol_error"         // the answer was not HTTP
+	CloseConnectFailed     = "connect_failed"         // it never was a connection: name, dial or handshake failed
+	CloseUpgradeEnded      = "upgrade_ended"          // the tunnel that it became has ended
+	CloseAddressGone       = "address_gone"           // DNS no longer gives its address
+	CloseDraining          = "draining"               // its upstream or address is being drained, or left the config
+	CloseShutdown          = "shutdown"               // the gateway stops
+	CloseMoveFailed        = "move_failed"            // it could not be handed to another loop
+)
+
+// CloseReasons lists every reason to close a connection.
+var CloseReasons = []string{CloseIdleTimeout, CloseAboveKeepIdle, CloseMaxRequests, CloseMaxAge, CloseNeverReuse,
+	ClosePeer, CloseUnexpectedBytes, CloseUpstreamSaidClose, CloseHTTP10, CloseDelimited, CloseNotDrained,
+	CloseRequestNotSent, CloseClientAborted, CloseTimeout, CloseError, CloseProtocol, CloseConnectFailed,
+	CloseUpgradeEnded, CloseAddressGone, CloseDraining, CloseShutdown, CloseMoveFailed}
+
+// Why a request was not carried by a pooled connection: exchange.Attempt.WhyNew. They are the reasons to open one,
+// told from the request's side; an attempt that opened a connection has the same word as the connection.
+const (
+	NewFirst          = OpenFirst
+	NewNoIdle         = OpenNoIdle
+	NewNeverReuse     = OpenNeverReuse
+	NewSafeOnly       = OpenSafeOnly
+	NewRetired        = OpenPreviousRetired
+	NewDeadWhenTaken  = OpenPreviousDead
+	NewRetry          = OpenRetry
+	NewUpgrade        = OpenUpgrade
+	NewAddressChanged = OpenAddressChanged
+)
+
+// DNSAge is how old the DNS answer was when the connection was dialled; 0 if no name was looked up.
+func (c *Connection) DNSAge() time.Duration {
+	if c.DNSAnswerAt == 0 || c.DialStart < c.DNSAnswerAt {
+		return 0
+	}
+	return time.Duration(c.DialStart - c.DNSAnswerAt)
+}
