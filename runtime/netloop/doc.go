@@ -1,0 +1,27 @@
+// Package netloop drives sockets with event loops while the code that uses them reads as if it blocked.
+//
+// A Group has one Loop for each CPU. A Loop owns its sockets, timers and tasks, and runs one thing at a time, so
+// nothing that belongs to a loop needs a lock. A handler is a Task: it parks in Read, Write, Dial, Sleep, Park and
+// Await, and the loop goes on with others until the reason to wait is gone.
+//
+//	loop goroutine:  epoll_wait → for each event: resume the parked task, or run the idle connection's callback
+//	                 → posted functions (from other loops and goroutines) → ready tasks → timers → epoll_wait
+//
+//	task:            resumed ── runs ── parks (Read would block) ── resumed ── … ── returns ── kept for the next Go
+//
+// On Linux a task is a coroutine made by iter.Pull: a switch costs tens of nanoseconds and never enters the scheduler.
+// Elsewhere, and with the build tag wasmgate_portable, a task is a goroutine that holds the loop's baton while it runs;
+// the interface and its promises are the same.
+//
+// An idle connection (OnEvent) holds no task and no buffer. Reads that are known to block park at once: the sockets
+// are registered once, edge-triggered, and a short read tells that a socket is drained, so that a request costs no
+// system call beyond its reads and writes.
+//
+// The package knows no protocol. It imports nothing of ours, and golang.org/x/sys/unix for what package syscall lacks.
+//
+// # Rules for users
+//
+// Everything of a Loop, and every Conn, Timer and Task of it, may be used only on that loop: inside a task, a posted
+// function, or a callback. The exceptions say so: Loop.Post, Group's methods, and Listener.Close. Code on a loop must
+// never block on a mutex, channel, file or name look-up; Task.Await is for that.
+package netloop

@@ -1,0 +1,159 @@
+//go:build !linux || wasmgate_portable
+
+package netloop
+
+import (
+	"sync"
+	"time"
+)
+
+// system is what a loop needs where tasks are goroutines: a baton that whoever runs on the loop holds.
+type system struct {
+	baton     sync.Mutex
+	poke      chan struct{} // something was posted
+	sinceTurn int64
+}
+
+func newLoop(g *Group, index int) (*Loop, error) {
+	l := &Loop{}
+	l.poke = make(chan struct{}, 1)
+	l.init(g, index)
+	return l, nil
+}
+
+func (l *Loop) release() {}
+
+// enter takes the baton, and with it the time.
+func (l *Loop) enter() {
+	l.baton.Lock()
+	l.sinceTurn = l.Tick()
+}
+
+func (l *Loop) leave() {
+	l.turnEnded(l.sinceTurn)
+	l.baton.Unlock()
+}
+
+// Post runs fn on the loop soon, in the order of the calls. It may be called from any goroutine. After the group was
+// closed nothing may run any more.
+func (l *Loop) Post(fn func()) {
+	l.postMu.Lock()
+	l.posted = append(l.posted, fn)
+	l.hasPosted.Store(true)
+	l.postMu.Unlock()
+	l.nudge()
+}
+
+func (l *Loop) nudge() {
+	select {
+	case l.poke <- struct{}{}:
+	default:
+	}
+}
+
+// run serves posted functions and timers; tasks run on goroutines of their own.
+func (l *Loop) run() {
+	const maxWait = 50 * time.Millisecond // timers that tasks add meanwhile are seen at the next turn
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-l.poke:
+		case <-timer.C:
+		}
+		l.enter()
+		if l.hasPosted.Load() {
+			l.runPosted()
+		}
+		l.wheel.advance(l.now, l.fire)
+		l.adjustWall()
+		wait := time.Duration(l.wheel.wait(l.now))
+		done := l.stopping && len(l.live) == 0 && !l.hasPosted.Load()
+		l.leave()
+		if done {
+			return
+		}
+		if wait < 0 || wait > maxWait {
+			wait = maxWait
+		}
+		timer.Reset(wait)
+	}
+}
+
+// shutdown closes everything that the loop owns, and wakes every task, so that each can end.
+func (l *Loop) shutdown() {
+	l.stopping = true
+	for _, c := range l.conns {
+		c.Close()
+	}
+	for t := range l.live {
+		t.Wake()
+	}
+}
+
+// Task is a goroutine that holds its loop's baton while it runs and gives it away while it waits. A Task may be used
+// only by the code that runs in it, but for Wake.
+type Task struct {
+	loop   *Loop
+	wake   bool
+	signal chan struct{}
+	queued bool
+}
+
+func (l *Loop) resume(*Task) {} // tasks here are resumed by the Go scheduler
+
+// Go runs fn as a task, after the caller has left the loop or parked.
+func (l *Loop) Go(fn func(*Task)) { l.start(nil, func(t *Task, _ *Conn) { fn(t) }) }
+
+// Go runs fn as a task of the connection's loop. If fn panics, the connection is closed.
+func (c *Conn) Go(fn func(*Task, *Conn)) { c.loop.start(c, fn) }
+
+func (l *Loop) start(c *Conn, fn func(*Task, *Conn)) {
+	t := &Task{loop: l, signal: make(chan struct{}, 1)}
+	l.live[t] = struct{}{}
+	l.numTasks.Store(int64(len(l.live)))
+	go func() {
+		l.enter()
+		defer func() {
+			if v := recover(); v != nil {
+				l.group.caught(v)
+				if c != nil {
+					c.Close()
+				}
+			}
+			delete(l.live, t)
+			l.numTasks.Store(int64(len(l.live)))
+			l.leave()
+			l.nudge()
+		}()
+		fn(t, c)
+	}()
+}
+
+// Loop returns the task's loop; it is the same for the task's whole life.
+func (t *Task) Loop() *Loop { return t.loop }
+
+// park waits for Wake, whatever happens.
+func (t *Task) park() {
+	for !t.wake {
+		t.blocking(func() { <-t.signal })
+	}
+	t.wake = false
+}
+
+// Wake makes the task's Park return, soon. It may be called only on the task's loop, also from other tasks and for a
+// task that is not parked.
+func (t *Task) Wake() {
+	t.wake = true
+	select {
+	case t.signal <- struct{}{}:
+	default:
+	}
+}
+
+// blocking runs fn, which may block, without the baton.
+func (t *Task) blocking(fn func()) {
+	t.loop.leave()
+	defer t.loop.enter()
+	fn()
+}

@@ -1,0 +1,363 @@
+//go:build !linux || wasmgate_portable
+
+package netloop
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is a stream socket of one loop. Every method may be called only on that loop; those with a *Task park it. One
+// task may read while another writes.
+type Conn struct {
+	Owner any // free for the user of the connection
+
+	loop     *Loop
+	home     atomic.Pointer[Loop] // loop, for the watcher, which runs without a baton
+	nc       net.Conn
+	closed   bool
+	accepted bool
+	watching bool // a goroutine reads one byte ahead, because the connection is idle
+	ahead    []byte
+	aheadErr error
+	one      [1]byte
+	reader   *Task // waits for the watcher
+	onEvent  func(*Conn)
+	readBy   int64
+	writeBy  int64
+	timer    Timer
+	id       uint64
+	local    netip.AddrPort
+	remote   netip.AddrPort
+}
+
+func (l *Loop) adopt(c *Conn) {
+	c.loop, c.timer.loop, c.timer.conn = l, l, c
+	c.home.Store(l)
+	l.conns[c.id] = c
+	l.numConns.Store(int64(len(l.conns)))
+	if c.accepted {
+		l.accepted.Add(1)
+	}
+}
+
+func (c *Conn) forget() {
+	c.timer.Stop()
+	delete(c.loop.conns, c.id)
+	c.loop.numConns.Store(int64(len(c.loop.conns)))
+	if c.accepted {
+		c.loop.accepted.Add(-1)
+	}
+}
+
+// Read reads up to len(b) > 0 bytes, and parks while there are none. It returns io.EOF when the peer has closed its
+// side, ErrDeadline past the read deadline, ErrClosed after Close, or the operating system's error.
+func (c *Conn) Read(t *Task, b []byte) (int, error) {
+	for c.watching && !c.closed {
+		if c.readBy != 0 && c.loop.now >= c.readBy {
+			return 0, ErrDeadline
+		}
+		c.reader = t
+		t.park()
+		c.reader = nil
+	}
+	if n, err := c.TryRead(b); n > 0 || err != nil {
+		return n, err
+	}
+	_ = c.nc.SetReadDeadline(c.at(c.readBy))
+	var n int
+	var err error
+	t.blocking(func() { n, err = c.nc.Read(b) })
+	if n > 0 {
+		return n, nil
+	}
+	return 0, c.translate(err)
+}
+
+// TryRead is Read without parking: 0 and nil mean that nothing is known to be there.
+func (c *Conn) TryRead(b []byte) (int, error) {
+	switch {
+	case c.closed:
+		return 0, ErrClosed
+	case len(c.ahead) > 0:
+		n := copy(b, c.ahead)
+		c.ahead = c.ahead[:0]
+		return n, nil
+	case c.aheadErr != nil:
+		return 0, c.aheadErr
+	}
+	return 0, nil
+}
+
+func (c *Conn) at(deadline int64) time.Time {
+	if deadline == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(deadline - monotonic()))
+}
+
+func (c *Conn) translate(err error) error {
+	switch {
+	case err == nil || err == io.EOF:
+		return err
+	case c.closed:
+		return ErrClosed
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrDeadline
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// Write writes all of b and parks while the socket takes no more. It returns ErrDeadline past the write deadline,
+// ErrClosed after Close, or the operating system's error, with the number of bytes that were written.
+func (c *Conn) Write(t *Task, b []byte) (int, error) {
+	if c.closed {
+		return 0, ErrClosed
+	}
+	_ = c.nc.SetWriteDeadline(c.at(c.writeBy))
+	var n int
+	var err error
+	t.blocking(func() { n, err = c.nc.Write(b) })
+	return n, c.translate(err)
+}
+
+// watch reads one byte ahead, so that an idle connection notices what happens to it.
+func (c *Conn) watch() {
+	if c.watching || c.closed || len(c.ahead) > 0 || c.aheadErr != nil {
+		return
+	}
+	c.watching = true
+	_ = c.nc.SetReadDeadline(time.Time{}) // the loop's timer keeps the deadline
+	go func() {
+		n, err := c.nc.Read(c.one[:])
+		l := c.home.Load()
+		for l.enter(); l != c.home.Load(); l.enter() { // it was handed over meanwhile
+			l.leave()
+			l = c.home.Load()
+		}
+		defer l.leave()
+		c.watching, c.ahead = false, c.one[:n]
+		if n == 0 {
+			c.aheadErr = c.translate(err)
+		}
+		if c.loop == l {
+			c.becameReadable()
+		}
+	}()
+}
+
+func (c *Conn) becameReadable() {
+	if c.reader != nil {
+		c.reader.Wake()
+	} else if fn := c.onEvent; fn != nil && !c.closed {
+		c.onEvent = nil
+		c.call(fn)
+	}
+}
+
+// Healthy says whether an idle connection can be used: open, nothing to read, not hung up, as far as is known.
+func (c *Conn) Healthy() bool { return !c.closed && len(c.ahead) == 0 && c.aheadErr == nil }
+
+// Quiet is Healthy by what the loop already knows, without a system call.
+func (c *Conn) Quiet() bool { return c.Healthy() }
+
+// HungUp says whether the peer is known to have closed its side or the connection to have failed.
+func (c *Conn) HungUp() bool { return c.aheadErr != nil }
+
+// OnEvent makes the connection idle: it needs no task. fn runs on the loop once, when the connection is readable or
+// hung up, or its read deadline has passed (then TryRead returns 0 and nil); it must not park. Nil disarms.
+func (c *Conn) OnEvent(fn func(*Conn)) {
+	c.onEvent = fn
+	if fn == nil {
+		return
+	}
+	if c.Healthy() {
+		c.watch()
+		return
+	}
+	c.loop.Post(func() {
+		if !c.closed && !c.Healthy() {
+			c.becameReadable()
+		}
+	})
+}
+
+// MoveTo hands an idle connection to another loop: it leaves this one at once and is dst's when then runs there, or
+// closed if dst cannot take it. Deadlines are cleared.
+func (c *Conn) MoveTo(dst *Loop, then func(*Conn)) {
+	if c.closed {
+		dst.Post(func() { then(c) })
+		return
+	}
+	c.forget()
+	c.onEvent, c.readBy, c.writeBy = nil, 0, 0
+	dst.Post(func() {
+		dst.adopt(c)
+		if dst.stopping {
+			_ = c.Close()
+		}
+		then(c)
+	})
+}
+
+// CloseWrite ends our side of the connection (TCP FIN); reading goes on.
+func (c *Conn) CloseWrite() error {
+	if c.closed {
+		return ErrClosed
+	}
+	return c.nc.(*net.TCPConn).CloseWrite()
+}
+
+// Close closes the connection. Tasks that wait for it return with ErrClosed. A second call does nothing.
+func (c *Conn) Close() error {
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	c.forget()
+	c.onEvent = nil
+	if c.accepted {
+		c.loop.group.accepted.Add(-1)
+	}
+	_ = c.nc.Close()
+	if c.reader != nil {
+		c.reader.Wake()
+	}
+	return nil
+}
+
+// Abort closes the connection with a reset, which tells the peer that what it got is not whole.
+func (c *Conn) Abort() {
+	if !c.closed {
+		_ = c.nc.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}
+}
+
+// expireRead runs when the read deadline has passed. A Read under way has the deadline in its socket.
+func (c *Conn) expireRead() { c.becameReadable() }
+
+func (c *Conn) expireWrite() {}
+
+// SetTCPKeepAlive turns on the operating system's probes of a silent connection, with the time until the first one.
+// This is TCP's keep-alive, which has nothing to do with HTTP's.
+func (c *Conn) SetTCPKeepAlive(idleSeconds int) {
+	_ = c.nc.(*net.TCPConn).SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Duration(idleSeconds) * time.Second})
+}
+
+// Listener accepts connections for all loops of a group.
+type Listener struct {
+	group   *Group
+	options ListenOptions
+	std     net.Listener
+	addr    netip.AddrPort
+	once    sync.Once
+	done    chan struct{}
+}
+
+// Listen opens a TCP listener ("host:port", ":port"); each connection goes to the loop that has the fewest. It may be
+// called before and after Start.
+func (g *Group) Listen(addr string, o ListenOptions) (*Listener, error) {
+	std, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	ln := &Listener{group: g, options: o, std: std, addr: std.Addr().(*net.TCPAddr).AddrPort(), done: make(chan struct{})}
+	g.mu.Lock()
+	g.listeners = append(g.listeners, ln)
+	g.mu.Unlock()
+	go ln.serve()
+	return ln, nil
+}
+
+func (ln *Listener) serve() {
+	defer close(ln.done)
+	for {
+		nc, err := ln.std.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: others may end soon
+			ln.group.refused.Add(1)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		ln.admit(nc)
+	}
+}
+
+func (ln *Listener) admit(nc net.Conn) {
+	g := ln.group
+	if n := g.accepted.Add(1); g.options.MaxConns > 0 && int(n) > g.options.MaxConns {
+		g.accepted.Add(-1)
+		g.refused.Add(1)
+		if len(ln.options.Refusal) > 0 {
+			_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			_, _ = nc.Write(ln.options.Refusal)
+		}
+		_ = nc.Close()
+		return
+	}
+	l := g.leastLoaded(g.loops[0])
+	l.accepted.Add(1) // at once, so that the next one counts it
+	c := &Conn{id: g.nextConn.Add(1), accepted: true, nc: nc, remote: addrPortOf(nc.RemoteAddr()), local: addrPortOf(nc.LocalAddr())}
+	l.Post(func() {
+		l.accepted.Add(-1)
+		l.adopt(c)
+		if l.stopping {
+			_ = c.Close()
+			return
+		}
+		c.call(ln.options.Accept)
+	})
+}
+
+// Close stops accepting. Connections that were accepted stay. It may be called from any goroutine but a loop's.
+func (ln *Listener) Close() error {
+	ln.once.Do(func() {
+		_ = ln.std.Close()
+		<-ln.done
+		ln.group.forgetListener(ln)
+	})
+	return nil
+}
+
+func addrPortOf(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// Dial connects to addr. deadline is a time of the loop's clock, 0 for none.
+func (l *Loop) Dial(t *Task, addr netip.AddrPort, deadline int64, o DialOptions) (*Conn, error) {
+	c := &Conn{id: l.group.nextConn.Add(1), remote: addr}
+	dialer := net.Dialer{KeepAlive: -1, Deadline: c.at(deadline)}
+	var nc net.Conn
+	var err error
+	t.blocking(func() { nc, err = dialer.Dial("tcp", addr.String()) })
+	if err != nil {
+		return nil, c.translate(err)
+	}
+	if l.stopping {
+		_ = nc.Close()
+		return nil, ErrClosed
+	}
+	c.nc, c.local = nc, addrPortOf(nc.LocalAddr())
+	l.adopt(c)
+	if o.ReceiveBuffer > 0 {
+		_ = nc.(*net.TCPConn).SetReadBuffer(o.ReceiveBuffer)
+	}
+	if o.KeepAlive > 0 {
+		c.SetTCPKeepAlive(max(1, int(o.KeepAlive.Seconds())))
+	}
+	return c, nil
+}
