@@ -25,6 +25,7 @@ type Exchange struct {
 	Response http1.Response
 
 	Client Client
+	Asked  Asked
 	Trace  Trace
 	Target Target
 
@@ -37,16 +38,16 @@ type Exchange struct {
 	Calls    []PluginCall // recorded only while Trace.Sampled
 	Tags     []Tag        // span attributes that plugins set; recorded only while Trace.Sampled
 
-	Started       int64 // the first byte of the head was there
-	HeadRead      int64 // the head was parsed
-	Routed        int64 // route and request filters were done
-	FirstByte     int64 // the head of the answer was there
-	Ended         int64
-	BytesIn       int64 // body bytes from the client
-	BytesOut      int64 // body bytes to the client
-	StatusSent    int   // 0: nothing was sent
-	WallStarted   int64 // Started, as Unix nanoseconds
-	Err           *fault.Error
+	Started     int64 // the first byte of the head was there
+	HeadRead    int64 // the head was parsed
+	Routed      int64 // route and request filters were done
+	FirstByte   int64 // the head of the answer was there
+	Ended       int64
+	BytesIn     int64 // body bytes from the client
+	BytesOut    int64 // body bytes to the client
+	StatusSent  int   // 0: nothing was sent
+	WallStarted int64 // Started, as Unix nanoseconds
+	Err         *fault.Error
 }
 
 // Client is the peer that sent the request.
@@ -60,13 +61,27 @@ type Client struct {
 	Server  string // the listener's name
 }
 
+// Asked is the request line as the client sent it, before routes and plugins changed it. It is recorded only while
+// something will tell of it: a sampled trace, an access log. Its slices are the exchange's own, until Reset.
+type Asked struct {
+	Method, Authority, Path, Query []byte
+	buf                            []byte
+}
+
+// Record copies the parts of the request line.
+func (a *Asked) Record(method, authority, path, query []byte) {
+	b := append(append(append(append(a.buf[:0], method...), authority...), path...), query...)
+	m, h, p := len(method), len(method)+len(authority), len(method)+len(authority)+len(path)
+	*a = Asked{Method: b[:m:m], Authority: b[m:h:h], Path: b[h:p:p], Query: b[p:], buf: b}
+}
+
 // Trace is the W3C trace context of the request. With Sampled false nothing else is filled in.
 type Trace struct {
-	Sampled  bool
-	TraceID  [16]byte
-	Parent   [8]byte // the caller's span; zero if the trace begins here
-	Server   [8]byte // our server span
-	State    string  // tracestate as received
+	Sampled bool
+	TraceID [16]byte
+	Parent  [8]byte // the caller's span; zero if the trace begins here
+	Server  [8]byte // our server span
+	State   string  // tracestate as received
 }
 
 // Target is where the request shall go: set by the route, overridden by plugins.
@@ -86,28 +101,29 @@ type LocalResponse struct {
 
 // Attempt is one time that the request was given to an upstream.
 type Attempt struct {
-	SpanID     [8]byte
-	Upstream   string
-	Host       string
-	Address    netip.AddrPort
-	ConnID     uint64
-	ConnTrace  [16]byte // the connection's span, which this attempt links to
-	ConnSpan   [8]byte
-	Ordinal    uint64 // which request of the connection; from 1
-	Reused     bool
-	WhyNew     string        // why no pooled connection was used; "" if one was
-	Age        time.Duration // of the connection when it was taken
-	Idle       time.Duration // how long it had been idle
-	PoolWait   time.Duration // time in Acquire, dialling included
-	DNSAge     time.Duration // age of the DNS answer the connection was dialled by
-	Started    int64
-	Acquired   int64
-	Sent       int64 // the request head was written
-	FirstByte  int64
-	Ended      int64
-	Status     int
-	Err        *fault.Error
-	WhyClosed  string // why the connection did not go back to the pool; "" if it did
+	SpanID    [8]byte
+	Upstream  string
+	Host      string
+	Address   netip.AddrPort
+	TLS       bool // the connection is encrypted
+	ConnID    uint64
+	ConnTrace [16]byte // the connection's span, which this attempt links to
+	ConnSpan  [8]byte
+	Ordinal   uint64 // which request of the connection; from 1
+	Reused    bool
+	WhyNew    string        // why no pooled connection was used; "" if one was
+	Age       time.Duration // of the connection when it was taken
+	Idle      time.Duration // how long it had been idle
+	PoolWait  time.Duration // time in Acquire, dialling included
+	DNSAge    time.Duration // age of the DNS answer the connection was dialled by
+	Started   int64
+	Acquired  int64
+	Sent      int64 // the request head was written
+	FirstByte int64
+	Ended     int64
+	Status    int
+	Err       *fault.Error
+	WhyClosed string // why the connection did not go back to the pool; "" if it did
 }
 
 // PluginCall is one call into a guest.
@@ -130,8 +146,9 @@ func (x *Exchange) Reset() {
 	x.Response.Reset()
 	body := x.Local.Body[:0]
 	attempts, calls, tags := x.Attempts[:0], x.Calls[:0], x.Tags[:0]
-	req, resp := x.Request, x.Response
+	req, resp, asked := x.Request, x.Response, x.Asked.buf[:0]
 	*x = Exchange{Task: x.Task, Request: req, Response: resp, Client: x.Client, Attempts: attempts, Calls: calls, Tags: tags}
+	x.Asked.buf = asked
 	x.Local.Body = body
 	x.Target.Upstream = NoUpstream
 }
