@@ -29,10 +29,9 @@ type Exchange struct {
 	Trace  Trace
 	Target Target
 
-	Route   string        // the name of the route that matched
-	Context uint64        // a plugin chain's context word: see Word
-	words   [8]uint64     // one context word for each plugin of the chain, by its place
-	Local   LocalResponse // an answer of our own, instead of an upstream's
+	Route string        // the name of the route that matched
+	words [8]uint64     // one context word for each plugin of the chain, by its place
+	Local LocalResponse // an answer of our own, instead of an upstream's
 
 	Attempts []Attempt    // one for each time the request was given to an upstream, in order
 	Calls    []PluginCall // recorded only while Trace.Sampled
@@ -87,7 +86,7 @@ type Trace struct {
 // Target is where the request shall go: set by the route, overridden by plugins.
 type Target struct {
 	Upstream int    // id in the snapshot; NoUpstream: none
-	Dynamic  string // host:port of a dynamic upstream; "" where the upstream's own targets are used
+	Dynamic  []byte // host:port of a dynamic upstream, owned by the exchange; empty where the upstream's own targets are used
 	HashKey  uint64
 	Timeout  time.Duration // the whole request; 0: the route's
 }
@@ -150,7 +149,7 @@ func (x *Exchange) Reset() {
 	*x = Exchange{Task: x.Task, Request: req, Response: resp, Client: x.Client, Attempts: attempts, Calls: calls, Tags: tags}
 	x.Asked.buf = asked
 	x.Local.Body = body
-	x.Target.Upstream = NoUpstream
+	x.Target.Upstream, x.Target.Dynamic = NoUpstream, dynamic
 }
 
 // Word returns the place for the context word of the plugin at place i of the chain: what its request phase leaves for

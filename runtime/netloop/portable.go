@@ -133,8 +133,9 @@ func (l *Loop) start(c *Conn, fn func(*Task, *Conn)) {
 // Loop returns the task's loop; it is the same for the task's whole life.
 func (t *Task) Loop() *Loop { return t.loop }
 
-// park waits for Wake, whatever happens.
-func (t *Task) park() {
+// Park parks the task until Wake is called; a Wake that came before makes it return at once. Every parked task is woken
+// once when the group is closed: code that parks in a loop must look at Loop.Closing.
+func (t *Task) Park() {
 	for !t.wake {
 		t.blocking(func() { <-t.signal })
 	}

@@ -64,7 +64,7 @@ func (c *Conn) Read(t *Task, b []byte) (int, error) {
 			return 0, ErrDeadline
 		}
 		c.reader = t
-		t.park()
+		t.Park()
 		c.reader = nil
 	}
 	if n, err := c.TryRead(b); n > 0 || err != nil {

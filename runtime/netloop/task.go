@@ -2,14 +2,6 @@ package netloop
 
 import "time"
 
-// Park parks the task until Wake is called; a Wake that came before makes it return at once. It also returns when the
-// group is closed, and from then on at once: code that parks in a loop must look at Loop.Closing.
-func (t *Task) Park() {
-	if !t.loop.stopping {
-		t.park()
-	}
-}
-
 // Sleep parks the task for d, up to a tick (4.2 ms) longer. It returns early when the task is woken or the group closes.
 func (t *Task) Sleep(d time.Duration) {
 	timer := t.loop.AfterFunc(d, t.Wake)
@@ -33,7 +25,7 @@ func (t *Task) Await(fn func()) {
 		fn()
 	}()
 	for !done {
-		t.park()
+		t.Park()
 	}
 	if panicked != nil {
 		panic(panicked)
