@@ -1,0 +1,386 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	upstreamName  = "users.test" // known to the test's name server only
+	dnsTTL        = 60           // seconds
+	clientTrace   = "11223344556677889900aabbccddeeff"
+	clientSpan    = "1122334455667788"
+	attrRequests  = "wasmgate.connection.requests"
+	attrQuestion  = "dns.question.name"
+	attrSpanKind  = "span.kind"
+	spanDNS       = "dns.lookup"
+	spanConnect   = "tcp.connect"
+	gatewaySource = "../.."
+)
+
+// gatewayDir is the folder of the gateway's program once there is one; TestMain removes it.
+var gatewayDir string
+
+var gatewayBinary = sync.OnceValues(func() (path string, err error) {
+	if gatewayDir, err = os.MkdirTemp("", "wasmgate-jaeger-"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(gatewayDir, "wasmgate")
+	out, err := exec.Command("go", "build", "-C", gatewaySource, "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building the gateway: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// TestGatewayTraces sends two requests through a gateway with the tour's own configuration and reads in Jaeger what
+// happened to its upstream connection.
+func TestGatewayTraces(t *testing.T) {
+	j := theJaeger(t)
+	for _, protocol := range []string{"http", "grpc"} {
+		t.Run(protocol, func(t *testing.T) { testGatewayTraces(t, j, protocol) })
+	}
+}
+
+func testGatewayTraces(t *testing.T, j *Jaeger, protocol string) {
+	api := NewAPI(j.Ports.QueryURL())
+	up := startUpstream(t)
+	service := "wasmgate-" + protocol
+	gw := startGateway(t, j, up, protocol, service)
+
+	gw.get(t, "/first", nil)
+	gw.get(t, "/second", http.Header{"Traceparent": {"00-" + clientTrace + "-" + clientSpan + "-01"}})
+
+	c := connectionWithUses(t, api, service, 2)
+	checkConnection(t, c, up)
+	first, second := c.uses[0], c.uses[1]
+	checkUse(t, first, c, up, 1, false)
+	checkUse(t, second, c, up, 2, true)
+	checkLinkV3(t, api, first.attempt.TraceID, first.attempt.SpanID, c.root.TraceID)
+
+	if second.attempt.TraceID != clientTrace {
+		t.Errorf("the second request's trace is %s, not the client's %s", second.attempt.TraceID, clientTrace)
+	}
+	for i, u := range c.uses {
+		want := "00-" + u.attempt.TraceID + "-" + u.attempt.SpanID + "-01"
+		if got := up.seen(i); got != want {
+			t.Errorf("request %d: the upstream was given traceparent %q, want %q", i+1, got, want)
+		}
+	}
+
+	gw.stop(t)
+	eventually(t, "the end of the connection in Jaeger", func() (bool, string) {
+		c = connectionWithUses(t, api, service, 2)
+		for _, s := range c.segments {
+			if n, _ := s.Int(attrRequests); text(&s, attrWhyClosed) == "shutdown" && n == 2 {
+				return true, ""
+			}
+		}
+		return false, fmt.Sprintf("%d segments, none closed by the shutdown after 2 requests", len(c.segments))
+	})
+}
+
+// connectionWithUses waits for the service's one connection and n requests that link to it.
+func connectionWithUses(t *testing.T, api *API, service string, n int) *connection {
+	t.Helper()
+	var found *connection
+	eventually(t, "the connection and its requests in Jaeger", func() (bool, string) {
+		opened, err := api.Traces(t.Context(), service, spanConnection, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := api.Traces(t.Context(), service, "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns := connections(opened, all)
+		if len(conns) != 1 {
+			return false, fmt.Sprintf("%d connections, %d traces", len(conns), len(all))
+		}
+		found = conns[0]
+		return len(found.uses) == n && len(found.setup) > 0, found.describe()
+	})
+	return found
+}
+
+func checkConnection(t *testing.T, c *connection, up *upstream) {
+	t.Helper()
+	if p := c.root.Parent(); p != "" {
+		t.Errorf("the connection's span has a parent %s: it is to be the root of a trace of its own", p)
+	}
+	for key, want := range map[string]string{
+		attrUpstream: "jaeger", attrWhyOpened: "first", attrServer: upstreamName,
+		attrPeerAddress: "127.0.0.1", attrPeerPort: strconv.Itoa(up.port),
+	} {
+		if got := text(&c.root, key); got != want {
+			t.Errorf("connection: %s is %s, want %s", key, got, want)
+		}
+	}
+	if id, ok := c.root.Int(attrConnID); !ok || id == 0 {
+		t.Errorf("connection: %s is %s", attrConnID, text(&c.root, attrConnID))
+	}
+	var names []string
+	for _, s := range c.setup {
+		names = append(names, s.OperationName)
+		if s.OperationName == spanDNS && !strings.HasPrefix(text(&s, attrQuestion), upstreamName) {
+			t.Errorf("%s is %s, want %s", attrQuestion, text(&s, attrQuestion), upstreamName)
+		}
+		if s.StartTime < c.root.StartTime || s.StartTime+s.Duration > c.root.StartTime+c.root.Duration+1 {
+			t.Errorf("%s is not within its parent's time", s.OperationName)
+		}
+	}
+	if !slices.Equal(names, []string{spanDNS, spanConnect}) {
+		t.Errorf("the connection's children are %v, want %s and %s", names, spanDNS, spanConnect)
+	}
+}
+
+func checkUse(t *testing.T, u use, c *connection, up *upstream, ordinal int64, reused bool) {
+	t.Helper()
+	for key, want := range map[string]string{
+		attrConnID: text(&c.root, attrConnID), attrConnOrdinal: strconv.FormatInt(ordinal, 10), attrConnReused: strconv.FormatBool(reused),
+		attrPeerAddress: "127.0.0.1", attrPeerPort: strconv.Itoa(up.port), attrStatus: "200", attrSpanKind: "client",
+	} {
+		if got := text(&u.attempt, key); got != want {
+			t.Errorf("request %d: %s is %s, want %s", ordinal, key, got, want)
+		}
+	}
+	numbers := map[string]bool{attrPoolWait: !reused, attrDNSAge: false, attrConnAge: reused, attrConnIdle: reused}
+	for key, positive := range numbers {
+		if n, ok := u.attempt.Float(key); !ok || n < 0 || positive && n == 0 {
+			t.Errorf("request %d: %s is %s", ordinal, key, text(&u.attempt, key))
+		}
+	}
+	if len(u.attempt.Links()) != 1 || u.attempt.Links()[0].SpanID != c.root.SpanID {
+		t.Errorf("request %d: the attempt's links are %v, want one to the connection's root %s", ordinal, u.attempt.Links(), c.root.SpanID)
+	}
+	if u.attempt.Parent() != u.request.SpanID || text(&u.request, attrSpanKind) != "server" {
+		t.Errorf("request %d: the attempt's parent is %s, want the server span %s", ordinal, u.attempt.Parent(), u.request.SpanID)
+	}
+}
+
+// gateway is a running wasmgate.
+type gateway struct {
+	url   string
+	cmd   *exec.Cmd
+	ended chan error
+	log   tail
+}
+
+// startGateway starts wasmgate with the tour's configuration, its addresses replaced.
+func startGateway(t *testing.T, j *Jaeger, up *upstream, protocol, service string) *gateway {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(gatewaySource, "main.go")); err != nil {
+		missing(t, "the gateway's main package")
+	}
+	binary, err := gatewayBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := freePorts(t, 2)
+	listen, admin := "127.0.0.1:"+strconv.Itoa(ports[0]), "127.0.0.1:"+strconv.Itoa(ports[1])
+	endpoint := `"` + j.Ports.OTLPURL() + `"`
+	if protocol == "grpc" {
+		endpoint = fmt.Sprintf(`"http://127.0.0.1:%d", protocol: grpc`, j.Ports.OTLPGRPC)
+	}
+	file := filepath.Join(t.TempDir(), "wasmgate.yaml")
+	config := replaceEach(t, "wasmgate.yaml", map[string]string{
+		`"127.0.0.1:8080"`:                    strconv.Quote(listen),
+		`"127.0.0.1:9901"`:                    strconv.Quote(admin),
+		`"http://localhost:4318"`:             endpoint,
+		`service_name: wasmgate`:              "service_name: " + service,
+		`targets: ["http://localhost:16686"]`: fmt.Sprintf("targets: [\"http://%s:%d\"]\n    dns: { server: %q }", upstreamName, up.port, up.dns),
+	})
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{url: "http://" + listen, ended: make(chan error, 1)}
+	g.cmd = exec.Command(binary, "run", "-c", file)
+	w := &lineWriter{line: g.log.add}
+	g.cmd.Stdout, g.cmd.Stderr = w, w
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { g.ended <- g.cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = g.cmd.Process.Kill()
+		if t.Failed() {
+			t.Logf("the gateway's log:\n%s", &g.log)
+		}
+	})
+	eventually(t, "the gateway listens", func() (bool, string) {
+		select {
+		case err := <-g.ended:
+			t.Fatalf("the gateway ended: %v", err)
+		default:
+		}
+		c, err := net.Dial("tcp", listen)
+		if err != nil {
+			return false, err.Error()
+		}
+		return c.Close() == nil, ""
+	})
+	return g
+}
+
+// replaceEach returns a file's text with each key replaced, which must be there exactly once.
+func replaceEach(t *testing.T, file string, by map[string]string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for old, new := range by {
+		if n := strings.Count(text, old); n != 1 {
+			t.Fatalf("%s has %q %d times, want it once", file, old, n)
+		}
+		text = strings.Replace(text, old, new, 1)
+	}
+	return text
+}
+
+func (g *gateway) get(t *testing.T, path string, header http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || string(body) != "you asked for "+path {
+		t.Fatalf("GET %s: status %d, body %q, %v", path, res.StatusCode, body, err)
+	}
+}
+
+// stop asks the gateway to end, as a service manager does, and waits until it has.
+func (g *gateway) stop(t *testing.T) {
+	t.Helper()
+	http.DefaultClient.CloseIdleConnections()
+	if err := g.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-g.ended:
+		if err != nil {
+			t.Errorf("the gateway ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the gateway does not end")
+	}
+}
+
+// upstream is an HTTP server, and the name server that knows it.
+type upstream struct {
+	port int
+	dns  string
+
+	mu           sync.Mutex
+	traceparents []string
+}
+
+func (u *upstream) seen(i int) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if i >= len(u.traceparents) {
+		return ""
+	}
+	return u.traceparents[i]
+}
+
+func startUpstream(t *testing.T) *upstream {
+	t.Helper()
+	u := &upstream{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.mu.Lock()
+		u.traceparents = append(u.traceparents, r.Header.Get("Traceparent"))
+		u.mu.Unlock()
+		fmt.Fprintf(w, "you asked for %s", r.URL.Path)
+	}))
+	t.Cleanup(s.Close)
+	u.port = s.Listener.Addr().(*net.TCPAddr).Port
+
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.dns = c.LocalAddr().String()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 4096)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return // closed below
+			}
+			if answer := answerDNS(b[:n]); answer != nil {
+				_, _ = c.WriteTo(answer, from)
+			}
+		}
+	}()
+	t.Cleanup(func() { c.Close(); <-done })
+	return u
+}
+
+// answerDNS answers every question for an A record with 127.0.0.1, and every other with nothing (RFC 1035 §4.1).
+func answerDNS(query []byte) []byte {
+	const header = 12
+	end := header
+	for end < len(query) && query[end] != 0 { // the labels of the name
+		end += int(query[end]) + 1
+	}
+	end += 1 + 2 + 2 // root label, type, class
+	if end > len(query) {
+		return nil
+	}
+	const response, recursion = 0x8000, 0x0180 // QR; RD and RA
+	answer := slices.Clone(query[:end])
+	binary.BigEndian.PutUint16(answer[2:], response|recursion)
+	for i, count := range []uint16{1, 0, 0, 0} {
+		binary.BigEndian.PutUint16(answer[4+2*i:], count)
+	}
+	const typeA, classIN = 1, 1
+	if binary.BigEndian.Uint16(query[end-4:]) == typeA {
+		binary.BigEndian.PutUint16(answer[6:], 1)
+		answer = append(answer, 0xc0, header) // a pointer to the question's name
+		answer = binary.BigEndian.AppendUint16(answer, typeA)
+		answer = binary.BigEndian.AppendUint16(answer, classIN)
+		answer = binary.BigEndian.AppendUint32(answer, dnsTTL)
+		answer = binary.BigEndian.AppendUint16(answer, 4)
+		answer = append(answer, 127, 0, 0, 1)
+	}
+	return answer
+}
+
+// TestAnswerDNS has Go's own resolver read what the test's name server says.
+func TestAnswerDNS(t *testing.T) {
+	u := startUpstream(t)
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", u.dns)
+	}}
+	addrs, err := r.LookupHost(t.Context(), upstreamName+".")
+	if err != nil || !slices.Equal(addrs, []string{"127.0.0.1"}) {
+		t.Fatalf("%v, %v", addrs, err)
+	}
+}
