@@ -44,14 +44,16 @@ type Connection struct {
 	WhyClosed          string       // one of the Close reasons
 	Err                *fault.Error // what it failed with, if it did
 
-	// The connection's span. Telemetry fills these in when the connection is opened (Recorder.ConnOpening), so that
-	// attempts can link to it.
+	// The connection's span. Telemetry chooses it when the connection is established (Recorder.ConnOpened), before
+	// anything can link to it. With Sampled false there is none.
 	TraceID [16]byte
 	SpanID  [8]byte
 	Sampled bool
-	// Segments is how many spans of its life were exported so far. Telemetry keeps it.
-	Segments    int
-	SegmentFrom int64 // Unix nanoseconds: where the next of them begins
+
+	// What telemetry notes down of the segments in which the connection's life is exported.
+	Segments        int
+	SegmentFrom     int64  // where the next one begins
+	SegmentRequests uint64 // Requests at the end of the last one
 }
 
 // Why a connection was opened.
