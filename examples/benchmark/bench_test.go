@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait for another process.
+const patience = 30 * time.Second
+
+// need skips a test for want of something that is not part of Go; where everything shall be there, it fails.
+func need(t *testing.T, missing func(*setup) string) {
+	t.Helper()
+	s := &setup{root: filepath.Join("..", "..")}
+	s.plugin = filepath.Join(s.root, pluginModule)
+	switch m := missing(s); {
+	case m == "":
+	case os.Getenv("WASMGATE_TEST_ALL") == "1":
+		t.Fatal("missing: " + m)
+	default:
+		t.Skip("missing: " + m)
+	}
+}
+
+func eventually(t *testing.T, what string, ask func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for !ask() {
+		select {
+		case <-again.C:
+		case <-deadline.C:
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+func twoCPUs(*setup) string {
+	if runtime.NumCPU() < 2 {
+		return "a second CPU"
+	}
+	return ""
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func TestParse(t *testing.T) {
+	o, err := parse([]string{"-rounds", "3", "-two", "haproxy", "nginx"}, io.Discard)
+	if err != nil || o.rounds != 3 || o.seconds != 4 || o.connections != 64 || o.workers() != 2 || strings.Join(o.names, " ") != "haproxy nginx" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"-rounds", "0"}, {"-seconds", "-1"}, {"-connections", "0"}, {"-path", "x"}, {"nginxx"}, {"-nope"}} {
+		if o, err := parse(args, io.Discard); err == nil {
+			t.Errorf("%v is read as %+v", args, o)
+		}
+	}
+	if _, err := parse([]string{"-h"}, io.Discard); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-h: %v", err)
+	}
+}
+
+func TestCPUs(t *testing.T) {
+	for _, c := range []struct {
+		two             bool
+		count           int
+		candidate, load string
+	}{{false, 2, "0", "1"}, {false, 8, "0", "1"}, {true, 2, "0,1", "0,1"}, {true, 4, "0,1", "2,3"}} {
+		if candidate, load := (&options{two: c.two}).cpus(c.count); candidate != c.candidate || load != c.load {
+			t.Errorf("%+v: %s and %s", c, candidate, load)
+		}
+	}
+}
+
+// TestCandidates starts every candidate with its configuration, with one worker and with two, and sees that it proxies,
+// and decides where it shall.
+func TestCandidates(t *testing.T) {
+	for i := range candidates {
+		c := &candidates[i]
+		t.Run(c.name, func(t *testing.T) {
+			need(t, twoCPUs)
+			need(t, tools("nginx", "wrk", "taskset"))
+			need(t, c.missing)
+			for _, workers := range []int{1, 2} {
+				startOne(t, c, workers)
+			}
+		})
+	}
+}
+
+func startOne(t *testing.T, c *candidate, workers int) {
+	t.Helper()
+	b, err := prepare(t.Context(), &options{rounds: 1, seconds: 1, two: workers == 2, names: []string{c.name}}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	ports, err := freePorts(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.s.backend = ports[0]
+	config, err := b.s.render("backend.conf", "backend.conf", b.s.fields(nil, 0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, err := b.s.prepare(c, ports[1], ports[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for port, command := range map[int][]string{ports[0]: nginxCommand(b.s, config), ports[1]: command} {
+		p, err := start("0,1", command, filepath.Join(b.s.dir, itoa(port)+".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.stop()
+		if err := p.listening(port); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := probe(t.Context(), c, ports[1], "/some/path?x=1"); err != nil {
+		t.Errorf("%d workers: %v", workers, err)
+	}
+	// What decides nothing must not pass for a candidate that decides.
+	if !c.scripts {
+		claims := *c
+		claims.scripts = true
+		if err := probe(t.Context(), &claims, ports[1], "/some/path?x=1"); err == nil {
+			t.Error("it decides nothing, and the probe does not see it")
+		}
+	}
+}
+
+// TestRound measures the baseline once, as short as wrk can.
+func TestRound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: not with -short")
+	}
+	need(t, twoCPUs)
+	need(t, tools("nginx", "wrk", "taskset"))
+	var out strings.Builder
+	if err := command(t.Context(), []string{"-rounds", "1", "-seconds", "1", "-connections", "4", "nginx"}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"1 round of 1 s, 4 connections, 1 worker on CPU 0;", "\n| nginx | proxying only | ", " | 1.00 | "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the report has no %q:\n%s", want, &out)
+		}
+	}
+}
+
+// TestBadAnswers: figures that came from error pages are not a result.
+func TestBadAnswers(t *testing.T) {
+	need(t, twoCPUs)
+	need(t, tools("nginx", "wrk", "taskset"))
+	var out strings.Builder
+	err := command(t.Context(), []string{"-rounds", "1", "-seconds", "1", "-path", probePath, "nginx"}, &out, io.Discard)
+	if !errors.Is(err, errBad) || !strings.Contains(out.String(), "- NOT A RESULT: nginx, round 1: the answer has 1 bytes") {
+		t.Errorf("%v:\n%s", err, &out)
+	}
+}

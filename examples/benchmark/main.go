@@ -1,0 +1,124 @@
+// Command benchmark compares what HTTP reverse proxies cost, side by side on one machine, and prints a Markdown table.
+//
+// It uses the standard library only. The load comes from wrk and the backend is nginx, because neither is by the
+// authors of any candidate but nginx itself, which is the baseline; taskset binds processes to CPUs, because it does so
+// before the process has started a thread.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	rounds, seconds, connections int
+	two                          bool
+	path, binary, plugin         string
+	against                      string
+	names                        []string
+}
+
+// errBad says that a candidate's figures are not a result.
+var errBad = errors.New("not every row is a result")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "benchmark:", err)
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if runtime.GOOS != "linux" {
+		return errors.New("the figures are read from /proc: it needs Linux")
+	}
+	b, err := prepare(ctx, o, stderr)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if err := b.run(ctx); err != nil {
+		return err
+	}
+	fmt.Fprint(stdout, b.report())
+	if len(b.bad) > 0 {
+		return errBad
+	}
+	return nil
+}
+
+func parse(args []string, stderr io.Writer) (*options, error) {
+	o := &options{}
+	fs := flag.NewFlagSet("benchmark", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.IntVar(&o.rounds, "rounds", 5, "rounds; in each, every candidate has its turn")
+	fs.IntVar(&o.seconds, "seconds", 4, "seconds that a candidate is measured in a round, after one to warm up")
+	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy")
+	fs.BoolVar(&o.two, "two", false, "two workers on CPUs 0 and 1 for each candidate, instead of one on CPU 0")
+	fs.StringVar(&o.path, "path", "/some/path?x=1", "request target")
+	fs.StringVar(&o.binary, "wasmgate", "", "wasmgate program to measure (default: built from the sources)")
+	fs.StringVar(&o.plugin, "plugin", "", "plugin module to measure (default: "+pluginModule+")")
+	fs.StringVar(&o.against, "against", "nginx+lua,haproxy+lua", "further candidates to divide CPU time by, each a column")
+	fs.Usage = func() {
+		fmt.Fprintf(stderr, "usage: go run ./examples/benchmark [flags] [candidate ...]\n\nThe first candidate is the baseline. Candidates, all of them by default:\n  %s\n\nflags:\n",
+			strings.Join(candidateNames(), " "))
+		fs.PrintDefaults()
+	}
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if o.rounds < 1 || o.seconds < 1 || o.connections < 1 {
+		return nil, errors.New("-rounds, -seconds and -connections are at least 1")
+	}
+	if !strings.HasPrefix(o.path, "/") {
+		return nil, fmt.Errorf("-path %q does not begin with /", o.path)
+	}
+	for _, name := range fs.Args() {
+		if _, ok := find(name); !ok {
+			return nil, fmt.Errorf("no candidate %q; there are %s", name, strings.Join(candidateNames(), ", "))
+		}
+	}
+	o.names = fs.Args()
+	return o, nil
+}
+
+// workers is how many loops, workers or threads each candidate has.
+func (o *options) workers() int {
+	if o.two {
+		return 2
+	}
+	return 1
+}
+
+// duration is how long a candidate is measured in a round.
+func (o *options) duration() time.Duration { return time.Duration(o.seconds) * time.Second }
+
+// cpus says where candidates run, and where the backend and wrk do, as taskset takes it: apart from each other if there
+// are CPUs enough.
+func (o *options) cpus(count int) (candidate, load string) {
+	switch {
+	case !o.two:
+		return "0", "1"
+	case count >= 4:
+		return "0,1", "2,3"
+	default:
+		return "0,1", "0,1"
+	}
+}
