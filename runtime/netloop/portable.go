@@ -12,6 +12,7 @@ type system struct {
 	baton     sync.Mutex
 	poke      chan struct{} // something was posted
 	sinceTurn int64
+	wakeAt    int64 // when run looks at the timers next
 }
 
 func newLoop(g *Group, index int) (*Loop, error) {
@@ -31,6 +32,10 @@ func (l *Loop) enter() {
 
 func (l *Loop) leave() {
 	l.turnEnded(l.sinceTurn)
+	if wait := l.wheel.wait(l.now); wait >= 0 && l.now+wait < l.wakeAt {
+		l.wakeAt = l.now + wait
+		l.nudge() // a timer was added that is due before the loop would look
+	}
 	l.baton.Unlock()
 }
 
@@ -53,7 +58,7 @@ func (l *Loop) nudge() {
 
 // run serves posted functions and timers; tasks run on goroutines of their own.
 func (l *Loop) run() {
-	const maxWait = 50 * time.Millisecond // timers that tasks add meanwhile are seen at the next turn
+	const maxWait = time.Hour
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -68,13 +73,14 @@ func (l *Loop) run() {
 		l.wheel.advance(l.now, l.fire)
 		l.adjustWall()
 		wait := time.Duration(l.wheel.wait(l.now))
+		if wait < 0 || wait > maxWait {
+			wait = maxWait
+		}
+		l.wakeAt = l.now + int64(wait)
 		done := l.stopping && len(l.live) == 0 && !l.hasPosted.Load()
 		l.leave()
 		if done {
 			return
-		}
-		if wait < 0 || wait > maxWait {
-			wait = maxWait
 		}
 		timer.Reset(wait)
 	}
