@@ -84,22 +84,30 @@ func TestCPUs(t *testing.T) {
 // TestCandidates starts every candidate with its configuration, with one worker and with two, and sees that it proxies,
 // and decides where it shall.
 func TestCandidates(t *testing.T) {
+	built := &setup{dir: t.TempDir(), root: filepath.Join("..", "..")}
 	for i := range candidates {
 		c := &candidates[i]
 		t.Run(c.name, func(t *testing.T) {
 			need(t, twoCPUs)
 			need(t, tools("nginx", "wrk", "taskset"))
 			need(t, c.missing)
-			for _, workers := range []int{1, 2} {
-				startOne(t, c, workers)
+			o := options{rounds: 1, seconds: 1, names: []string{c.name}}
+			if strings.HasPrefix(c.name, "wasmgate") {
+				if err := built.build(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				o.binary = built.binary
+			}
+			for _, o.two = range []bool{false, true} {
+				startOne(t, c, &o)
 			}
 		})
 	}
 }
 
-func startOne(t *testing.T, c *candidate, workers int) {
+func startOne(t *testing.T, c *candidate, o *options) {
 	t.Helper()
-	b, err := prepare(t.Context(), &options{rounds: 1, seconds: 1, two: workers == 2, names: []string{c.name}}, io.Discard)
+	b, err := prepare(t.Context(), o, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +136,7 @@ func startOne(t *testing.T, c *candidate, workers int) {
 		}
 	}
 	if err := probe(t.Context(), c, ports[1], "/some/path?x=1"); err != nil {
-		t.Errorf("%d workers: %v", workers, err)
+		t.Errorf("with %s: %v", plural(o.workers(), "worker"), err)
 	}
 	// What decides nothing must not pass for a candidate that decides.
 	if !c.scripts {
