@@ -36,7 +36,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(s)
 	if err != nil {
 		if n, numErr := strconv.ParseFloat(s, 64); numErr == nil && n != 0 {
-			return helped{fmt.Sprintf("%s has no unit", quote(string(b))), fmt.Sprintf("a duration needs one: %ss or %sms", s, s)}
+			return helped{fmt.Sprintf("%s has no unit", s), fmt.Sprintf("a duration needs one: %ss or %sms", s, s)}
 		}
 		return helped{fmt.Sprintf("%s is not a duration", quote(string(b))), "write a number and a unit (ns, us, ms, s, m, h), as in 250ms, 60s or 1h30m"}
 	}

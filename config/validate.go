@@ -1,0 +1,239 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// validator checks what a type alone cannot say: forms of texts, references, and what keys mean together. It skips what
+// the decoder has reported already.
+type validator struct {
+	*collector
+	config *Config
+	source Source
+	files  []string
+	used   map[string]bool // paths of upstreams and plugins that something refers to
+}
+
+func (v *validator) run() {
+	v.used = map[string]bool{}
+	v.listeners()
+	v.upstreams()
+	v.plugins()
+	v.routes()
+	v.telemetry()
+	if a := v.config.Admin.Address; a != "" {
+		p := keyPath{"admin", "address"}
+		v.listen(p, a)
+		if host, _, ok := strings.Cut(a, ":"); ok && v.ok(p) {
+			if ip, err := netip.ParseAddr(host); host == "" || (err == nil && !ip.IsLoopback() && !ip.IsPrivate()) {
+				v.warn(p, "keep it on 127.0.0.1 or a private address", "everyone who can reach %s sees the metrics", quote(a))
+			}
+		}
+	}
+	if dir := v.config.PluginCache.Dir; dir != "" && dir != "off" {
+		v.config.PluginCache.Dir = v.source.resolve(dir)
+	}
+	slices.Sort(v.files)
+	v.files = slices.Compact(v.files)
+}
+
+func (v *validator) listeners() {
+	c := v.config
+	if len(c.Listeners) == 0 && v.ok(keyPath{"listeners"}) {
+		c.Listeners = []Listener{DefaultListener()}
+	}
+	names, addresses := map[string]int{}, map[string]int{}
+	for i := range c.Listeners {
+		l, p := &c.Listeners[i], keyPath{"listeners"}.index(i)
+		v.listen(p.key("address"), l.Address)
+		if first, twice := addresses[l.Address]; twice && !strings.HasSuffix(l.Address, ":0") {
+			v.fail(p.key("address"), "", "%s is the address of listeners[%d] already", quote(l.Address), first)
+		}
+		addresses[l.Address] = i
+		given := l.Name != ""
+		if !given {
+			l.Name = l.Address
+		}
+		if first, twice := names[l.Name]; twice && given {
+			v.fail(p.key("name"), "", "%s is the name of listeners[%d] already", quote(l.Name), first)
+		}
+		names[l.Name] = i
+		v.label(p.key("name"), l.Name)
+		v.references(p.key("plugins"), l.Plugins, "plugins", v.config.Plugins, false)
+	}
+}
+
+// listen checks an address to bind.
+func (v *validator) listen(p keyPath, address string) {
+	if v.ok(p) {
+		if err := checkListen(address); err != nil {
+			v.failErr(p, err)
+		}
+	}
+}
+
+// label checks a name that people gave, and that appears in logs and metrics.
+func (v *validator) label(p keyPath, s string) {
+	if len(s) > 128 {
+		v.fail(p, "", "a name of %d bytes, more than 128", len(s))
+	}
+	v.printable(p, s)
+}
+
+func (v *validator) printable(p keyPath, s string) {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 }) {
+		v.fail(p, "", "has a control character in it")
+	}
+}
+
+// name checks the name of an upstream or a plugin.
+func (v *validator) name(p keyPath, s string) {
+	bad := strings.ContainsFunc(s, func(r rune) bool {
+		return r != '_' && r != '-' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	})
+	if s == "" || len(s) > 64 || bad {
+		v.add(v.keyAt(p), p, quote(s)+" is not a name", "a name is 1 to 64 letters, digits, _ and -")
+	}
+}
+
+// references checks a list of names.
+func (v *validator) references(p keyPath, names []string, section string, declared any, wildcard bool) {
+	if !v.ok(p) {
+		return
+	}
+	seen := map[string]bool{}
+	for i, n := range names {
+		q := p.index(i)
+		if seen[n] {
+			v.warn(q, "", "%s is in the list already", quote(n))
+		}
+		seen[n] = true
+		if n == "*" && wildcard {
+			for _, key := range mapKeys(declared) {
+				v.used[section+"."+key] = true
+			}
+			continue
+		}
+		v.reference(q, n, section, declared)
+	}
+}
+
+// reference checks that a name is declared, and returns whether it is.
+func (v *validator) reference(p keyPath, name, section string, declared any) bool {
+	v.used[section+"."+name] = true
+	keys := mapKeys(declared)
+	if slices.Contains(keys, name) {
+		return true
+	}
+	if v.failed[section] || !v.ok(p) {
+		return false // the section could not be read
+	}
+	kind := strings.TrimSuffix(section, "s")
+	help := fmt.Sprintf("there are no %s; declare it below `%s`", section, section)
+	if near := nearest(name, keys); near != "" {
+		help = "did you mean `" + near + "`?"
+	} else if len(keys) > 0 {
+		help = "declared are " + strings.Join(keys[:min(len(keys), 10)], ", ")
+	}
+	v.fail(p, help, "no %s is called %s", kind, quote(name))
+	return false
+}
+
+func mapKeys(m any) []string {
+	var keys []string
+	for _, k := range reflect.ValueOf(m).MapKeys() {
+		keys = append(keys, k.String())
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// existingFile checks that a file is there, and makes its path relative to the process.
+func (v *validator) existingFile(p keyPath, path *string) {
+	if *path == "" || !v.ok(p) {
+		return
+	}
+	resolved := v.source.resolve(*path)
+	if err := v.source.Stat(resolved); err != nil {
+		help := ""
+		if v.source.File != "" && !filepath.IsAbs(*path) {
+			help = "a relative path starts at the folder of " + v.source.File + ": it is " + resolved
+		}
+		v.fail(p, help, "cannot use the file: %v", err)
+	}
+	v.files = append(v.files, resolved)
+	*path = resolved
+}
+
+func (v *validator) telemetry() {
+	t, p := &v.config.Telemetry, keyPath{"telemetry"}
+	v.label(p.key("service_name"), t.ServiceName)
+	q := p.key("traces").key("endpoint")
+	if e := t.Traces.Endpoint; e != "" && v.ok(q) {
+		u, err := url.Parse(e)
+		switch {
+		case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+			help := "write http://host:4318 or https://host:4318"
+			if t.Traces.Protocol == TraceGRPC {
+				help = "write http://host:4317 or https://host:4317; the scheme says whether TLS is used"
+			}
+			v.fail(q, help, "%s is not the URL of an OTLP receiver", quote(e))
+		case t.Traces.Protocol == TraceHTTP && u.Port() == "4317":
+			v.warn(q, "4318 speaks HTTP; for 4317 say `protocol: grpc`", "port 4317 is for gRPC as a rule, and the protocol is http")
+		case t.Traces.Protocol == TraceGRPC && u.Port() == "4318":
+			v.warn(q, "4317 speaks gRPC; for 4318 say `protocol: http`", "port 4318 is for HTTP as a rule, and the protocol is grpc")
+		}
+	}
+	v.fieldMap(p.key("traces").key("headers"), t.Traces.Headers, nil)
+	if out := &t.AccessLog.Output; !slices.Contains([]string{"stdout", "stderr", "off"}, *out) {
+		q := p.key("access_log").key("output")
+		v.printable(q, *out)
+		if *out == "" {
+			v.fail(q, "write stdout, stderr, off or a path", "is empty")
+		} else {
+			*out = v.source.resolve(*out)
+		}
+	}
+}
+
+// fieldMap checks fields that are sent: names, values, and that no name is there twice in another case.
+func (v *validator) fieldMap(p keyPath, fields map[string]string, forbidden map[string]string) {
+	seen := map[string]string{}
+	for _, name := range mapKeys(fields) {
+		q := p.key(name)
+		v.fieldName(q, name, forbidden)
+		if first, twice := seen[strings.ToLower(name)]; twice {
+			v.add(v.keyAt(q), q, fmt.Sprintf("is the same field as %s", quote(first)), "field names have no case")
+		}
+		seen[strings.ToLower(name)] = name
+		value := fields[name]
+		bad := strings.IndexFunc(value, func(r rune) bool { return (r < ' ' && r != '\t') || r == 0x7f })
+		if bad >= 0 || strings.Trim(value, " \t") != value {
+			v.fail(q, "a value is one line without white space around it", "not a value of a field")
+		}
+	}
+}
+
+// fieldName checks one name of a field at the place of its key.
+func (v *validator) fieldName(p keyPath, name string, forbidden map[string]string) {
+	if !isToken(name) {
+		v.add(v.keyAt(p), p, quote(name)+" is not the name of a field", "a name is letters, digits and -")
+		return
+	}
+	if help, ok := forbidden[strings.ToLower(name)]; ok {
+		v.add(v.keyAt(p), p, quote(name)+" cannot be changed", help)
+	}
+}
+
+// isToken says whether s is a token of RFC 9110.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})
+}
