@@ -30,7 +30,7 @@ type Exchange struct {
 	Target Target
 
 	Route string        // the name of the route that matched
-	words [8]uint64     // one context word for each plugin of the chain, by its place
+	words [Words]uint64 // one context word for each plugin of the chain, by its place
 	Local LocalResponse // an answer of our own, instead of an upstream's
 
 	Attempts []Attempt    // one for each time the request was given to an upstream, in order
@@ -139,17 +139,18 @@ type PluginCall struct {
 // Tag is a span attribute.
 type Tag struct{ Key, Value string }
 
-// Reset makes x ready for the next request of the same loop and keeps its storage.
+// Reset makes x ready for the next request of the same loop and keeps its storage. Field by field: the messages are
+// large, and copying them would cost more than the rest of a request's bookkeeping.
 func (x *Exchange) Reset() {
 	x.Request.Reset()
 	x.Response.Reset()
-	body := x.Local.Body[:0]
-	attempts, calls, tags := x.Attempts[:0], x.Calls[:0], x.Tags[:0]
-	req, resp, asked := x.Request, x.Response, x.Asked.buf[:0]
-	*x = Exchange{Task: x.Task, Request: req, Response: resp, Client: x.Client, Attempts: attempts, Calls: calls, Tags: tags}
-	x.Asked.buf = asked
-	x.Local.Body = body
-	x.Target.Upstream, x.Target.Dynamic = NoUpstream, dynamic
+	x.Trace = Trace{}
+	x.Asked = Asked{buf: x.Asked.buf}
+	x.Target = Target{Upstream: NoUpstream, Dynamic: x.Target.Dynamic[:0]}
+	x.Route, x.words, x.Local = "", [Words]uint64{}, LocalResponse{Body: x.Local.Body[:0]}
+	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
+	x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0
+	x.BytesIn, x.BytesOut, x.StatusSent, x.Err = 0, 0, 0, nil
 }
 
 // Word returns the place for the context word of the plugin at place i of the chain: what its request phase leaves for

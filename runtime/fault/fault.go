@@ -32,33 +32,33 @@ type Kind uint8
 
 // What can fail, in the order in which a request meets it.
 const (
-	Internal           Kind = iota // an invariant of ours broke
-	Malformed                      // bytes that are not the protocol
-	HeadTooLarge                   // head, field count or trailer over its limit
-	TargetTooLong                  // request target over its limit
-	BodyTooLarge                   // body over its limit
-	Unsupported                    // correct, but not something that we do: CONNECT, an unknown coding, HTTP/2.0
-	ClientTimeout                  // the client did not send in time
-	ClientClosed                   // the client went away
-	NoRoute                        // nothing matched
-	Denied                         // refused by rule: not on an allow list, excluded, or by a plugin
-	PoolExhausted                  // no connection within acquire_timeout
-	DNS                            // the name has no address
-	Connect                        // refused, unreachable
-	ConnectTimeout                 // not connected in time
-	TLS                            // the handshake failed
-	WriteFailed                    // the upstream took no or not all bytes of the request
-	UpstreamClosed                 // closed before its answer was whole
-	HeaderTimeout                  // no response head in time
-	IdleTimeout                    // no bytes for too long while a body was under way
-	RequestTimeout                 // the whole request took too long
-	PluginTrap                     // the guest trapped
-	PluginFuel                     // the guest ran out of fuel
-	PluginMemory                   // the guest ran out of memory
-	PluginAnswer                   // the guest's answer was not valid
-	PluginUnavailable              // no instance: breaker open, or it cannot start
-	Overloaded                     // a process-wide limit of ours
-	ShuttingDown                   // the gateway is stopping
+	Internal          Kind = iota // an invariant of ours broke
+	Malformed                     // bytes that are not the protocol
+	HeadTooLarge                  // head, field count or trailer over its limit
+	TargetTooLong                 // request target over its limit
+	BodyTooLarge                  // body over its limit
+	Unsupported                   // correct, but not something that we do: CONNECT, an unknown coding, HTTP/2.0
+	ClientTimeout                 // the client did not send in time
+	ClientClosed                  // the client went away
+	NoRoute                       // nothing matched
+	Denied                        // refused by rule: not on an allow list, excluded, or by a plugin
+	PoolExhausted                 // no connection within acquire_timeout
+	DNS                           // the name has no address
+	Connect                       // refused, unreachable
+	ConnectTimeout                // not connected in time
+	TLS                           // the handshake failed
+	WriteFailed                   // the upstream took no or not all bytes of the request
+	UpstreamClosed                // closed before its answer was whole
+	HeaderTimeout                 // no response head in time
+	IdleTimeout                   // no bytes for too long while a body was under way
+	RequestTimeout                // the whole request took too long
+	PluginTrap                    // the guest trapped
+	PluginFuel                    // the guest ran out of fuel
+	PluginMemory                  // the guest ran out of memory
+	PluginAnswer                  // the guest's answer was not valid
+	PluginUnavailable             // no instance: breaker open, or it cannot start
+	Overloaded                    // a process-wide limit of ours
+	ShuttingDown                  // the gateway is stopping
 )
 
 var kinds = [...]string{

@@ -1,0 +1,137 @@
+// Package wire reads HTTP/1 messages from a connection of an event loop: heads and bodies by package http1, bytes by
+// package netloop, with one buffer between them. It is the one place where parsing meets parking.
+package wire
+
+import (
+	"errors"
+	"io"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+)
+
+// Stream carries bytes; Read and Write park the task. A netloop.Conn is one, and so is TLS on top of it.
+type Stream interface {
+	Read(t *netloop.Task, b []byte) (int, error)
+	Write(t *netloop.Task, b []byte) (int, error)
+}
+
+// Reader is the reading half of a connection while messages are read from it. It holds a buffer of its loop only
+// between Open and Close. The zero Reader is closed.
+type Reader struct {
+	Body http1.BodyReader // the body under way; see StartBody
+
+	stream Stream
+	loop   *netloop.Loop
+	limits *http1.Limits
+	buf    []byte
+	r, w   int
+	total  uint64 // bytes read from the stream
+}
+
+// Open makes the reader read from s with a buffer of l.
+func (r *Reader) Open(s Stream, l *netloop.Loop, limits *http1.Limits) {
+	r.stream, r.loop, r.limits = s, l, limits
+	r.buf, r.r, r.w, r.total = l.Buffer(), 0, 0, 0
+}
+
+// Close gives the buffer back; what it still holds is lost.
+func (r *Reader) Close() {
+	if r.buf != nil {
+		r.loop.Recycle(r.buf)
+		r.buf, r.stream = nil, nil
+		r.r, r.w = 0, 0
+	}
+}
+
+// Buffered is what was read from the stream and not consumed. It is valid until the next call that reads.
+func (r *Reader) Buffered() []byte { return r.buf[r.r:r.w] }
+
+// Consume takes n bytes off the front of Buffered.
+func (r *Reader) Consume(n int) {
+	if r.r += n; r.r == r.w {
+		r.r, r.w = 0, 0
+	}
+}
+
+// Total is how many bytes were read from the stream since Open.
+func (r *Reader) Total() uint64 { return r.total }
+
+// space makes room for at least one more byte: it moves what is there to the front, or grows the buffer up to what a
+// head may need. A message that needs more has failed its limits before.
+func (r *Reader) space() []byte {
+	if r.w == len(r.buf) {
+		if r.r > 0 {
+			copy(r.buf, r.buf[r.r:r.w])
+			r.r, r.w = 0, r.w-r.r
+		} else {
+			bigger := make([]byte, 2*len(r.buf))
+			copy(bigger, r.buf[:r.w])
+			r.loop.Recycle(r.buf)
+			r.buf = bigger
+		}
+	}
+	return r.buf[r.w:]
+}
+
+// Fill reads once more from the stream, and parks until there is something.
+func (r *Reader) Fill(t *netloop.Task) error {
+	n, err := r.stream.Read(t, r.space())
+	r.w += n
+	r.total += uint64(n)
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// TryFill is Fill without parking, for a stream that is a plain connection: false and nil mean that nothing is there.
+func (r *Reader) TryFill(c *netloop.Conn) (bool, error) {
+	n, err := c.TryRead(r.space())
+	r.w += n
+	r.total += uint64(n)
+	return n > 0, err
+}
+
+// StartBody makes what follows in the stream the body of a message with this framing; src is who sends it.
+func (r *Reader) StartBody(f http1.Framing, src fault.Source) { r.Body.Init(f, r.limits, src) }
+
+// BufferedBody returns the next piece of the body as far as it has been read, without reading more: empty if the
+// buffer holds none of it, or the body is done.
+func (r *Reader) BufferedBody() ([]byte, error) {
+	for r.r < r.w && !r.Body.Done() {
+		data, n, err := r.Body.Next(r.buf[r.r:r.w])
+		r.Consume(n)
+		if err != nil || len(data) > 0 {
+			return data, err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	return nil, nil
+}
+
+// NextBody returns the next piece of the body, valid until the next call, and parks until there is one. It returns
+// io.EOF after the last. A body that is cut off is the error that http1.BodyReader.EOF says; errors of the stream are
+// returned as they are.
+func (r *Reader) NextBody(t *netloop.Task) ([]byte, error) {
+	for {
+		if data, err := r.BufferedBody(); len(data) > 0 || err != nil {
+			return data, err
+		}
+		if r.Body.Done() {
+			return nil, io.EOF
+		}
+		if err := r.Fill(t); err != nil {
+			if !errors.Is(err, io.EOF) {
+				return nil, err
+			}
+			if err := r.Body.EOF(); err != nil {
+				return nil, err
+			}
+			return nil, io.EOF
+		}
+	}
+}
