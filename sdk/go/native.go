@@ -1,0 +1,211 @@
+//go:build !wasip1
+
+package wasmgate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"wasmgate/sdk/abi"
+)
+
+// Tester calls the registered handlers without a gateway and without WebAssembly, through the same encoding. It is
+// for go test on the author's machine and is not part of a plugin's module. There is one plugin in a program, so
+// Testers are used one after another, not at the same time.
+type Tester struct {
+	manifest *abi.Manifest
+}
+
+// NewTester configures the plugin. The error is what the plugin says about the configuration.
+func NewTester(config string) (*Tester, error) {
+	logged = nil
+	arg := abi.AppendConfig(nil, &abi.Config{MaxAnswer: 1 << 20, Name: []byte("test"), Bytes: []byte(config)})
+	code, n := abi.Unpack(configure(arg))
+	if abi.Code(code) != abi.CodeOK {
+		return nil, errors.New(string(out.buf[:n]))
+	}
+	m, err := abi.ParseManifest(out.buf[:n])
+	if err != nil {
+		return nil, err
+	}
+	return &Tester{m}, nil
+}
+
+// TestMessage is what a handler is called with. Headers has names and values in turn.
+type TestMessage struct {
+	Role                                                             Role
+	Method, Scheme, Authority, Path, Query, Client, SNI, Cert, Route string
+	Headers                                                          []string
+	Time                                                             int64
+	Seed, Context                                                    uint64
+	Status                                                           int      // response handler
+	ResponseHeaders                                                  []string // response handler
+	Sampled, Local                                                   bool
+}
+
+// TestAnswer is what a handler said, and what the gateway would do.
+type TestAnswer struct {
+	Decision string   // continue, no_match, route, deny, respond, error
+	Upstream string   // by route
+	Status   int      // by deny and respond
+	Text     string   // by error and respond
+	Edits    []string // such as "set_header x-tenant-id: acme", in order
+	Logged   []string // such as "2 text", written with Log
+}
+
+var (
+	current *TestMessage
+	logged  []string
+)
+
+// Request calls the request handler.
+func (t *Tester) Request(m TestMessage) TestAnswer { return t.call(&m, abi.PhaseRequest, request) }
+
+// Response calls the response handler.
+func (t *Tester) Response(m TestMessage) TestAnswer { return t.call(&m, abi.PhaseResponse, response) }
+
+func (t *Tester) call(m *TestMessage, phase uint32, fn func([]byte) uint64) TestAnswer {
+	current, logged = m, nil
+	defer func() { current = nil }()
+	code, value := abi.Unpack(fn(t.encode(m, phase)))
+	a := TestAnswer{Logged: logged}
+	switch abi.Code(code) {
+	case abi.CodeContinue:
+		a.Decision = "continue"
+	case abi.CodeNoMatch:
+		a.Decision = "no_match"
+	case abi.CodeRoute:
+		a.Decision, a.Upstream = "route", t.upstream(uint64(value))
+	case abi.CodeDeny:
+		a.Decision, a.Status = "deny", int(value)
+		if value == 0 {
+			a.Status = abi.DefaultDeny
+		}
+	case abi.CodeError:
+		a.Decision, a.Text = "error", string(out.buf[:value])
+	case abi.CodeOperations:
+		t.operations(&a, out.buf[:value])
+	}
+	return a
+}
+
+func (t *Tester) upstream(id uint64) string {
+	if id < uint64(len(t.manifest.Upstreams)) {
+		return t.manifest.Upstreams[id]
+	}
+	return fmt.Sprintf("undeclared upstream %d", id)
+}
+
+func (t *Tester) encode(m *TestMessage, phase uint32) []byte {
+	h := abi.Head{Role: uint32(m.Role), Phase: phase, Time: m.Time, Seed: m.Seed, Context: m.Context, Status: uint32(m.Status)} //nolint:gosec // a status
+	for _, f := range [...]struct {
+		on  bool
+		bit uint32
+	}{{m.Query != "", abi.FlagHasQuery}, {m.Sampled, abi.FlagSampled}, {m.Local, abi.FlagLocal}} {
+		if f.on {
+			h.Flags |= f.bit
+		}
+	}
+	nreq, n := len(t.manifest.RequestHeaders), len(t.manifest.RequestHeaders)
+	if phase == abi.PhaseResponse {
+		n += len(t.manifest.ResponseHeaders)
+	}
+	buf := make([]byte, 1<<20)
+	var w abi.ViewWriter
+	w.Begin(buf, &h, n)
+	for f, s := range [...]string{m.Method, m.Scheme, m.Authority, m.Path, m.Query, m.Client, m.SNI, m.Cert, m.Route} {
+		if s != "" {
+			w.FieldString(abi.Field(f), s) //nolint:gosec // an index
+		}
+	}
+	for i := range n {
+		name, fields := "", m.Headers
+		if i < nreq {
+			name = t.manifest.RequestHeaders[i]
+		} else {
+			name, fields = t.manifest.ResponseHeaders[i-nreq], m.ResponseHeaders
+		}
+		switch values := valuesOf(fields, name); len(values) {
+		case 0:
+		case 1:
+			w.Slot(i, []byte(values[0]))
+		default:
+			at := w.List(i, len(values))
+			for k, v := range values {
+				w.Item(at, k, []byte(v))
+			}
+		}
+	}
+	return buf[:w.Need()]
+}
+
+func valuesOf(fields []string, name string) (values []string) {
+	for i := 0; i+1 < len(fields); i += 2 {
+		if strings.EqualFold(fields[i], name) {
+			values = append(values, fields[i+1])
+		}
+	}
+	return values
+}
+
+var editNames = map[abi.Kind]string{
+	abi.OpAddress: "address", abi.OpTimeout: "timeout", abi.OpHashKey: "hash_key", abi.OpMethod: "method",
+	abi.OpAuthority: "authority", abi.OpPath: "path", abi.OpQuery: "query", abi.OpSetHeader: "set_header",
+	abi.OpAppendHeader: "append_header", abi.OpRemoveHeader: "remove_header", abi.OpAttribute: "attribute",
+	abi.OpLog: "log", abi.OpWantResponse: "want_response", abi.OpContext: "context", abi.OpRematch: "rematch",
+}
+
+func (t *Tester) operations(a *TestAnswer, list []byte) {
+	a.Decision = "continue"
+	ops := abi.ReadOperations(list)
+	var op abi.Operation
+	for {
+		ok, err := ops.Next(&op)
+		if err != nil {
+			a.Decision, a.Text = "error", err.Error()
+		}
+		if !ok {
+			return
+		}
+		name := editNames[op.Kind]
+		switch op.Kind {
+		case abi.OpUpstream:
+			a.Decision, a.Upstream = "route", t.upstream(op.Number)
+		case abi.OpRespond:
+			a.Decision, a.Status, a.Text = "respond", int(op.Number), string(op.Value) //nolint:gosec // a status
+			for n, v, more := op.Fields.Next(); more; n, v, more = op.Fields.Next() {
+				a.Edits = append(a.Edits, fmt.Sprintf("respond_header %s: %s", n, v))
+			}
+		case abi.OpSetHeader, abi.OpAppendHeader, abi.OpAttribute:
+			a.Edits = append(a.Edits, fmt.Sprintf("%s %s: %s", name, op.Name, op.Value))
+		case abi.OpRemoveHeader:
+			a.Edits = append(a.Edits, fmt.Sprintf("%s %s", name, op.Name))
+		case abi.OpTimeout, abi.OpHashKey, abi.OpContext:
+			a.Edits = append(a.Edits, fmt.Sprintf("%s %d", name, op.Number))
+		case abi.OpLog:
+			a.Logged = append(a.Logged, fmt.Sprintf("%d %s", op.Number, op.Value))
+		case abi.OpWantResponse, abi.OpRematch:
+			a.Edits = append(a.Edits, name)
+		default:
+			a.Edits = append(a.Edits, fmt.Sprintf("%s %s", name, op.Value))
+		}
+	}
+}
+
+// Log writes a line to the gateway's log at once. The gateway limits how many lines a plugin writes.
+func Log(level Level, text string) { logged = append(logged, fmt.Sprintf("%d %s", level, text)) }
+
+func lookup(dst []byte, message uint32, name string, k int) ([]byte, bool) {
+	if current == nil {
+		return dst, false
+	}
+	fields := current.Headers
+	if message == abi.MessageResponse {
+		fields = current.ResponseHeaders
+	}
+	if values := valuesOf(fields, name); k >= 0 && k < len(values) {
+		return append(dst, values[k]...), true
+	}
+	return dst, false
+}
