@@ -61,6 +61,9 @@ func (d decoder) structure(p keyPath, v any, dst reflect.Value) {
 	for _, k := range sortedKeys(m) {
 		f, known := fieldNamed(dst.Type(), k)
 		if !known {
+			if d.full() {
+				return
+			}
 			q := p.key(k)
 			d.add(d.keyAt(q), q, "unknown key "+quote(k), suggest(p, k, dst.Type()))
 			continue

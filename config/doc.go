@@ -8,4 +8,6 @@
 // Libraries: koanf/v2 lays the layers over each other, because each further source (a flag, a folder, a key-value
 // store) is then a provider and not code of ours; goccy/go-yaml parses the file, because its syntax tree keeps the line
 // and the column of every key and value.
+//
+//go:generate go run ./internal/gen .
 package config

@@ -16,7 +16,7 @@ func (d *document) expand(p keyPath, s string, at Position) (string, bool) {
 		return "", false
 	}
 	var out strings.Builder
-	changed := false
+	changed, length := false, len(s)
 	for {
 		i := strings.Index(s, "${")
 		if i < 0 {
@@ -56,7 +56,7 @@ func (d *document) expand(p keyPath, s string, at Position) (string, bool) {
 		out.WriteString(value)
 	}
 	out.WriteString(s)
-	if d.expanded += out.Len(); d.expanded > maxExpanded {
+	if d.expanded += max(out.Len(), length); d.expanded > maxExpanded {
 		d.add(at, p, fmt.Sprintf("texts with ${...} in them are longer than %d bytes together", maxExpanded), "")
 	}
 	return out.String(), changed
@@ -66,7 +66,7 @@ func (d *document) expand(p keyPath, s string, at Position) (string, bool) {
 func (d *document) within(at Position, text string) Position {
 	text, _, _ = strings.Cut(text, "\n")
 	lines := d.lines[d.file]
-	if len(d.errors) >= most {
+	if d.full() {
 		return at // nobody will see it, and looking takes time
 	}
 	for n := at.Line; n >= 1 && n <= len(lines) && n < at.Line+1000; n++ {

@@ -254,6 +254,9 @@ func (c *collector) ok(p keyPath) bool {
 	return true
 }
 
+// full says whether so much is wrong that no more is told, and looking for it only takes time.
+func (c *collector) full() bool { return len(c.errors) >= most }
+
 // sorted puts problems in the order of the file; those outside of files come last.
 func sorted(list Errors) Errors {
 	slices.SortStableFunc(list, func(a, b Problem) int {

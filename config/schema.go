@@ -71,11 +71,29 @@ type Upstream struct {
 type Dynamic struct {
 	Allow    []HostPattern `koanf:"allow" example:"[\"*.internal:8080\"]" doc:"Addresses that may be chosen: host, *.suffix, or an IP address, then one port, several (host:80,8080) or any (host:*). Without a port: the scheme's own. Everything else is refused with 403."`
 	Scheme   Scheme        `koanf:"scheme" enum:"http,https" example:"https" doc:"How a chosen address is spoken to."`
-	MaxPools int           `koanf:"max_pools" min:"1" max:"100000" example:"500" doc:"Most addresses with connections at a time. Above it the one idle longest is closed; if none is idle the request is answered 503."`
+	MaxPools int           `koanf:"max_pools" min:"1" max:"100000" example:"500" doc:"Most addresses with connections at a time. Above it, one that carries no request makes room; if all do, the request is answered 503."`
 }
 
 // Enabled says whether addresses may be chosen at run time.
 func (d *Dynamic) Enabled() bool { return len(d.Allow) > 0 }
+
+// Allows reads host or host:port, in any case and with brackets around an IPv6 address, and says whether it may be
+// chosen. The host that it returns is in lower case and without brackets; the port is the scheme's own if none is given.
+func (d *Dynamic) Allows(authority string) (host string, port uint16, ok bool) {
+	host, port, err := splitAuthority(authority)
+	if err != nil {
+		return "", 0, false
+	}
+	if port == 0 {
+		port = d.Scheme.Port()
+	}
+	for i := range d.Allow {
+		if d.Allow[i].Match(d.Scheme, host, port) {
+			return host, port, true
+		}
+	}
+	return "", 0, false
+}
 
 // Pool is how connections to an upstream are kept and reused.
 type Pool struct {
@@ -158,7 +176,9 @@ type PluginLog struct {
 	Rate  int      `koanf:"rate" unit:"lines/s" min:"0" example:"100" doc:"Most lines in a second; those above are counted, not written."`
 }
 
-// Route says which requests it is for, and where they go.
+// Route says which requests it is for, and where they go. After Load, Name is set, and Upstream is empty or the name of
+// an entry of Config.Upstreams: of an origin that was written into the route, Load has made one with default settings,
+// whose name is the origin's text, has moved Dynamic into it, and has put the address with captures into Authority.
 type Route struct {
 	Name            string        `koanf:"name" example:"users" doc:"What logs, traces and metrics call it. Default: made from the match."`
 	Match           Match         `koanf:"match" doc:"Which requests. Everything given must hold; without anything every request matches."`
@@ -263,7 +283,7 @@ type Log struct {
 
 // Admin is the endpoint for operators.
 type Admin struct {
-	Address string `koanf:"address" example:"0.0.0.0:9901" doc:"Host and port; empty turns it off. It has no access control: keep it on loopback or a private network."`
+	Address string `koanf:"address" example:"10.0.0.5:9901" doc:"Host and port; empty turns it off. It has no access control: keep it on loopback or a private network."`
 }
 
 // PluginCache is where compiled plugins are kept.

@@ -474,7 +474,7 @@ func (v *validator) authority(p keyPath, s string, d *Dynamic, regex *regexp.Reg
 	if !ok {
 		return
 	}
-	host, port, err := splitAuthority(stood)
+	_, port, err := splitAuthority(stood)
 	if err != nil && strings.Contains(s, "$") && strings.Trim(stood, "1.:") != "" || err != nil && !strings.Contains(s, "$") {
 		v.failErr(p, err)
 		return
@@ -483,7 +483,7 @@ func (v *validator) authority(p keyPath, s string, d *Dynamic, regex *regexp.Reg
 		port = d.Scheme.Port()
 	}
 	if !strings.Contains(s, "$") {
-		if !slices.ContainsFunc(d.Allow, func(a HostPattern) bool { return a.Match(d.Scheme, host, port) }) {
+		if _, _, allowed := d.Allows(s); !allowed {
 			v.fail(p, "add it to `dynamic.allow`", "%s is not allowed", quote(s))
 		}
 		return

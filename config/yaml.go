@@ -18,13 +18,14 @@ import (
 const (
 	maxFile     = 1 << 20  // bytes
 	maxDepth    = 32       // maps and lists inside of each other
+	maxTokens   = 120_000  // words, marks and comments; the parser takes time in proportion to their square
 	maxNodes    = 50_000   // values, those that aliases repeat counted each time
 	maxKey      = 128      // bytes of a key
 	maxExpanded = 4 << 20  // bytes of strings with ${...} in them
 	maxMarks    = 16 << 20 // bytes of paths whose places are remembered; beyond it, messages name the file alone
 )
 
-// loose is the text of a plain scalar that came from the environment: it is read as whatever its place wants.
+// loose is a text that came from the environment or an override: it is read as whatever its place wants.
 type loose string
 
 // document turns one YAML file into maps, lists and scalars, and notes where each stands.
@@ -107,6 +108,11 @@ func (d *document) read(p keyPath, text string, depth int) (v any, root ast.Node
 // parse returns the root of the syntax tree, or nil.
 func (d *document) parse(text string) ast.Node {
 	tokens := lexer.Tokenize(text)
+	if len(tokens) > maxTokens {
+		d.broken = true
+		d.add(d.place(tokens[maxTokens]), nil, fmt.Sprintf("more than %d words and marks", maxTokens), "a config is for one gateway; a plugin can hold tables")
+		return nil
+	}
 	if at, deep := tooDeep(tokens); deep {
 		d.broken = true
 		d.add(d.place(at), nil, fmt.Sprintf("more than %d levels deep", maxDepth), "")
@@ -175,7 +181,7 @@ func (d *document) syntax(err error) {
 		switch {
 		case strings.HasPrefix(strings.TrimLeft(line, " "), "\t"):
 			help = "indent with spaces, not with tabs"
-		case strings.Contains(line, "${") && strings.ContainsAny(line, "[{"):
+		case strings.Contains(line, "${") && strings.ContainsAny(strings.ReplaceAll(line, "${", ""), "[{"):
 			help = "inside of [ ] and { } put quotes around \"${NAME}\""
 		}
 	}
@@ -307,7 +313,7 @@ func (d *document) scalar(p keyPath, n ast.Node) any {
 		return s
 	case *ast.StringNode:
 		s, changed := d.expand(p, n.Value, d.position(n))
-		if changed && n.GetToken().Type == token.StringType {
+		if changed { // quoted or not: inside of [ ] and { } YAML wants the quotes
 			return loose(s)
 		}
 		return s
@@ -339,7 +345,7 @@ func (d *document) place(t *token.Token) Position {
 	if t == nil || t.Position == nil {
 		return Position{File: d.file}
 	}
-	width := utf8.RuneCountInString(t.Value)
+	width := utf8.RuneCountInString(t.Value[:min(len(t.Value), 200)]) // more is not shown
 	switch t.Type {
 	case token.DoubleQuoteType, token.SingleQuoteType:
 		width += 2
