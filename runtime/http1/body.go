@@ -77,7 +77,8 @@ func (r *BodyReader) Trailers() *Head { return &r.trailer }
 
 // Next takes the next piece of the body off the front of in, the bytes that follow what was consumed so far. It consumes
 // n bytes and returns what of them is data, a view of in; that may be nothing although n is not 0. As long as the body is
-// not done and in is not empty, n is not 0. What is left of in when the body is done belongs to the next message.
+// not done and in is not empty, n is not 0. What is left of in when the body is done belongs to the next message. After an
+// error, a *fault.Error, there is no data and nothing more to be read.
 func (r *BodyReader) Next(in []byte) (data []byte, n int, err error) {
 	for n < len(in) && r.state != stateDone {
 		switch r.state {
@@ -102,13 +103,13 @@ func (r *BodyReader) Next(in []byte) (data []byte, n int, err error) {
 		case stateTrailers:
 			used, p := r.trailers(in[n:])
 			if p != nil {
-				return data, n, p.fault(r.src)
+				return nil, n, p.fault(r.src)
 			}
 			n += used
 		default:
 			used, p := r.framing(in[n:])
 			if p != nil {
-				return data, n, p.fault(r.src)
+				return nil, n, p.fault(r.src)
 			}
 			n += used
 		}

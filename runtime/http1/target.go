@@ -185,7 +185,7 @@ func validIPv6[T text](a T) bool {
 			i++
 		}
 	}
-	return groups == 8 || gap && groups < 8
+	return groups == 8 && !gap || groups < 8 && gap
 }
 
 func validIPv4[T text](a T) bool {
