@@ -70,7 +70,7 @@ func TestHostileFiles(t *testing.T) {
 		"quotes":            "a: \"" + strings.Repeat("\\\"", big/2-10) + "\"",
 		"comments":          strings.Repeat("# a\n", big/4),
 		"keys":              keys(big),
-		"fewer keys":        keys(8 * maxTokens / 3),
+		"fewer keys":        keys(4 * maxTokens / 3),
 		"empty lines":       strings.Repeat("\n", big),
 		"spaces":            "a:" + strings.Repeat(" ", big),
 		"commas":            "a: [" + strings.Repeat("a,", big/2) + "]",

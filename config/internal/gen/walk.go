@@ -36,6 +36,18 @@ var defaults = map[reflect.Type]any{
 	reflect.TypeFor[config.Route]():    config.DefaultRoute(),
 }
 
+// kinds are the types with a notation of their own.
+var kinds = map[reflect.Type]string{
+	reflect.TypeFor[config.PluginConfig](): "anything",
+	reflect.TypeFor[config.ValueMatch]():   "value match",
+	reflect.TypeFor[config.Target]():       "origin",
+	reflect.TypeFor[config.HostPattern]():  "address pattern",
+	reflect.TypeFor[netip.Prefix]():        "network",
+	reflect.TypeFor[config.Duration]():     "duration",
+	reflect.TypeFor[config.Size]():         "size",
+	reflect.TypeFor[config.Ratio]():        "ratio",
+}
+
 // root is the whole schema.
 func root() key {
 	k := key{}
@@ -55,30 +67,8 @@ func (k *key) fill(v reflect.Value) {
 		t = v.Type()
 	}
 	k.value = v
-	switch v.Interface().(type) {
-	case config.PluginConfig:
-		k.kind = "anything"
-		return
-	case config.ValueMatch:
-		k.kind = "value match"
-		return
-	case config.Target:
-		k.kind = "origin"
-		return
-	case config.HostPattern:
-		k.kind = "address pattern"
-		return
-	case netip.Prefix:
-		k.kind = "network"
-		return
-	case config.Duration:
-		k.kind = "duration"
-		return
-	case config.Size:
-		k.kind = "size"
-		return
-	case config.Ratio:
-		k.kind = "ratio"
+	if kind, ok := kinds[t]; ok {
+		k.kind = kind
 		return
 	}
 	switch t.Kind() {
