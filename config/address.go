@@ -84,7 +84,7 @@ func (p *HostPattern) UnmarshalText(b []byte) error {
 	if port != 0 {
 		return helped{fmt.Sprintf("%s is not host:port", quote(s)), ""}
 	}
-	out.Host = host
+	out.Host = strings.TrimSuffix(host, ".")
 	*p = out
 	return nil
 }

@@ -1,6 +1,9 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Config is everything that a gateway is told: the whole file, with defaults filled in and references checked. It is
 // plain data without live state, safe to read from any goroutine, and comparable with reflect.DeepEqual; two equal
@@ -87,6 +90,7 @@ func (d *Dynamic) Allows(authority string) (host string, port uint16, ok bool) {
 	if port == 0 {
 		port = d.Scheme.Port()
 	}
+	host = strings.TrimSuffix(host, ".") // the root: the same host
 	for i := range d.Allow {
 		if d.Allow[i].Match(d.Scheme, host, port) {
 			return host, port, true

@@ -55,6 +55,7 @@ func TestHostPattern(t *testing.T) {
 		{"*.internal:8080", HTTP, "a.internal:8080", true},
 		{"*.internal:8080", HTTP, "A.Internal:8080", true},
 		{"*.internal:8080", HTTP, "a.b.internal:8080", true},
+		{"*.internal:8080", HTTP, "a.internal.:8080", true},
 		{"*.internal:8080", HTTP, "internal:8080", false},
 		{"*.internal:8080", HTTP, ".internal:8080", false},
 		{"*.internal:8080", HTTP, "xinternal:8080", false},

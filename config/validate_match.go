@@ -50,7 +50,7 @@ var commonMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 // matchHost checks a host of a match, and returns it in lower case.
 func (v *validator) matchHost(p keyPath, host string) string {
-	name := strings.ToLower(host)
+	name := strings.TrimSuffix(strings.ToLower(host), ".")
 	bare := strings.TrimPrefix(name, "*.")
 	switch {
 	case name == "*":
