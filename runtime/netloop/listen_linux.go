@@ -91,6 +91,7 @@ func (ln *Listener) register(l *Loop) error {
 func (ln *Listener) Close() error {
 	ln.once.Do(func() {
 		_ = ln.group.onAll(func(l *Loop) error {
+			ln.accept(l) // the kernel has completed these connections: closing the socket would reset them
 			_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, ln.fd, nil)
 			for i, other := range l.listeners {
 				if other == ln {
