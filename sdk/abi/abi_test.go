@@ -134,7 +134,6 @@ func allOperations() []byte {
 	}
 	b = AppendLog(b, LogWarn, "line")
 	b = AppendRespond(b, 200, "body", "a", "1", "b", "")
-	b = AppendOp(b, OpWantResponse)
 	return AppendOp(b, OpRematch)
 }
 
@@ -152,7 +151,7 @@ func TestOperations(t *testing.T) {
 		}
 		seen[op.Kind] = op
 	}
-	if len(seen) != 17 || ops.Index() != 17 {
+	if len(seen) != 16 || ops.Index() != 16 {
 		t.Errorf("%d kinds in %d records", len(seen), ops.Index())
 	}
 	if seen[OpUpstream].Number != 3 || seen[OpTimeout].Number != 250 || seen[OpHashKey].Number != 1<<40 || seen[OpContext].Number != 7 {
@@ -183,7 +182,7 @@ func TestBadOperations(t *testing.T) {
 		"long number": append(appendHeader(nil, uint16(OpHashKey), 9), make([]byte, 9)...), "nothing with a body": append(appendHeader(nil, uint16(OpRematch), 1), 0),
 		"string past the end": append(appendHeader(nil, uint16(OpPath), 4), 9, 0, 0, 0), "rest": append(appendHeader(nil, uint16(OpPath), 5), 0, 0, 0, 0, 'x'),
 		"respond with too few headers": lying, "cut respond": respond[:len(respond)-1],
-		"too many": bytes.Repeat(AppendOp(nil, OpWantResponse), MaxOperations+1),
+		"too many": bytes.Repeat(AppendOp(nil, OpRematch), MaxOperations+1),
 	} {
 		ops := ReadOperations(b)
 		var op Operation

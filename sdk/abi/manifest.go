@@ -1,9 +1,6 @@
 package abi
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // The records of a manifest.
 const (
@@ -15,11 +12,11 @@ const (
 
 // The bits of ManifestPhases.
 const (
-	WantsRequest          uint32 = 1 << 0
-	WantsResponse         uint32 = 1 << 1 // of every exchange
-	WantsResponseOnDemand uint32 = 1 << 2 // of those whose request phase said OpWantResponse
+	WantsRequest         uint32 = 1 << 0
+	WantsResponse        uint32 = 1 << 1 // of every exchange
+	WantsMarkedResponses uint32 = 1 << 2 // of those whose context word is not 0
 
-	knownPhases = WantsRequest | WantsResponse | WantsResponseOnDemand
+	knownPhases = WantsRequest | WantsResponse | WantsMarkedResponses
 )
 
 // Manifest is a guest's answer to configure: what it wants and what it may choose.
@@ -58,20 +55,20 @@ func AppendManifest(dst []byte, m *Manifest) []byte {
 // ParseManifest reads a manifest and checks it against the bounds. It copies what it keeps.
 func ParseManifest(b []byte) (*Manifest, error) {
 	if len(b) > MaxManifest {
-		return nil, fmt.Errorf("manifest: %d bytes, at most %d are allowed", len(b), MaxManifest)
+		return nil, problem("manifest: ", len(b), " bytes, at most ", MaxManifest, " are allowed")
 	}
 	m := &Manifest{}
 	r := records{rest: b}
 	for {
 		kind, body, ok, err := r.next()
 		if err != nil {
-			return nil, fmt.Errorf("manifest: %w", err)
+			return nil, problem("manifest: ", err)
 		}
 		if !ok {
 			break
 		}
 		if err := m.record(kind, body); err != nil {
-			return nil, fmt.Errorf("manifest: record %d: %w", r.n, err)
+			return nil, problem("manifest: record ", r.n, ": ", err)
 		}
 	}
 	if m.Phases == 0 {
@@ -84,22 +81,22 @@ func (m *Manifest) record(kind uint16, body []byte) error {
 	if kind == ManifestPhases {
 		switch {
 		case len(body) != 4:
-			return fmt.Errorf("phases: body of %d bytes, not 4", len(body))
+			return problem("phases: body of ", len(body), " bytes, not 4")
 		case m.Phases != 0:
 			return errors.New("phases: said twice")
 		}
 		m.Phases = le.Uint32(body)
 		if m.Phases == 0 || m.Phases&^knownPhases != 0 {
-			return fmt.Errorf("phases: 0x%x; known bits are 0x%x, and one must be set", m.Phases, knownPhases)
+			return problem("phases: ", m.Phases, "; the known bits make ", knownPhases, ", and one must be set")
 		}
 		return nil
 	}
 	if kind < ManifestRequestHeader || kind > ManifestUpstream {
-		return fmt.Errorf("unknown kind 0x%02x", kind)
+		return problem("unknown kind ", kind)
 	}
 	name, rest, ok := cutString(body)
 	if !ok || len(rest) != 0 || len(name) == 0 || len(name) > MaxHeaderName {
-		return fmt.Errorf("kind 0x%02x: the body is not one string of 1 to %d bytes", kind, MaxHeaderName)
+		return problem("kind ", kind, ": the body is not one string of 1 to ", MaxHeaderName, " bytes")
 	}
 	switch kind {
 	case ManifestRequestHeader:
@@ -108,7 +105,7 @@ func (m *Manifest) record(kind uint16, body []byte) error {
 		return declare(&m.ResponseHeaders, name)
 	}
 	if len(m.Upstreams) == MaxUpstreams {
-		return fmt.Errorf("more than %d upstreams", MaxUpstreams)
+		return problem("more than ", MaxUpstreams, " upstreams")
 	}
 	m.Upstreams = append(m.Upstreams, string(name))
 	return nil
@@ -116,16 +113,16 @@ func (m *Manifest) record(kind uint16, body []byte) error {
 
 func declare(names *[]string, name []byte) error {
 	if len(*names) == MaxSlots {
-		return fmt.Errorf("more than %d headers of one message", MaxSlots)
+		return problem("more than ", MaxSlots, " headers of one message")
 	}
 	for _, c := range name {
 		if !token[c] || c >= 'A' && c <= 'Z' {
-			return fmt.Errorf("header %q: not a lower-case field name", name)
+			return problem("header ", name, ": not a lower-case field name")
 		}
 	}
 	for _, s := range *names {
 		if s == string(name) {
-			return fmt.Errorf("header %q: declared twice", name)
+			return problem("header ", name, ": declared twice")
 		}
 	}
 	*names = append(*names, string(name))

@@ -1,7 +1,5 @@
 package abi
 
-import "fmt"
-
 // Kind is the kind of an operation.
 type Kind uint16
 
@@ -26,9 +24,8 @@ const (
 	OpAttribute Kind = 0x40 // string key, string value: of the span
 	OpLog       Kind = 0x41 // u32 level, string
 
-	OpWantResponse Kind = 0x50 // nothing: call the response phase of this exchange too
-	OpContext      Kind = 0x51 // u64: the word that the response phase sees
-	OpRematch      Kind = 0x52 // nothing: match the routes again, with the new path and authority
+	OpContext Kind = 0x50 // u64: the word that the response phase sees
+	OpRematch Kind = 0x51 // nothing: match the routes again, with the new path and authority
 )
 
 // Operation is one decoded operation; its slices are views into the list. Which fields are used depends on Kind.
@@ -74,7 +71,7 @@ func (o *Operations) Next(op *Operation) (ok bool, err error) {
 		return false, err
 	}
 	if o.r.n > MaxOperations {
-		return false, fmt.Errorf("more than %d operations", MaxOperations)
+		return false, problem("more than ", MaxOperations, " operations")
 	}
 	*op = Operation{Kind: Kind(kind)}
 	switch op.Kind {
@@ -99,12 +96,12 @@ func (o *Operations) Next(op *Operation) (ok bool, err error) {
 		}
 	case OpRespond:
 		ok = op.respond(&body)
-	case OpWantResponse, OpRematch:
+	case OpRematch:
 	default:
-		return false, fmt.Errorf("record %d: unknown operation 0x%02x", o.r.n, kind)
+		return false, problem("record ", o.r.n, ": unknown operation ", kind)
 	}
 	if !ok || len(body) != 0 {
-		return false, fmt.Errorf("record %d (operation 0x%02x): the body is not what the operation takes", o.r.n, kind)
+		return false, problem("record ", o.r.n, " (operation ", kind, "): the body is not what the operation takes")
 	}
 	return true, nil
 }
@@ -137,7 +134,7 @@ func (op *Operation) respond(body *[]byte) (ok bool) {
 	return true
 }
 
-// AppendOp appends an operation without a body: OpWantResponse, OpRematch.
+// AppendOp appends an operation without a body: OpRematch.
 func AppendOp(dst []byte, k Kind) []byte { return appendHeader(dst, uint16(k), 0) }
 
 // AppendOp32 appends an operation with a 32-bit number: OpUpstream, OpTimeout.

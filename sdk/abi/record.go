@@ -1,7 +1,5 @@
 package abi
 
-import "fmt"
-
 // Manifests and operation lists are sequences of records: u16 kind, u16 reserved (0), u32 length of the body, body.
 // Strings in a body are u32 length and bytes. There is no padding.
 
@@ -21,15 +19,15 @@ func (r *records) next() (kind uint16, body []byte, ok bool, err error) {
 	}
 	r.n++
 	if len(r.rest) < RecordHeader {
-		return 0, nil, false, fmt.Errorf("record %d: %d bytes left, a record's header has %d", r.n, len(r.rest), RecordHeader)
+		return 0, nil, false, problem("record ", r.n, ": ", len(r.rest), " bytes left, a record's header has ", RecordHeader)
 	}
 	kind = le.Uint16(r.rest)
 	if reserved := le.Uint16(r.rest[2:]); reserved != 0 {
-		return 0, nil, false, fmt.Errorf("record %d (kind 0x%02x): reserved field is %d, not 0", r.n, kind, reserved)
+		return 0, nil, false, problem("record ", r.n, " (kind ", kind, "): the reserved field is ", reserved, ", not 0")
 	}
 	n := le.Uint32(r.rest[4:])
 	if uint64(n) > uint64(len(r.rest)-RecordHeader) {
-		return 0, nil, false, fmt.Errorf("record %d (kind 0x%02x): body of %d bytes, %d are left", r.n, kind, n, len(r.rest)-RecordHeader)
+		return 0, nil, false, problem("record ", r.n, " (kind ", kind, "): body of ", n, " bytes, ", len(r.rest)-RecordHeader, " are left")
 	}
 	body = r.rest[RecordHeader : RecordHeader+int(n)]
 	r.rest = r.rest[RecordHeader+int(n):]

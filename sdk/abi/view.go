@@ -3,7 +3,6 @@ package abi
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 )
 
 // Field is a string of a view's table.
@@ -223,7 +222,7 @@ func (v View) Validate() error {
 	for f := range Fields {
 		at := viewTable + 8*int(f)
 		if !v.within(le.Uint32(v[at:]), le.Uint32(v[at+4:])) {
-			return fmt.Errorf("view: string %d of the table is out of range", f)
+			return problem("view: string ", int(f), " of the table is out of range")
 		}
 	}
 	for i := range v.Slots() {
@@ -231,18 +230,18 @@ func (v View) Validate() error {
 		off, n := le.Uint32(v[at:]), le.Uint32(v[at+4:])
 		if off == Absent || n&List == 0 {
 			if !v.within(off, n) {
-				return fmt.Errorf("view: slot %d is out of range", i)
+				return problem("view: slot ", i, " is out of range")
 			}
 			continue
 		}
 		n &^= List
 		if n < 2 || off%4 != 0 || uint64(off)+8*uint64(n) > uint64(len(v)) {
-			return fmt.Errorf("view: the list of slot %d is out of range", i)
+			return problem("view: the list of slot ", i, " is out of range")
 		}
 		for k := range n {
 			p := off + 8*k
 			if !v.within(le.Uint32(v[p:]), le.Uint32(v[p+4:])) {
-				return fmt.Errorf("view: value %d of slot %d is out of range", k, i)
+				return problem("view: value ", k, " of slot ", i, " is out of range")
 			}
 		}
 	}

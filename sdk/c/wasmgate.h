@@ -412,12 +412,10 @@ static inline void wg_set_address(wg_str s) { wg__op_str(0x02, s); }
 static inline void wg_set_timeout(uint32_t milliseconds) { wg__op32(0x03, milliseconds); }
 /* The key by which consistent balancing picks a target. */
 static inline void wg_set_hash_key(uint64_t key) { wg__op64(0x04, key); }
-/* Calls the response handler for this request: see wg_plugin.response_on_demand. */
-static inline void wg_want_response(void) { wg__record(0x50, 0); }
-/* A word for the response handler. */
-static inline void wg_set_context(uint64_t word) { wg__op64(0x51, word); }
+/* A word for the response handler; see wg_plugin.response_if_marked. */
+static inline void wg_set_context(uint64_t word) { wg__op64(0x50, word); }
 /* Matches the routes again, by the new path and authority. */
-static inline void wg_rematch(void) { wg__record(0x52, 0); }
+static inline void wg_rematch(void) { wg__record(0x51, 0); }
 
 /* ---- Decisions ---- */
 
@@ -501,7 +499,7 @@ typedef struct {
   const char *(*configure)(wg_config *);     /* optional: returns an error text that stays, or a null pointer */
   wg_decision (*request)(const wg_request *);
   wg_decision (*response)(const wg_request *); /* optional */
-  bool response_on_demand;                   /* call response only where the request's handler said wg_want_response */
+  bool response_if_marked; /* call response only where the request's handler left a context word that is not 0 */
 } wg_plugin;
 
 static inline uint64_t wg__place(const uint8_t *p, uint32_t cap) { return (uint64_t)cap << 32 | (uint32_t)(size_t)p; }
@@ -535,7 +533,7 @@ static inline uint64_t wg__configure(const wg_plugin *plugin) {
   s->request_slots = s->response_slots = s->upstreams = 0;
   wg__begin();
   uint32_t phases = plugin->request ? 1 : 0;
-  if (plugin->response) phases |= plugin->response_on_demand ? 4 : 2;
+  if (plugin->response) phases |= plugin->response_if_marked ? 4 : 2;
   wg__op32(1, phases);
   const char *error = plugin->configure ? plugin->configure(&c) : NULL;
   if (error) return wg_fail(wg_cstr(error));

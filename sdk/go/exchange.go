@@ -169,10 +169,7 @@ func (r *Request) SetTimeout(ms int) {
 // SetHashKey sets the key by which consistent balancing picks a target.
 func (r *Request) SetHashKey(k uint64) { out.buf = abi.AppendOp64(out.buf, abi.OpHashKey, k) }
 
-// WantResponse asks for the response handler to be called for this request: see HandleWantedResponse.
-func (r *Request) WantResponse() { out.buf = abi.AppendOp(out.buf, abi.OpWantResponse) }
-
-// SetContext leaves a word for the response handler.
+// SetContext leaves a word for the response handler; see HandleMarkedResponse.
 func (r *Request) SetContext(w uint64) { out.buf = abi.AppendOp64(out.buf, abi.OpContext, w) }
 
 // Rematch asks for the routes to be matched again, by the new path and authority.

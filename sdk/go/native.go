@@ -153,7 +153,7 @@ var editNames = map[abi.Kind]string{
 	abi.OpAddress: "address", abi.OpTimeout: "timeout", abi.OpHashKey: "hash_key", abi.OpMethod: "method",
 	abi.OpAuthority: "authority", abi.OpPath: "path", abi.OpQuery: "query", abi.OpSetHeader: "set_header",
 	abi.OpAppendHeader: "append_header", abi.OpRemoveHeader: "remove_header", abi.OpAttribute: "attribute",
-	abi.OpLog: "log", abi.OpWantResponse: "want_response", abi.OpContext: "context", abi.OpRematch: "rematch",
+	abi.OpLog: "log", abi.OpContext: "context", abi.OpRematch: "rematch",
 }
 
 func (t *Tester) operations(a *TestAnswer, list []byte) {
@@ -185,7 +185,7 @@ func (t *Tester) operations(a *TestAnswer, list []byte) {
 			a.Edits = append(a.Edits, fmt.Sprintf("%s %d", name, op.Number))
 		case abi.OpLog:
 			a.Logged = append(a.Logged, fmt.Sprintf("%d %s", op.Number, op.Value))
-		case abi.OpWantResponse, abi.OpRematch:
+		case abi.OpRematch:
 			a.Edits = append(a.Edits, name)
 		default:
 			a.Edits = append(a.Edits, fmt.Sprintf("%s %s", name, op.Value))

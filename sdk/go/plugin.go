@@ -40,7 +40,7 @@ var plugin struct {
 	configure func(*Config) error
 	request   func(*Request) Decision
 	response  func(*Response) Decision
-	onDemand  bool
+	marked    bool
 
 	manifest abi.Manifest
 	static   int // request headers declared before the first configuration
@@ -54,8 +54,8 @@ func Handle(fn func(*Request) Decision) { plugin.request = fn }
 // HandleResponse registers a function that is called before an answer is sent to the client. Call it in init.
 func HandleResponse(fn func(*Response) Decision) { plugin.response = fn }
 
-// HandleWantedResponse is HandleResponse only for the requests whose handler called Request.WantResponse.
-func HandleWantedResponse(fn func(*Response) Decision) { plugin.response, plugin.onDemand = fn, true }
+// HandleMarkedResponse is HandleResponse only for those requests whose handler left a context word that is not 0.
+func HandleMarkedResponse(fn func(*Response) Decision) { plugin.response, plugin.marked = fn, true }
 
 // Configure registers a function that is called once, before any request. An error refuses the configuration, with
 // its text. Call it in init.
@@ -132,8 +132,8 @@ func configure(in []byte) uint64 {
 	}
 	switch {
 	case plugin.response == nil:
-	case plugin.onDemand:
-		m.Phases |= abi.WantsResponseOnDemand
+	case plugin.marked:
+		m.Phases |= abi.WantsMarkedResponses
 	default:
 		m.Phases |= abi.WantsResponse
 	}

@@ -58,13 +58,12 @@ func TestDecisions(t *testing.T) {
 			r.AppendHeader("x", "1")
 			r.RemoveHeader("y")
 			r.Log(Warn, "w")
-			r.WantResponse()
 			r.SetContext(9)
 			r.Rematch()
 			return Continue
 		}, TestAnswer{Decision: "continue", Logged: []string{"2 w"}, Edits: []string{"method PUT", "authority b:1", "path /p",
 			"query q", "address 10.0.0.1:80", "timeout 5", "hash_key 7", "append_header x: 1", "remove_header y",
-			"want_response", "context 9", "rematch"}}},
+			"context 9", "rematch"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			decide = c.fn
