@@ -123,18 +123,21 @@ func (w *ViewWriter) Slot(i int, value []byte) {
 	}
 }
 
-// List sets a slot to a list of n values and returns where the list is, for Item. It replaces a single value.
+// List makes a list of n values of a slot that was set to the first of them, and returns where the list is, for Item.
 func (w *ViewWriter) List(i, n int) (at int) {
 	w.pos = (w.pos + 3) &^ 3
 	at = w.pos
 	w.pos += 8 * n
 	if w.base {
+		if at+8 <= len(w.buf) {
+			copy(w.buf[at:at+8], w.buf[ViewFixed+8*i:])
+		}
 		le.PutUint64(w.buf[ViewFixed+8*i:], uint64(List|uint32(n))<<32|uint64(uint32(at))) //nolint:gosec // see put
 	}
 	return at
 }
 
-// Item sets value k of the list at at.
+// Item sets value k of the list at at; k is not 0.
 func (w *ViewWriter) Item(at, k int, value []byte) {
 	p := w.put(value)
 	if at += 8 * k; at+8 <= len(w.buf) {

@@ -131,9 +131,10 @@ func (t *Tester) encode(m *TestMessage, phase uint32) []byte {
 		case 1:
 			w.Slot(i, []byte(values[0]))
 		default:
+			w.Slot(i, []byte(values[0]))
 			at := w.List(i, len(values))
-			for k, v := range values {
-				w.Item(at, k, []byte(v))
+			for k, v := range values[1:] {
+				w.Item(at, k+1, []byte(v))
 			}
 		}
 	}

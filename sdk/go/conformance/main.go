@@ -180,7 +180,9 @@ func lookup(x exchange, resp *wasmgate.Response, message, args string) string {
 
 func echo(x exchange, resp *wasmgate.Response) wasmgate.Decision {
 	var b []byte
-	num := func(name string, v uint64) { b = append(strconv.AppendUint(append(append(b, name...), '='), v, 10), '\n') }
+	num := func(name string, v uint64) {
+		b = append(strconv.AppendUint(append(append(b, name...), '='), v, 10), '\n')
+	}
 	yes := func(name string, v bool) {
 		if v {
 			num(name, 1)

@@ -1,0 +1,79 @@
+package abi_test
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"wasmgate/sdk/abi"
+	"wasmgate/sdk/abi/abitest"
+)
+
+const specification = "../abi.md"
+
+func TestSpecificationExamples(t *testing.T) {
+	examples, err := abitest.Examples(specification)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for _, e := range examples {
+		kinds[e.Kind]++
+		t.Run(e.Kind+" "+e.Name, func(t *testing.T) {
+			text, err := abitest.Text(e.Kind, e.Hex)
+			if err != nil || text != e.Text {
+				t.Errorf("the bytes mean\n%s(%v), the page says\n%s", text, err, e.Text)
+			}
+			b, err := abitest.Encode(e.Kind, e.Text)
+			if err != nil || !bytes.Equal(b, e.Hex) {
+				t.Errorf("encoded\n% x (%v), the page has\n% x", b, err, e.Hex)
+			}
+		})
+	}
+	for _, k := range []string{"config", "manifest", "view", "operations"} {
+		if kinds[k] == 0 {
+			t.Errorf("no example of a %s", k)
+		}
+	}
+}
+
+// The page names every number of the package, and the answers of its table are what they are said to be.
+func TestSpecificationNumbers(t *testing.T) {
+	b, err := os.ReadFile(specification)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	for word, k := range map[string]abi.Kind{
+		"UPSTREAM": abi.OpUpstream, "ADDRESS": abi.OpAddress, "TIMEOUT": abi.OpTimeout, "HASH_KEY": abi.OpHashKey,
+		"METHOD": abi.OpMethod, "AUTHORITY": abi.OpAuthority, "PATH": abi.OpPath, "QUERY": abi.OpQuery,
+		"SET_HEADER": abi.OpSetHeader, "APPEND_HEADER": abi.OpAppendHeader, "REMOVE_HEADER": abi.OpRemoveHeader,
+		"RESPOND": abi.OpRespond, "ATTRIBUTE": abi.OpAttribute, "LOG": abi.OpLog, "CONTEXT": abi.OpContext, "REMATCH": abi.OpRematch,
+	} {
+		if !strings.Contains(page, "`0x"+strings.ToUpper(strconv.FormatUint(uint64(k)+0x100, 16)[1:])+"` "+word+" |") {
+			t.Errorf("operation 0x%02x %s is not on the page", uint16(k), word)
+		}
+	}
+	for _, name := range []string{abi.ExportArena, abi.ExportConfigure, abi.ExportRequest, abi.ExportResponse, abi.ExportResize, abi.ExportInit} {
+		if !strings.Contains(page, "`"+name+"(") {
+			t.Errorf("%s is not on the page", name)
+		}
+	}
+	codes := map[string]abi.Code{"CONTINUE": abi.CodeContinue, "ROUTE": abi.CodeRoute, "DENY": abi.CodeDeny, "OPERATIONS": abi.CodeOperations}
+	rows := regexp.MustCompile("\\| `0x([0-9a-f]{16})` \\| ([A-Z_]+)").FindAllStringSubmatch(page, -1)
+	for _, row := range rows {
+		v, err := strconv.ParseUint(row[1], 16, 64)
+		if code, _ := abi.Unpack(v); err != nil || abi.Code(code) != codes[row[2]] {
+			t.Errorf("%s is not %s", row[1], row[2])
+		}
+	}
+	if len(rows) != 4 {
+		t.Errorf("%d answers on the page", len(rows))
+	}
+	if row := regexp.MustCompile(`OPERATIONS, (\d+) bytes`).FindStringSubmatch(page); row == nil || row[1] != strconv.Itoa(0x53) {
+		t.Error("the length of the example's list")
+	}
+}
