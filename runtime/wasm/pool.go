@@ -1,0 +1,339 @@
+package wasm
+
+import (
+	"time"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"wasmgate/runtime/fault"
+)
+
+// Task is what a Pool needs of the coroutine that asks for an instance; *netloop.Task is one. Await runs fn where it may
+// block and parks the coroutine meanwhile. Park returns when Wake was called, before or after; both run on the loop.
+type Task interface {
+	Await(fn func())
+	Park()
+	Wake()
+}
+
+// PoolOptions says how a Pool works. Zero values mean the defaults.
+type PoolOptions struct {
+	Loops int // how many loops there are
+	// Instance is what instances are made with. Init runs once for each new one, after the module's own start, on the
+	// goroutine that made it, with Limits.StartFuel for each call it makes by CallFuel; an error means that the instance
+	// is of no use. Init may run for several instances at once.
+	Instance InstanceOptions
+	Init     func(in *Instance) error
+	// MaxPerLoop bounds the instances of one loop, those in use included; default 64. Two are rarely needed: only while
+	// a guest is parked in a host function, another serves the loop's other requests.
+	MaxPerLoop int
+	// MaxWaiting bounds the requests that wait on one loop for an instance; default 1024.
+	MaxWaiting int
+	// MaxWait is how long one waits; default 1 s. It is looked at by Sweep.
+	MaxWait time.Duration
+	// MaxCalls is after how many calls an instance is replaced; 0: never.
+	MaxCalls int64
+	// IdleAfter is after how long without a call an instance is closed; default 5 min, negative: never.
+	IdleAfter time.Duration
+	// Inline makes instances on the loop itself, without Await: right for guests that start within some 100 µs.
+	Inline  bool
+	Backoff *Backoff // default DefaultBackoff
+	Breaker *Breaker // default DefaultBreaker
+}
+
+// Pool keeps a plugin's instances, for each loop its own. Methods with a loop argument run on that loop only, and Close
+// when no loop uses it any more.
+type Pool struct {
+	compiled *Compiled
+	options  PoolOptions
+	loops    []loopPool
+}
+
+// loopPool is a loop's part. It is padded to whole cache lines by its size.
+type loopPool struct {
+	idle     []*Instance // the last one used is the last
+	live     int         // instances that exist or are being made
+	inUse    int
+	waiting  []*waiter
+	backoff  Backoff
+	breaker  Breaker
+	stats    PoolStats
+	draining bool
+	_        [64]byte
+}
+
+type waiter struct {
+	task  Task
+	until int64
+	woken bool // a place or an instance was freed for it, or it waited too long
+	late  bool
+}
+
+// PoolStats counts what a loop's part of a pool did. Live, InUse, Idle and Waiting are of the moment.
+type PoolStats struct {
+	Live, InUse, Idle, Waiting           int
+	Started, StartFailed, Discarded      int64
+	Recycled, ClosedIdle, Refused, Opens int64
+}
+
+// NewPool returns an empty pool that uses c, which the pool's owner closes after the pool.
+func NewPool(c *Compiled, o PoolOptions) *Pool {
+	o.Loops = max(o.Loops, 1)
+	if o.MaxPerLoop <= 0 {
+		o.MaxPerLoop = 64
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = 1024
+	}
+	if o.MaxWait <= 0 {
+		o.MaxWait = time.Second
+	}
+	if o.IdleAfter == 0 {
+		o.IdleAfter = 5 * time.Minute
+	}
+	backoff, breaker := DefaultBackoff, DefaultBreaker
+	if o.Backoff != nil {
+		backoff = *o.Backoff
+	}
+	if o.Breaker != nil {
+		breaker = *o.Breaker
+	}
+	p := &Pool{compiled: c, options: o, loops: make([]loopPool, o.Loops)}
+	for i := range p.loops {
+		p.loops[i].backoff, p.loops[i].breaker = backoff, breaker
+	}
+	return p
+}
+
+// Compiled is what the pool makes instances of.
+func (p *Pool) Compiled() *Compiled { return p.compiled }
+
+// Spawn makes an instance that belongs to no loop yet. It may run on any goroutine: with Add this is how a pool is warmed
+// up before it serves.
+func (p *Pool) Spawn() (*Instance, error) {
+	in, err := p.compiled.Instantiate(p.options.Instance)
+	if err != nil {
+		return nil, err
+	}
+	if p.options.Init != nil {
+		if err := p.options.Init(in); err != nil {
+			in.Close()
+			f := fault.From(err)
+			if f.Plugin == "" {
+				named := *f
+				named.Plugin = p.compiled.name
+				f = &named
+			}
+			return nil, f
+		}
+	}
+	return in, nil
+}
+
+// Add gives an instance made by Spawn to a loop, as an idle one. Before the loops run, any goroutine may do this.
+func (p *Pool) Add(loop int, now int64, in *Instance) {
+	l := &p.loops[loop]
+	l.live++
+	l.stats.Started++
+	in.lastUsed, in.loop = now, loop
+	l.idle = append(l.idle, in)
+}
+
+// Get returns an instance for one call or several, to be given back by Put or Discard. It makes one if none is idle, in
+// t.Await, unless the pool is Inline; t may be nil then. The error is a *fault.Error of kind PluginUnavailable (breaker
+// open, backing off, all in use for too long) or what went wrong with the start. An idle instance costs no allocation.
+func (p *Pool) Get(t Task, loop int, now int64) (*Instance, error) {
+	l := &p.loops[loop]
+	if !l.breaker.Allow(now) {
+		return nil, p.refuse(l, "it failed too often: its breaker is open for %v", time.Duration(l.breaker.RetryAfter(now)))
+	}
+	if in := l.pop(); in != nil {
+		return in, nil
+	}
+	in, err := p.acquire(t, l, loop, now)
+	if err != nil {
+		l.breaker.Cancel()
+	}
+	return in, err
+}
+
+func (l *loopPool) pop() *Instance {
+	n := len(l.idle)
+	if n == 0 {
+		return nil
+	}
+	in := l.idle[n-1]
+	l.idle[n-1] = nil
+	l.idle = l.idle[:n-1]
+	l.inUse++
+	return in
+}
+
+// acquire makes an instance, or waits for one where there are enough.
+func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, error) {
+	for l.live >= p.options.MaxPerLoop {
+		if t == nil || len(l.waiting) >= p.options.MaxWaiting {
+			return nil, p.refuse(l, "all %d instances of this loop are in use", l.live)
+		}
+		w := &waiter{task: t, until: now + int64(p.options.MaxWait)}
+		l.waiting = append(l.waiting, w)
+		for !w.woken {
+			t.Park()
+		}
+		if w.late {
+			return nil, p.refuse(l, "none of the %d instances of this loop was free within %v", l.live, p.options.MaxWait)
+		}
+		if in := l.pop(); in != nil {
+			return in, nil
+		}
+	}
+	if ok, wait := l.backoff.Ready(now); !ok {
+		return nil, p.refuse(l, "it failed to start or to answer several times in a row: the next instance is made in %v", time.Duration(wait))
+	}
+	l.live++
+	var in *Instance
+	var err error
+	if t == nil || p.options.Inline {
+		in, err = p.Spawn()
+	} else {
+		t.Await(func() { in, err = p.Spawn() })
+	}
+	if err != nil {
+		l.live--
+		l.stats.StartFailed++
+		l.backoff.Fail(now)
+		l.wakeOne()
+		return nil, err
+	}
+	l.stats.Started++
+	in.loop = loop
+	l.inUse++
+	return in, nil
+}
+
+func (p *Pool) refuse(l *loopPool, format string, args ...any) error {
+	l.stats.Refused++
+	f := fault.New(fault.PluginUnavailable, fault.Plugin, 503, format, args...)
+	f.Plugin = p.compiled.name
+	return f
+}
+
+// Put gives an instance back after calls that went well. A broken one is discarded.
+func (p *Pool) Put(loop int, now int64, in *Instance) {
+	if in.broken {
+		p.Discard(loop, now, in)
+		return
+	}
+	l := &p.loops[loop]
+	l.backoff.Succeed()
+	l.breaker.Done(now, true)
+	p.putBack(l, now, in)
+}
+
+func (p *Pool) putBack(l *loopPool, now int64, in *Instance) {
+	l.inUse--
+	if l.draining || p.options.MaxCalls > 0 && in.calls >= p.options.MaxCalls {
+		l.live--
+		if !l.draining {
+			l.stats.Recycled++
+		}
+		in.Close()
+	} else {
+		in.lastUsed = now
+		l.idle = append(l.idle, in)
+	}
+	l.wakeOne()
+}
+
+// Discard closes an instance whose call failed, or whose answer was not valid, and reports whether that opened the
+// breaker: what is worth a line in the log.
+func (p *Pool) Discard(loop int, now int64, in *Instance) (opened bool) {
+	l := &p.loops[loop]
+	l.inUse--
+	l.live--
+	l.stats.Discarded++
+	in.Close()
+	l.backoff.Fail(now)
+	if opened = l.breaker.Done(now, false); opened {
+		l.stats.Opens++
+	}
+	l.wakeOne()
+	return opened
+}
+
+// wakeOne lets the one go on that waits longest.
+func (l *loopPool) wakeOne() {
+	for i, w := range l.waiting {
+		if !w.woken {
+			l.waiting = append(l.waiting[:0], l.waiting[i+1:]...)
+			w.woken = true
+			w.task.Wake()
+			return
+		}
+	}
+}
+
+// shrunkStack is the native stack that an idle instance may keep for a function.
+const shrunkStack = 128 << 10
+
+// Sweep ends waits that took too long, closes instances that were idle for too long and gives back stacks that grew. The
+// owner calls it on the loop, about every 100 ms to 1 s.
+func (p *Pool) Sweep(loop int, now int64) {
+	l := &p.loops[loop]
+	for len(l.waiting) > 0 && now >= l.waiting[0].until {
+		l.waiting[0].late = true
+		l.wakeOne()
+	}
+	keep := l.idle[:0]
+	for _, in := range l.idle {
+		if p.options.IdleAfter > 0 && now-in.lastUsed >= int64(p.options.IdleAfter) {
+			l.live--
+			l.stats.ClosedIdle++
+			in.Close()
+			continue
+		}
+		in.shrink()
+		keep = append(keep, in)
+	}
+	clear(l.idle[len(keep):])
+	l.idle = keep
+}
+
+// Drain closes the loop's idle instances, and from now on each that is given back. It runs on the loop.
+func (p *Pool) Drain(loop int) {
+	l := &p.loops[loop]
+	l.draining = true
+	for _, in := range l.idle {
+		l.live--
+		in.Close()
+	}
+	clear(l.idle)
+	l.idle = l.idle[:0]
+}
+
+// Close closes the idle instances of all loops, and from now on each that is given back.
+func (p *Pool) Close() {
+	for i := range p.loops {
+		p.Drain(i)
+	}
+}
+
+// Stats returns what the loop's part did.
+func (p *Pool) Stats(loop int) PoolStats {
+	l := &p.loops[loop]
+	s := l.stats
+	s.Live, s.InUse, s.Idle, s.Waiting = l.live, l.inUse, len(l.idle), len(l.waiting)
+	return s
+}
+
+// shrink drops functions whose native stack grew; they are made anew, with a small one, when they are called again.
+func (in *Instance) shrink() {
+	for _, functions := range in.functions {
+		for i, fn := range functions {
+			if fn != nil && functionStack(fn) > shrunkStack {
+				functions[i] = nil
+			}
+		}
+	}
+	in.running = [maxNested]api.Function{}
+}
