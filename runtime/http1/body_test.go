@@ -15,6 +15,7 @@ func readBody(r *BodyReader, in []byte, step int) (data, rest string, err error)
 		step = max(1, len(in))
 	}
 	var got []byte
+	rest = string(in)
 	for i := 0; i < len(in) && !r.Done(); {
 		end := min(len(in), i+step)
 		for i < end && !r.Done() {
@@ -45,9 +46,9 @@ func TestBody(t *testing.T) {
 		data, trailer string
 		rest          string
 	}{
-		{"no body", Framing{Kind: NoBody, Length: -1}, "GET", "", "", ""},
+		{"no body", Framing{Kind: NoBody, Length: -1}, "GET", "", "", "GET"},
 		{"length", Framing{Length, 3}, "abcGET", "abc", "", "GET"},
-		{"length 0", Framing{Kind: Length}, "GET", "", "", ""},
+		{"length 0", Framing{Kind: Length}, "GET", "", "", "GET"},
 		{"until close", Framing{Kind: UntilClose}, "abc", "abc", "", ""},
 		{"one chunk", chunked, "3\r\nabc\r\n0\r\n\r\nGET", "abc", "", "GET"},
 		{"three chunks", chunked, "1\r\na\r\n2\r\nbc\r\n1\r\nd\r\n0\r\n\r\n", "abcd", "", ""},

@@ -221,8 +221,8 @@ func feed(r *Request, in []byte, step int) (n int, err error) {
 	if step == 0 {
 		return r.Parse(in, nil)
 	}
-	for i := step; i <= len(in); i += step {
-		if n, err = r.Parse(bytes.Clone(in[:i]), nil); n != 0 || err != nil {
+	for i := 0; i < len(in); i += step {
+		if n, err = r.Parse(bytes.Clone(in[:min(i+step, len(in))]), nil); n != 0 || err != nil {
 			return n, err
 		}
 	}
