@@ -90,6 +90,18 @@ func (h *Head) at(i int) ([]byte, bool) {
 	return h.Value(i), true
 }
 
+// AppendList appends the values of all fields with a known name, joined by ", ": what a field that is a list says, on
+// however many lines it came (RFC 9110 section 5.3).
+func (h *Head) AppendList(dst []byte, id FieldID) []byte {
+	for i, n := h.FindID(0, id), 0; i >= 0; i, n = h.FindID(i+1, id), n+1 {
+		if n > 0 {
+			dst = append(dst, ", "...)
+		}
+		dst = append(dst, h.Value(i)...)
+	}
+	return dst
+}
+
 // write appends a field line to the storage and returns its field. name and value may be views of the storage.
 func write[N, V text](h *Head, name N, value V, id FieldID) field {
 	f := field{name: uint32(len(h.buf)), id: id, plain: true}

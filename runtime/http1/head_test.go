@@ -75,6 +75,19 @@ func TestDelSpellings(t *testing.T) {
 	}
 }
 
+func TestAppendList(t *testing.T) {
+	var h Head
+	if got := h.AppendList(nil, FieldXForwardedFor); got != nil {
+		t.Errorf("%q", got)
+	}
+	h.Add("X-Forwarded-For", "a, b")
+	h.Add("Other", "x")
+	h.Add("x-forwarded-for", "c")
+	if got := h.AppendList([]byte("> "), FieldXForwardedFor); string(got) != "> a, b, c" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLookupField(t *testing.T) {
 	for id := FieldUnknown + 1; id < fieldIDs; id++ {
 		for _, n := range [...]string{id.String(), strings.ToUpper(id.String()), strings.ToLower(id.String())} {

@@ -73,6 +73,9 @@ func (r *Request) Reset() {
 // on where it stopped. If they are not the same (another connection), call Reset first. A call after a complete head, or
 // after an error, begins a new one. nil limits are DefaultLimits.
 //
+// While more bytes are needed, and after an error, Method, Target and the fields are those of the lines that were
+// complete and right, so that a refusal can be told of; everything else is as after Reset, or not to be relied on.
+//
 // Empty lines before the request line are skipped and counted in n, up to four (RFC 9112 section 2.2).
 func (r *Request) Parse(b []byte, lim *Limits) (n int, err error) {
 	if lim == nil {
@@ -113,6 +116,9 @@ func (r *Request) parse(b []byte, lim *Limits) (int, *problem) {
 	}
 	next, done, p := r.Head.parse(b, s.pos, lim, lim.Head)
 	s.pos = next
+	r.buf = append(r.buf, b[len(r.buf):next]...)
+	r.Method = r.buf[r.methodStart:r.methodEnd:r.methodEnd]
+	r.Target = r.buf[r.targetStart:r.targetEnd:r.targetEnd]
 	if p != nil {
 		return 0, p
 	}
@@ -120,7 +126,6 @@ func (r *Request) parse(b []byte, lim *Limits) (int, *problem) {
 		return 0, headSize(len(b), lim)
 	}
 	s.done = true
-	r.buf = append(r.buf[:0], b[:next]...)
 	return next, r.interpret()
 }
 
@@ -187,6 +192,8 @@ func (r *Request) requestLine(b []byte, pos int, lim *Limits) (next int, p *prob
 		return 0, badMethod
 	}
 	r.methodStart, r.methodEnd = uint32(pos), uint32(i)
+	r.buf = append(r.buf[:0], b[:i]...)
+	r.Method = r.buf[pos:i:i]
 	i++
 	t := i
 	for i < len(b) && class[b[i]]&target != 0 {
@@ -233,8 +240,6 @@ func (r *Request) version(b []byte, pos int, lim *Limits) (next int, p *problem)
 
 // interpret reads the complete head: what the request is about, and where it ends.
 func (r *Request) interpret() *problem {
-	r.Method = r.buf[r.methodStart:r.methodEnd:r.methodEnd]
-	r.Target = r.buf[r.targetStart:r.targetEnd:r.targetEnd]
 	var c control
 	if p := r.control(&c); p != nil {
 		return p

@@ -272,6 +272,29 @@ func TestRequestPipelined(t *testing.T) {
 	}
 }
 
+// What is known of a head that is refused, or not complete, can be looked at: by who answers it, and by the access log.
+func TestRefusedRequestCanBeLookedAt(t *testing.T) {
+	for _, c := range []struct{ name, in, method, target, fields string }{
+		{"bad field", "HEAD /a HTTP/1.1\r\nA: b\r\nC : d\r\n\r\n", "HEAD", "/a", "A=b|"},
+		{"no Host", "HEAD /a HTTP/1.1\r\nA: b\r\n\r\n", "HEAD", "/a", "A=b|"},
+		{"not complete", "HEAD /a HTTP/1.1\r\nA: b\r\nHost: ", "HEAD", "/a", "A=b|"},
+		{"bad target", "HEAD /a#b HTTP/1.1\r\n", "HEAD", "", ""},
+		{"bad version", "HEAD /a HTTP/3.0\r\n", "HEAD", "", ""},
+		{"bad method", "H@D /a HTTP/3.0\r\n", "", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, _ := parseRequest(t, benchRequest)
+			for step := range 3 {
+				r.Reset()
+				n, _ := feed(r, []byte(c.in), step)
+				if n != 0 || string(r.Method) != c.method || string(r.Target) != c.target || fields(&r.Head) != c.fields {
+					t.Errorf("step %d: %d, %s, %s, %s", step, n, r.Method, r.Target, fields(&r.Head))
+				}
+			}
+		})
+	}
+}
+
 // A head of 32 KiB that comes in single bytes must not cost the square of its length.
 func TestSlowHeadIsLinear(t *testing.T) {
 	line := "A: " + strings.Repeat("b", 30<<10)

@@ -81,6 +81,7 @@ func (r *Response) parse(b []byte, lim *Limits, method []byte) (int, *problem) {
 	}
 	next, done, p := r.Head.parse(b, s.pos, lim, lim.Head)
 	s.pos = next
+	r.buf = append(r.buf, b[len(r.buf):next]...)
 	if p != nil {
 		return 0, p
 	}
@@ -88,7 +89,6 @@ func (r *Response) parse(b []byte, lim *Limits, method []byte) (int, *problem) {
 		return 0, headSize(len(b), lim)
 	}
 	s.done = true
-	r.buf = append(r.buf[:0], b[:next]...)
 	return next, r.interpret(method)
 }
 
