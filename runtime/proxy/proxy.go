@@ -1,0 +1,336 @@
+// Package proxy gives a request to an upstream: the attempt loop and the one retry decision.
+//
+// A Flight is one exchange on its way through an upstream. Forward acquires a connection, sends the request, and
+// returns when the head of the answer is there; the server then takes the body from Flight.Answer, and Finish gives
+// the connection back, or closes it for a reason. A body that is not in the buffer whole is sent by a second task, so
+// that request and answer can stream at the same time, and each side's slowness stops only its own direction.
+//
+//	Forward ─ Acquire ─ send ─ answer head ──────────────► answer body ─ Finish
+//	             │        │        │
+//	             └────────┴────────┴─ failed: again() ─ yes: next attempt
+//	                                                  └ no:  *fault.Error, the connection closed with a reason
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream"
+	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/pool"
+	"wasmgate/runtime/wire"
+)
+
+// Options are an upstream's rules for one request, with what its route changes of them.
+type Options struct {
+	Connect        time.Duration // instead of the upstream's own; 0: that
+	ResponseHeader time.Duration // from the end of the request to the head of the answer; 0: no limit
+	IdleRead       time.Duration // between two reads of a body, and between two writes; 0: no limit
+	Attempts       int           // how often a request is given to the upstream at most; 0 is 1
+	Limits         *http1.Limits // of the answer's head
+}
+
+// Observer is told of attempts. Its methods run on the loop and must not park.
+type Observer interface {
+	// AttemptStarted runs before the request is sent, and may set fields that tell the upstream of the trace.
+	AttemptStarted(*exchange.Exchange, *exchange.Attempt)
+}
+
+// Flight is one exchange on its way through an upstream. It belongs to one loop and is used again and again; the zero
+// value is ready. The caller sets the exported fields before Forward.
+type Flight struct {
+	X        *exchange.Exchange
+	Client   *wire.Reader  // the request's body comes from here
+	Conn     *netloop.Conn // the client's
+	Upstream *upstream.Upstream
+	Options  *Options
+	Observer Observer // may be nil
+	Deadline int64    // of the whole request, loop time; 0: none
+	BodyIdle time.Duration
+	MaxBody  int64 // of the request's body in bytes; 0: no limit
+
+	Answer wire.Reader // the answer's body comes from here, after Forward
+
+	up        upstream.Acquired
+	out       []byte // the request as it is sent
+	body      []byte // the request's body as far as it was at hand, in the framing that is sent
+	replay    bool   // body is all of it, so the request can be sent again
+	sentBytes uint64
+	pump      pump
+	reason    string
+}
+
+// Forward gives the request to the upstream and returns when x.Response holds the head of its answer.
+func (f *Flight) Forward(t *netloop.Task) *fault.Error {
+	f.reason, f.pump.state = "", pumpIdle
+	if err := f.takeBody(t); err != nil {
+		return err
+	}
+	for n := 1; ; n++ {
+		err := f.attempt(t, n)
+		if err == nil {
+			return nil
+		}
+		a := f.X.Attempt()
+		a.Err, a.Ended = err, t.Loop().Now()
+		if !f.again(t.Loop(), err, n) {
+			return err
+		}
+	}
+}
+
+// takeBody copies what is at hand of the request's body, framed anew.
+func (f *Flight) takeBody(t *netloop.Task) *fault.Error {
+	req := &f.X.Request
+	f.body = f.body[:0]
+	f.Client.StartBody(req.Framing, fault.Client)
+	if req.Framing.Kind == http1.Length && f.MaxBody > 0 && req.Framing.Length > f.MaxBody {
+		return tooLarge(f.MaxBody)
+	}
+	chunked := req.Framing.Kind == http1.Chunked
+	for len(f.body) < netloop.BufferSize {
+		data, err := f.Client.BufferedBody()
+		if err != nil {
+			return fault.From(err)
+		}
+		if len(data) == 0 {
+			break
+		}
+		f.X.BytesIn += int64(len(data))
+		f.body = appendBody(f.body, data, chunked)
+	}
+	if f.replay = f.Client.Body.Done(); f.replay && chunked {
+		f.body = http1.AppendLastChunk(f.body, f.Client.Body.Trailers())
+	}
+	return nil
+}
+
+func appendBody(dst, data []byte, chunked bool) []byte {
+	if chunked {
+		dst = http1.AppendChunkHeader(dst, len(data))
+		return append(append(dst, data...), '\r', '\n')
+	}
+	return append(dst, data...)
+}
+
+func tooLarge(limit int64) *fault.Error {
+	return fault.New(fault.BodyTooLarge, fault.Client, 413, "the request's body is over %d bytes (limits.body)", limit)
+}
+
+// attempt is one time that the request is given to the upstream.
+func (f *Flight) attempt(t *netloop.Task, n int) *fault.Error {
+	x, l := f.X, t.Loop()
+	x.Attempts = append(x.Attempts, exchange.Attempt{Upstream: f.Upstream.Name(), Started: l.Now()})
+	a := x.Attempt()
+	acquired, err := f.Upstream.Acquire(t, upstream.Request{
+		Request:   pool.Request{Repeatable: f.replay && Idempotent(x.Request.Method), Fresh: n > 1},
+		Authority: x.Target.Dynamic,
+		Connect:   f.Options.Connect,
+	})
+	a = x.Attempt() // the slice may have moved while we were parked
+	if err != nil {
+		return err
+	}
+	f.up = acquired
+	a.Acquired = l.Now()
+	note(a, &f.up)
+	if f.Observer != nil {
+		f.Observer.AttemptStarted(x, a)
+	}
+	if err := f.send(t); err != nil {
+		return f.fail(t, err)
+	}
+	if err := f.head(t); err != nil {
+		return f.fail(t, err)
+	}
+	a = x.Attempt()
+	a.FirstByte, a.Status = l.Now(), x.Response.Status
+	return nil
+}
+
+// note copies the connection's facts into the attempt.
+func note(a *exchange.Attempt, up *upstream.Acquired) {
+	c := &up.Facts
+	a.Host, a.Address, a.ConnID, a.Ordinal = c.Host, c.Address, c.ID, c.Requests
+	a.ConnTrace, a.ConnSpan = c.TraceID, c.SpanID
+	a.Reused, a.WhyNew = up.WhyNew == "", up.WhyNew
+	a.PoolWait = time.Duration(a.Acquired - a.Started)
+	a.DNSAge = c.DNSAge()
+	if a.Reused {
+		a.Age, a.Idle = up.Age(), up.Idle()
+	}
+}
+
+// send writes the head and what is at hand of the body in one piece, and starts the pump for the rest.
+func (f *Flight) send(t *netloop.Task) *fault.Error {
+	x, l := f.X, t.Loop()
+	f.out = http1.AppendRequest(f.out[:0], &x.Request, http1.Outgoing{Framing: x.Request.Framing, Upgrade: x.Request.Upgrade, Trailers: x.Request.TETrailers})
+	f.out = append(f.out, f.body...)
+	if x.Request.ExpectContinue && !f.replay {
+		if err := f.invite(t); err != nil {
+			return err
+		}
+	}
+	f.up.Net.SetWriteDeadline(f.until(l, f.Options.IdleRead))
+	n, err := f.up.Stream.Write(t, f.out)
+	f.sentBytes = uint64(n)
+	f.up.Facts.BytesOut += uint64(n)
+	if err != nil {
+		return f.writeError(err)
+	}
+	x.Attempt().Sent = l.Now()
+	f.pump.doneAt = l.Now()
+	if !f.replay {
+		f.pump.start(t, f)
+	}
+	return nil
+}
+
+// invite tells a client that waits for it (Expect: 100-continue, RFC 9110 section 10.1.1) to send the body. It comes
+// once an upstream connection is there, so that a request that is refused never costs its body.
+func (f *Flight) invite(t *netloop.Task) *fault.Error {
+	var line [32]byte
+	f.X.Request.ExpectContinue = false
+	if f.X.Request.Minor == 0 {
+		return nil
+	}
+	f.Conn.SetWriteDeadline(deadline(t.Loop(), f.BodyIdle))
+	if _, err := f.Conn.Write(t, http1.AppendContinue(line[:0])); err != nil {
+		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err}
+	}
+	return nil
+}
+
+// head reads until the final head of the answer.
+func (f *Flight) head(t *netloop.Task) *fault.Error {
+	x, l := f.X, t.Loop()
+	f.Answer.Open(f.up.Stream, l, f.Options.Limits)
+	x.Response.Reset()
+	for {
+		n, err := x.Response.Parse(f.Answer.Buffered(), f.Options.Limits, x.Request.Method)
+		if err != nil {
+			return fault.From(err)
+		}
+		if n > 0 {
+			f.Answer.Consume(n)
+			if x.Response.Status >= 200 || x.Response.Status == 101 {
+				return nil
+			}
+			if err := f.informational(t); err != nil {
+				return err
+			}
+			continue
+		}
+		f.up.Net.SetReadDeadline(f.until(l, f.Options.ResponseHeader))
+		if err := f.Answer.Fill(t); err != nil {
+			if f.mayWaitOn(l, err) {
+				continue
+			}
+			return f.headError(l, err)
+		}
+	}
+}
+
+// mayWaitOn says whether a read that timed out was none yet: the time for the head begins when the request is sent.
+func (f *Flight) mayWaitOn(l *netloop.Loop, err error) bool {
+	if !errors.Is(err, netloop.ErrDeadline) || f.pastDeadline(l) {
+		return false
+	}
+	return f.pump.state == pumpRunning || l.Now() < f.pump.doneAt+int64(f.Options.ResponseHeader)
+}
+
+// informational passes a 1xx answer on to a client that knows them (RFC 9110 section 15.2); 100 is ours to give.
+func (f *Flight) informational(t *netloop.Task) *fault.Error {
+	x := f.X
+	if x.Response.Status == 100 || x.Request.Minor == 0 {
+		return nil
+	}
+	x.Response.StripHopByHop()
+	f.out = http1.AppendResponse(f.out[:0], &x.Response, http1.ResponseOut{Minor: x.Request.Minor})
+	if _, err := f.Conn.Write(t, f.out); err != nil {
+		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err}
+	}
+	return nil
+}
+
+// until is the earlier of now + d and the whole request's deadline.
+func (f *Flight) until(l *netloop.Loop, d time.Duration) int64 {
+	at := deadline(l, d)
+	if f.Deadline != 0 && (at == 0 || f.Deadline < at) {
+		return f.Deadline
+	}
+	return at
+}
+
+func deadline(l *netloop.Loop, d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return l.Now() + int64(d)
+}
+
+func (f *Flight) pastDeadline(l *netloop.Loop) bool { return f.Deadline != 0 && l.Now() >= f.Deadline }
+
+// NextBody returns the next piece of the answer's body, or io.EOF, or what went wrong; it parks.
+func (f *Flight) NextBody(t *netloop.Task) ([]byte, error) {
+	f.up.Net.SetReadDeadline(f.until(t.Loop(), f.Options.IdleRead))
+	data, err := f.Answer.NextBody(t)
+	if err == nil || err == io.EOF {
+		return data, err
+	}
+	fe := f.bodyError(t.Loop(), err)
+	a := f.X.Attempt()
+	a.Err = fe
+	return nil, fe
+}
+
+// Stream is the upstream's connection, for a tunnel after 101.
+func (f *Flight) Stream() (wire.Stream, *netloop.Conn) { return f.up.Stream, f.up.Net }
+
+// Abandon makes Finish close the connection for this reason instead of giving it back. The first reason stays.
+func (f *Flight) Abandon(reason string) {
+	if f.reason == "" {
+		f.reason = reason
+	}
+}
+
+// Finish ends the flight: the connection goes back to its pool if the answer was read to its end and nothing speaks
+// against it; otherwise it is closed, with the reason. It must be called once after a Forward that returned nil.
+func (f *Flight) Finish(t *netloop.Task) {
+	x := f.X
+	a := x.Attempt()
+	f.pump.stop(t, f)
+	f.up.Facts.BytesIn += f.Answer.Total()
+	reason := f.why()
+	f.Answer.Close()
+	a.WhyClosed, a.Ended = reason, t.Loop().Now()
+	f.up.Release(reason)
+	f.up.Conn = nil
+}
+
+// why says why the connection cannot go back to its pool, or nothing if it can.
+func (f *Flight) why() string {
+	resp := &f.X.Response
+	switch {
+	case f.reason != "":
+		return f.reason
+	case f.pump.state == pumpFailed || f.pump.state == pumpStopped:
+		return facts.CloseRequestNotSent
+	case resp.Framing.Kind == http1.UntilClose:
+		return facts.CloseDelimited
+	case !f.Answer.Body.Done():
+		return facts.CloseNotDrained
+	case len(f.Answer.Buffered()) > 0:
+		return facts.CloseUnexpectedBytes
+	case !resp.KeepAlive && resp.Minor == 0:
+		return facts.CloseHTTP10
+	case !resp.KeepAlive:
+		return facts.CloseUpstreamSaidClose
+	}
+	return ""
+}

@@ -1,0 +1,137 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/wire"
+)
+
+type pumpState uint8
+
+const (
+	pumpIdle    pumpState = iota // there is nothing to pump
+	pumpRunning                  // the request's body is on its way
+	pumpDone                     // the body was sent to its end
+	pumpFailed                   // it was not
+	pumpStopped                  // the answer was whole before the body was sent
+)
+
+// pump sends the rest of a request's body, in a task of its own, while the flight's task waits for the answer. Both
+// are tasks of one loop, so they share its fields without locks.
+type pump struct {
+	state    pumpState
+	stopping bool
+	doneAt   int64        // when the request had been sent
+	err      *fault.Error // the client's mistake, or its absence, if that is what ended it
+	waiter   *netloop.Task
+	flight   *Flight
+	run      func(*netloop.Task) // made once
+	frame    []byte
+	client   *wire.Reader
+	up       *netloop.Conn
+	stream   wire.Stream
+}
+
+func (p *pump) start(t *netloop.Task, f *Flight) {
+	if p.run == nil {
+		p.run = p.loop
+	}
+	p.state, p.stopping, p.err, p.flight = pumpRunning, false, nil, f
+	p.client, p.up, p.stream = f.Client, f.up.Net, f.up.Stream
+	t.Loop().Go(p.run)
+}
+
+func (p *pump) loop(t *netloop.Task) {
+	err := p.move(t)
+	p.doneAt = t.Loop().Now()
+	switch {
+	case err == nil:
+		p.state = pumpDone
+	case p.stopping:
+		p.state = pumpStopped
+	default:
+		p.state = pumpFailed
+		var fe *fault.Error
+		if errors.As(err, &fe) {
+			p.err = fe
+			_ = p.up.Close() // the upstream must not take a cut-off body for a whole one
+		}
+	}
+	if p.waiter != nil {
+		p.waiter.Wake()
+	}
+}
+
+// move sends pieces of the body until its end. A *fault.Error is the client's doing; other errors are the upstream's,
+// which may still have an answer to be read.
+func (p *pump) move(t *netloop.Task) error {
+	f, l := p.flight, t.Loop()
+	chunked := f.X.Request.Framing.Kind == http1.Chunked
+	for !p.stopping {
+		f.Conn.SetReadDeadline(deadline(l, f.BodyIdle))
+		data, err := p.client.NextBody(t)
+		if p.stopping {
+			return netloop.ErrClosed
+		}
+		if err == io.EOF {
+			if !chunked {
+				return nil
+			}
+			p.frame = http1.AppendLastChunk(p.frame[:0], p.client.Body.Trailers())
+			return p.write(t, p.frame)
+		}
+		if err != nil {
+			return clientError(err)
+		}
+		if f.X.BytesIn += int64(len(data)); f.MaxBody > 0 && f.X.BytesIn > f.MaxBody {
+			return tooLarge(f.MaxBody)
+		}
+		if chunked {
+			p.frame = appendBody(p.frame[:0], data, true)
+			data = p.frame
+		}
+		if err := p.write(t, data); err != nil {
+			return err
+		}
+	}
+	return netloop.ErrClosed
+}
+
+func (p *pump) write(t *netloop.Task, b []byte) error {
+	f := p.flight
+	p.up.SetWriteDeadline(f.until(t.Loop(), f.Options.IdleRead))
+	n, err := p.stream.Write(t, b)
+	f.up.Facts.BytesOut += uint64(n)
+	return err
+}
+
+func clientError(err error) *fault.Error {
+	var fe *fault.Error
+	switch {
+	case errors.As(err, &fe):
+		return fe
+	case errors.Is(err, netloop.ErrDeadline):
+		return fault.New(fault.ClientTimeout, fault.Client, 408, "no byte of the request's body for too long (limits.body_idle_timeout)")
+	}
+	return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err, Detail: "closed before the request's body was whole"}
+}
+
+// stop ends the pump, if it still runs: the answer is complete, and what is left of the request has no reader.
+func (p *pump) stop(t *netloop.Task, f *Flight) {
+	if p.state != pumpRunning {
+		return
+	}
+	p.stopping, p.waiter = true, t
+	now := t.Loop().Now()
+	f.Conn.SetReadDeadline(now + 1)
+	p.up.SetWriteDeadline(now + 1)
+	for p.state == pumpRunning { // when the group closes, its connections do, and with them the pump
+		t.Park()
+	}
+	p.waiter = nil
+	f.Conn.SetReadDeadline(0)
+}

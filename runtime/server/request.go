@@ -1,0 +1,334 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/route"
+)
+
+// routing is what matching a request leaves behind: the captures for templates.
+type routing struct{ match route.Match }
+
+// admit checks what no route may change, removes what must not cross, and says who the client is.
+func (s *session) admit(w *work, snap *Snapshot) *fault.Error {
+	x := &w.x
+	req := &x.Request
+	if req.Form == http1.Authority {
+		return fault.New(fault.Unsupported, fault.Client, 405, "CONNECT is not served here")
+	}
+	req.StripHopByHop()
+	s.identify(w, snap)
+	return nil
+}
+
+// identify removes the forwarding fields of a peer that is not trusted, and adds ours. Hop-by-hop fields are gone by
+// then, so that no Connection field can take away what is added here.
+func (s *session) identify(w *work, snap *Snapshot) {
+	x := &w.x
+	req := &x.Request
+	trusted := contains(snap.Trusted, x.Client.Peer.Addr())
+	if trusted {
+		x.Client.Addr = s.clientBehind(w, snap)
+	} else {
+		removeIdentity(&req.Head)
+	}
+	f := snap.Forwarded
+	if f.XForwarded {
+		w.scratch = w.scratch[:0]
+		if trusted {
+			if before, ok := req.GetID(http1.FieldXForwardedFor); ok {
+				w.scratch = append(append(w.scratch, before...), ", "...)
+			}
+		}
+		w.scratch = append(w.scratch, s.peer...)
+		req.SetID(http1.FieldXForwardedFor, w.scratch)
+		if _, ok := req.GetID(http1.FieldXForwardedProto); !ok {
+			req.SetID(http1.FieldXForwardedProto, schemeHTTP)
+		}
+		if _, ok := req.GetID(http1.FieldXForwardedHost); !ok {
+			req.SetID(http1.FieldXForwardedHost, req.Authority)
+		}
+	}
+	if f.RFC7239 {
+		req.SetID(http1.FieldForwarded, s.forwarded(w, trusted))
+	}
+}
+
+// identity are the fields by which upstreams learn who asked; only the gateway, or a proxy that it trusts, may say so.
+var identity = [...]string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
+	"X-Forwarded-Prefix", "X-Forwarded-Server", "X-Real-IP", "Forwarded"}
+
+// removeIdentity deletes the identity fields in every spelling. Most requests have none: a name that begins with
+// neither x nor f is passed over by its first letter.
+func removeIdentity(h *http1.Head) {
+	for i := 0; i < h.Len(); i++ {
+		if c := h.Name(i)[0] | 0x20; c != 'x' && c != 'f' {
+			continue
+		}
+		for _, name := range identity {
+			if sameSpelling(h.Name(i), name) {
+				h.DelAt(i)
+				i--
+				break
+			}
+		}
+	}
+}
+
+// sameSpelling compares names without regard to case, with '_' and '-' alike, as many applications do.
+func sameSpelling(name []byte, as string) bool {
+	if len(name) != len(as) {
+		return false
+	}
+	for i, c := range name {
+		d := as[i]
+		if c == '_' {
+			c = '-'
+		}
+		if c != d && c|0x20 != d|0x20 {
+			return false
+		}
+	}
+	return true
+}
+
+// forwarded makes the value of the Forwarded field (RFC 7239), extended if the peer is trusted.
+func (s *session) forwarded(w *work, trusted bool) []byte {
+	req := &w.x.Request
+	b := w.scratch[:0]
+	if trusted {
+		if before, ok := req.GetID(http1.FieldForwarded); ok {
+			b = append(append(b, before...), ", "...)
+		}
+	}
+	if s.conn.RemoteAddr().Addr().Is4() {
+		b = append(append(b, "for="...), s.peer...)
+	} else {
+		b = append(append(append(b, `for="[`...), s.peer...), `]"`...)
+	}
+	b = append(append(append(b, `;host="`...), req.Authority...), `";proto=http`...)
+	w.scratch = b
+	return b
+}
+
+var schemeHTTP = []byte("http")
+
+// clientBehind is the last address of X-Forwarded-For that is not a trusted proxy's.
+func (s *session) clientBehind(w *work, snap *Snapshot) netip.Addr {
+	at := w.x.Client.Peer.Addr()
+	list, ok := w.x.Request.GetID(http1.FieldXForwardedFor)
+	for ok && len(list) > 0 && contains(snap.Trusted, at) {
+		i := len(list) - 1
+		for i >= 0 && list[i] != ',' {
+			i--
+		}
+		addr, err := netip.ParseAddr(string(trim(list[i+1:])))
+		if err != nil {
+			break
+		}
+		at = addr
+		list = list[:max(i, 0)]
+	}
+	return at
+}
+
+func trim(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+func contains(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxRematch bounds how often filters may send a request back to the routes.
+const maxRematch = 4
+
+// decide finds the route and lets the filters speak. Afterwards the exchange has a local answer, or a target.
+func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fault.Error) {
+	x := &w.x
+	for i, f := range snap.Filters {
+		v, err := f.Request(x, filter.Listener, i)
+		if err != nil {
+			return nil, fault.From(err)
+		}
+		if v == filter.Respond {
+			return nil, nil
+		}
+	}
+	for range maxRematch {
+		r, err := s.match(w, snap)
+		if err != nil {
+			return nil, err
+		}
+		x.Route = r.Name
+		if r.Respond != nil {
+			setLocal(x, r.Respond)
+			return r, nil
+		}
+		if err := w.apply(r); err != nil {
+			return r, err
+		}
+		v, ferr := r.Chain.Request(x)
+		switch {
+		case ferr != nil:
+			return r, fault.From(ferr)
+		case v == filter.Respond:
+			return r, nil
+		case v == filter.Rematch:
+			continue
+		}
+		if x.Target.Upstream == exchange.NoUpstream {
+			return r, fault.New(fault.NoRoute, fault.Gateway, 502, "route %s has no upstream, and no plugin chose one", r.Name)
+		}
+		r.Request.apply(&x.Request.Head)
+		return r, nil
+	}
+	return nil, fault.New(fault.Denied, fault.Plugin, 508, "plugins sent the request back to the routes %d times", maxRematch)
+}
+
+// match returns the first route that is for the request.
+func (s *session) match(w *work, snap *Snapshot) (*Route, *fault.Error) {
+	x := &w.x
+	for from := 0; ; from++ {
+		if from = snap.Routes.Match(&x.Request, from, &w.routing.match); from < 0 {
+			return nil, fault.New(fault.NoRoute, fault.Client, 404, "no route matches")
+		}
+		r := snap.Routes.At(from)
+		if r.Matcher == nil {
+			return r, nil
+		}
+		v, err := r.Matcher.Request(x, filter.Match, exchange.Words-1)
+		switch {
+		case err != nil:
+			return nil, fault.From(err)
+		case v == filter.Respond:
+			return &Route{Name: r.Name, Upstream: exchange.NoUpstream}, nil
+		case v != filter.NoMatch:
+			return r, nil
+		}
+	}
+}
+
+// apply does what the route says about the target: path, query, upstream, authority.
+func (w *work) apply(r *Route) *fault.Error {
+	x := &w.x
+	req := &x.Request
+	if x.Target.Upstream == exchange.NoUpstream {
+		x.Target.Upstream = r.Upstream
+	}
+	if r.Authority != nil {
+		var err error
+		if x.Target.Dynamic, err = r.Authority.AppendAuthority(x.Target.Dynamic[:0], &w.routing.match); err != nil {
+			return fault.New(fault.Denied, fault.Client, 403, "route %s: %s", r.Name, err)
+		}
+	}
+	rw := &r.Rewrite
+	if rw.Path == nil && rw.Query == nil && len(rw.StripPrefix) == 0 && len(rw.AddPrefix) == 0 {
+		return nil
+	}
+	// Both are expanded before either is set: captures point into what was matched.
+	path, n := w.scratch[:0], 0
+	if rw.Path != nil {
+		path = rw.Path.Append(path, &w.routing.match)
+	} else {
+		path = rewritePrefix(path, req.Path, rw)
+	}
+	n = len(path)
+	if rw.Query != nil {
+		path = rw.Query.Append(path, &w.routing.match)
+	}
+	w.scratch = path
+	if !http1.ValidPath(path[:n]) || !http1.ValidQuery(path[n:]) {
+		return fault.New(fault.Denied, fault.Client, 400, "route %s: the rewritten target is not valid", r.Name)
+	}
+	req.SetPath(path[:n])
+	if rw.Query != nil {
+		req.SetQuery(path[n:])
+	}
+	return nil
+}
+
+// rewritePrefix takes a prefix off on a segment boundary and puts another in front.
+func rewritePrefix(dst, path []byte, rw *Rewrite) []byte {
+	dst = append(dst, rw.AddPrefix...)
+	if p := rw.StripPrefix; len(p) > 0 && len(path) >= len(p) && string(path[:len(p)]) == string(p) &&
+		(len(path) == len(p) || path[len(p)] == '/' || p[len(p)-1] == '/') {
+		path = path[len(p):]
+	}
+	slash := len(dst) > 0 && dst[len(dst)-1] == '/'
+	switch {
+	case slash && len(path) > 0 && path[0] == '/':
+		path = path[1:]
+	case !slash && (len(path) == 0 && len(dst) == 0 || len(path) > 0 && path[0] != '/'):
+		dst = append(dst, '/')
+	}
+	return append(dst, path...)
+}
+
+// setHost writes the Host that the upstream sees, by the upstream's policy.
+func (w *work) setHost(h *HostPolicy, u *Upstream) {
+	req := &w.x.Request
+	switch h.Mode {
+	case LiteralHost:
+		req.SetAuthority(h.Literal)
+	case UpstreamHost:
+		if d := w.x.Target.Dynamic; len(d) > 0 {
+			req.SetAuthority(d)
+		} else {
+			req.SetAuthority(u.Authority())
+		}
+	}
+}
+
+// forward gives the request to its upstream and relays the answer.
+func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
+	x, l := &w.x, t.Loop()
+	u := &snap.Upstreams[x.Target.Upstream]
+	options, timeout, host := r.plan(u, w, x)
+	w.setHost(host, u)
+	f := &w.flight
+	f.X, f.Client, f.Conn, f.Upstream, f.Options = x, &w.in, s.conn, u.Upstream, options
+	f.BodyIdle, f.MaxBody, f.Deadline = snap.BodyIdle, snap.MaxBody, 0
+	if timeout > 0 {
+		f.Deadline = x.Started + int64(timeout)
+	}
+	if s.server.observers != nil {
+		f.Observer = s.server.observers[l.Index()]
+	}
+	s.conn.SetReadDeadline(0)
+	if err := f.Forward(t); err != nil {
+		return s.refuse(t, w, err)
+	}
+	x.FirstByte = l.Now()
+	return s.relay(t, w, snap, r)
+}
+
+func headReadError(err error) *fault.Error {
+	if errors.Is(err, netloop.ErrDeadline) {
+		return fault.New(fault.ClientTimeout, fault.Client, 408, "the request's head was not whole in time (limits.head_timeout)")
+	}
+	if errors.Is(err, io.EOF) {
+		return fault.New(fault.ClientClosed, fault.Client, 400, "closed before the request's head was whole")
+	}
+	return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err}
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }

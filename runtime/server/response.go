@@ -1,0 +1,245 @@
+package server
+
+import (
+	"io"
+	"strconv"
+	"time"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/facts"
+)
+
+// relay sends the upstream's answer to the client. It says whether the connection can carry another request.
+func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
+	x, f := &w.x, &w.flight
+	resp := &x.Response
+	if resp.Status == 101 {
+		return s.tunnel(t, w, snap)
+	}
+	f.Answer.StartBody(resp.Framing, fault.Upstream)
+	resp.StripHopByHop()
+	if _, err := r.Chain.Response(x); err != nil {
+		f.Abandon(facts.CloseNotDrained)
+		f.Finish(t)
+		return s.refuse(t, w, fault.From(err))
+	}
+	if x.Local.Set { // a filter answers in the upstream's place
+		f.Finish(t)
+		return s.respond(t, w, snap, r)
+	}
+	r.Response.apply(&resp.Head)
+	framing, keep := s.frame(w, snap)
+	x.StatusSent = resp.Status
+	w.out = http1.AppendResponse(w.out[:0], resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep})
+	whole, err := s.relayBody(t, w, snap, framing.Kind == http1.Chunked)
+	if err != nil {
+		x.Err = err
+		if err.Source == fault.Client {
+			f.Abandon(facts.CloseClientAborted)
+		}
+		f.Finish(t)
+		s.conn.Abort() // the client must not take a cut-off answer for a whole one
+		return false
+	}
+	if !whole {
+		f.Finish(t)
+	}
+	if !keep || !w.in.Body.Done() {
+		s.linger(t, w)
+		return false
+	}
+	return true
+}
+
+// frame decides how the answer's body is delimited towards the client, and whether the connection stays.
+func (s *session) frame(w *work, snap *Snapshot) (http1.Framing, bool) {
+	x := &w.x
+	framing, keep := x.Response.Framing, s.mayKeep(w, snap)
+	if framing.Kind == http1.Chunked || framing.Kind == http1.UntilClose {
+		if x.Request.Minor == 0 {
+			return http1.Framing{Kind: http1.UntilClose}, false
+		}
+		return http1.Framing{Kind: http1.Chunked}, keep
+	}
+	return framing, keep
+}
+
+// relayBody sends w.out, which holds the head, and the body. What has arrived already goes out in the same write as
+// the head, and if that is all, the upstream's connection is free before the client has its answer: then finished.
+func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, chunked bool) (finished bool, err *fault.Error) {
+	f := &w.flight
+	for len(w.out) < netloop.BufferSize {
+		data, err := f.Answer.BufferedBody()
+		if err != nil {
+			return false, s.bodyFailed(w, err)
+		}
+		if len(data) == 0 {
+			break
+		}
+		w.addBody(data, chunked)
+	}
+	for !f.Answer.Body.Done() {
+		if err := s.write(t, w.out, snap); err != nil {
+			return false, err
+		}
+		w.out = w.out[:0]
+		data, err := f.NextBody(t)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return false, fault.From(err)
+		}
+		if chunked || f.Answer.Body.Done() {
+			w.addBody(data, chunked)
+			continue
+		}
+		w.x.BytesOut += int64(len(data))
+		if err := s.write(t, data, snap); err != nil {
+			return false, err
+		}
+	}
+	if chunked {
+		w.out = http1.AppendLastChunk(w.out, f.Answer.Body.Trailers())
+	}
+	f.Finish(t)
+	return true, s.write(t, w.out, snap)
+}
+
+func (s *session) bodyFailed(w *work, err error) *fault.Error {
+	fe := fault.From(err)
+	w.flight.Abandon(facts.CloseProtocol)
+	return fe
+}
+
+func (w *work) addBody(data []byte, chunked bool) {
+	w.x.BytesOut += int64(len(data))
+	if !chunked {
+		w.out = append(w.out, data...)
+		return
+	}
+	w.out = append(append(http1.AppendChunkHeader(w.out, len(data)), data...), '\r', '\n')
+}
+
+func (s *session) write(t *netloop.Task, b []byte, snap *Snapshot) *fault.Error {
+	if len(b) == 0 {
+		return nil
+	}
+	s.conn.SetWriteDeadline(t.Loop().Now() + int64(snap.BodyIdle))
+	if _, err := s.conn.Write(t, b); err != nil {
+		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err, Detail: "the client did not take the answer"}
+	}
+	return nil
+}
+
+// setLocal makes an answer of the configuration the exchange's.
+func setLocal(x *exchange.Exchange, r *Response) {
+	x.Local.Set, x.Local.Status = true, r.Status
+	x.Local.Body = append(x.Local.Body[:0], r.Body...)
+	x.Response.Reset()
+	for i := range r.Fields {
+		x.Response.AddBytes(r.Fields[i].Name, r.Fields[i].Value)
+	}
+}
+
+// respond sends the exchange's local answer. It says whether the connection can carry another request.
+func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
+	x := &w.x
+	if r != nil {
+		r.Response.apply(&x.Response.Head)
+	}
+	keep := s.mayKeep(w, snap) && s.drained(w)
+	resp := &x.Response
+	resp.Status, resp.Minor, x.StatusSent = x.Local.Status, 1, x.Local.Status
+	resp.Reason = nil
+	framing := http1.Framing{Kind: http1.Length, Length: int64(len(x.Local.Body))}
+	body := x.Local.Body
+	if resp.Status == 204 || resp.Status == 304 {
+		framing, body = http1.Framing{Kind: http1.NoBody, Length: -1}, nil
+	}
+	if string(x.Request.Method) == "HEAD" {
+		framing, body = http1.Framing{Kind: http1.NoBody, Length: framing.Length}, nil
+	}
+	w.out = http1.AppendResponse(w.out[:0], resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep, Date: s.date(t.Loop(), w)})
+	w.out = append(w.out, body...)
+	x.BytesOut += int64(len(body))
+	x.FirstByte = t.Loop().Now()
+	if err := s.write(t, w.out, snap); err != nil {
+		if x.Err == nil {
+			x.Err = err
+		}
+		return false
+	}
+	if !keep {
+		s.linger(t, w)
+	}
+	return keep
+}
+
+// drained says whether the request's body has been taken off the connection, as far as it needs no waiting.
+func (s *session) drained(w *work) bool {
+	if w.flight.X != nil { // it was forwarded, wholly or not
+		return w.in.Body.Done()
+	}
+	w.in.StartBody(w.x.Request.Framing, fault.Client)
+	for !w.in.Body.Done() {
+		data, err := w.in.BufferedBody()
+		if err != nil || len(data) == 0 && !w.in.Body.Done() {
+			return false
+		}
+	}
+	return true
+}
+
+// date is the value of a Date field of now, in storage of w.
+func (s *session) date(l *netloop.Loop, w *work) []byte {
+	w.scratch = time.Unix(0, l.WallNow()).UTC().AppendFormat(w.scratch[:0], "Mon, 02 Jan 2006 15:04:05 GMT")
+	return w.scratch
+}
+
+// refuse answers a request that failed with the error's status and a line of text, and remembers the error. Details
+// of an upstream stay in the log; what is our own or the client's doing is said.
+func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
+	x, fe := &w.x, fault.From(err)
+	x.Err = fe
+	snap := s.server.snapshot.Load()
+	if fe.Status == 0 || s.conn.Closed() {
+		return false
+	}
+	x.Response.Reset()
+	x.Local.Set, x.Local.Status = true, fe.Status
+	b := strconv.AppendInt(x.Local.Body[:0], int64(fe.Status), 10)
+	b = append(append(append(append(b, ' '), http1.StatusText(fe.Status)...), ": "...), fe.Kind.String()...)
+	if fe.Detail != "" && fe.Source != fault.Upstream && fe.Source != fault.Plugin {
+		b = append(append(b, ": "...), fe.Detail...)
+	}
+	x.Local.Body = append(b, '\n')
+	x.Response.Add("Content-Type", "text/plain; charset=utf-8")
+	if fe.Status == 503 {
+		x.Response.Add("Retry-After", "1")
+	}
+	if fe.Source == fault.Client && fe.Kind != fault.NoRoute && fe.Kind != fault.Denied {
+		x.Request.KeepAlive = false // what follows on the connection is not to be trusted
+	}
+	return s.respond(t, w, snap, nil)
+}
+
+// linger ends our side and reads on for a moment: closing a socket with unread bytes resets it, and the reset may
+// overtake the answer.
+func (s *session) linger(t *netloop.Task, w *work) {
+	const most, patience = 1 << 20, int64(time.Second)
+	if s.conn.CloseWrite() != nil {
+		return
+	}
+	s.conn.SetReadDeadline(t.Loop().Now() + patience)
+	for read := 0; read < most; {
+		w.in.Consume(len(w.in.Buffered()))
+		if w.in.Fill(t) != nil {
+			return
+		}
+		read += len(w.in.Buffered())
+	}
+}

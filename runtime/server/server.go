@@ -1,0 +1,268 @@
+// Package server is the keep-alive loop of one client connection: it reads a request, finds its route, lets the
+// filters decide, has it forwarded or answers itself, writes the answer, and waits for the next.
+//
+// A connection that waits is idle in the sense of package netloop: it has no task, no buffer, nothing but its session.
+// Every request is served by the configuration (Snapshot) that is in force when its head has been read, so a reload
+// never cuts a connection; a snapshot is told when the last request that used it has ended.
+package server
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/proxy"
+	"wasmgate/runtime/wire"
+)
+
+// Observer is told of every exchange. Its methods run on the loop and must not park; there is one for each loop.
+type Observer interface {
+	proxy.Observer
+	Begin(*exchange.Exchange) // the head was read; decides whether the exchange is sampled
+	End(*exchange.Exchange)   // everything is over; the exchange is used again afterwards
+}
+
+// Server serves one listener. Its methods may be called from any goroutine unless they say otherwise.
+type Server struct {
+	group     *netloop.Group
+	snapshot  atomic.Pointer[Snapshot]
+	loops     []loopState
+	draining  atomic.Bool
+	observers []Observer
+}
+
+// loopState is what a loop keeps for its requests: the storage of those that have ended.
+type loopState struct {
+	free []*work
+	_    [40]byte
+}
+
+// work is the storage of one request in flight.
+type work struct {
+	x       exchange.Exchange
+	flight  proxy.Flight
+	in      wire.Reader
+	routing routing
+	options proxy.Options
+	out     []byte
+	scratch []byte
+}
+
+// New makes a server. observers has one Observer for each loop, or none.
+func New(g *netloop.Group, s *Snapshot, observers []Observer) *Server {
+	srv := &Server{group: g, loops: make([]loopState, len(g.Loops())), observers: observers}
+	srv.snapshot.Store(s)
+	return srv
+}
+
+// Use makes s the configuration of requests from now on. The old one is returned; see Snapshot.Retire.
+func (srv *Server) Use(s *Snapshot) *Snapshot { return srv.snapshot.Swap(s) }
+
+// drainGrace is how long a connection may stay silent once the server drains: its client may have a request on the
+// way, which is answered with Connection: close.
+const drainGrace = time.Second
+
+// Drain lets the connections end: every answer from now on says Connection: close, and connections that stay silent
+// are closed. It returns at once; Group.Accepted tells when they are gone.
+func (srv *Server) Drain() {
+	srv.draining.Store(true)
+	for _, l := range srv.group.Loops() {
+		l.Post(func() {
+			l.Conns(func(c *netloop.Conn) {
+				if s, ok := c.Owner.(*session); ok && s.server == srv && s.idle {
+					c.SetReadDeadline(l.Now() + int64(drainGrace))
+				}
+			})
+		})
+	}
+}
+
+// Accept takes a new connection; it is the listener's netloop.ListenOptions.Accept.
+func (srv *Server) Accept(c *netloop.Conn) {
+	s := &session{server: srv, conn: c}
+	s.peer = c.RemoteAddr().Addr().AppendTo(s.peer)
+	s.readable, s.run = s.onReadable, s.serve
+	c.Owner = s
+	s.wait(time.Duration(srv.snapshot.Load().HeadTimeout))
+}
+
+// session is one client connection.
+type session struct {
+	server   *Server
+	conn     *netloop.Conn
+	requests uint64
+	peer     []byte // the peer's address as text
+	idle     bool
+	readable func(*netloop.Conn) // onReadable and serve, made once so that waiting does not allocate
+	run      func(*netloop.Task, *netloop.Conn)
+}
+
+// wait makes the connection idle until something arrives or d has passed.
+func (s *session) wait(d time.Duration) {
+	s.idle = true
+	if s.server.draining.Load() && d > drainGrace {
+		d = drainGrace
+	}
+	s.conn.SetReadDeadline(s.conn.Loop().Now() + int64(d))
+	s.conn.OnEvent(s.readable)
+}
+
+func (s *session) onReadable(c *netloop.Conn) {
+	if c.Quiet() { // its time is up
+		_ = c.Close()
+		return
+	}
+	s.idle = false
+	c.Go(s.run)
+}
+
+func (srv *Server) take(l *netloop.Loop) *work {
+	st := &srv.loops[l.Index()]
+	if n := len(st.free); n > 0 {
+		w := st.free[n-1]
+		st.free = st.free[:n-1]
+		return w
+	}
+	return &work{}
+}
+
+// put keeps w for the next request. Buffers that one large message has grown are not kept.
+func (srv *Server) put(l *netloop.Loop, w *work) {
+	const keep = 64 << 10
+	if cap(w.out) > keep || cap(w.x.Local.Body) > keep || len(srv.loops[l.Index()].free) > 4096 {
+		return
+	}
+	st := &srv.loops[l.Index()]
+	st.free = append(st.free, w)
+}
+
+// serve answers requests until the connection has nothing more to read, and then makes it idle.
+func (s *session) serve(t *netloop.Task, c *netloop.Conn) {
+	l := t.Loop()
+	w := s.server.take(l)
+	w.in.Open(c, l, s.server.snapshot.Load().Limits)
+	keep := s.requestsInBuffer(t, w)
+	w.in.Close()
+	s.server.put(l, w)
+	if !keep {
+		_ = c.Close()
+	}
+}
+
+// requestsInBuffer serves what is there. It says whether the connection stays: then it is idle.
+func (s *session) requestsInBuffer(t *netloop.Task, w *work) bool {
+	snap := s.server.snapshot.Load()
+	for {
+		w.x.Reset()
+		w.x.Task, w.flight.X = t, nil
+		ok, idle := s.readHead(t, w, snap)
+		if idle {
+			s.wait(snap.KeepAlive.IdleTimeout)
+			return true
+		}
+		if !ok || !s.exchange(t, w) {
+			return false
+		}
+		snap = s.server.snapshot.Load()
+	}
+}
+
+// readHead reads the next head. idle: there is none, and nothing of one. Not ok: the connection is to be closed; a
+// head that was wrong has been answered.
+func (s *session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, idle bool) {
+	l := t.Loop()
+	until := l.Now() + int64(snap.HeadTimeout)
+	for {
+		if len(w.in.Buffered()) > 0 {
+			n, err := w.x.Request.Parse(w.in.Buffered(), snap.Limits)
+			if err != nil {
+				s.begin(t, w, snap)
+				s.refuse(t, w, err)
+				return false, false
+			}
+			if n > 0 {
+				w.in.Consume(n)
+				return true, false
+			}
+		}
+		more, err := w.in.TryFill(s.conn)
+		if err == nil && !more {
+			if len(w.in.Buffered()) == 0 {
+				return false, true
+			}
+			s.conn.SetReadDeadline(until)
+			err = w.in.Fill(t)
+		}
+		if err != nil {
+			if len(w.in.Buffered()) > 0 {
+				s.begin(t, w, snap)
+				s.refuse(t, w, headReadError(err))
+			}
+			return false, false
+		}
+	}
+}
+
+// begin fills in what is known before the request is looked at.
+func (s *session) begin(t *netloop.Task, w *work, snap *Snapshot) {
+	x, l := &w.x, t.Loop()
+	s.requests++
+	x.Started, x.WallStarted, x.HeadRead = l.Now(), l.WallNow(), l.Now()
+	x.Client = exchange.Client{
+		Conn: s.conn.ID(), Ordinal: s.requests, Peer: s.conn.RemoteAddr(), Addr: s.conn.RemoteAddr().Addr(),
+		Local: s.conn.LocalAddr(), Scheme: "http", Server: snap.Name,
+	}
+	if s.server.observers != nil {
+		s.server.observers[l.Index()].Begin(x)
+	}
+}
+
+// end reports the exchange.
+func (s *session) end(t *netloop.Task, w *work) {
+	w.x.Ended = t.Loop().Now()
+	if s.server.observers != nil {
+		s.server.observers[t.Loop().Index()].End(&w.x)
+	}
+}
+
+// exchange serves one request whose head was read. It says whether the connection can carry another.
+func (s *session) exchange(t *netloop.Task, w *work) bool {
+	snap, l := s.server.snapshot.Load(), t.Loop()
+	snap.enter(l)
+	defer snap.leave(l)
+	s.begin(t, w, snap)
+	keep := s.handle(t, w, snap)
+	s.end(t, w)
+	return keep
+}
+
+// handle decides about the request, and has it forwarded or answers it.
+func (s *session) handle(t *netloop.Task, w *work, snap *Snapshot) bool {
+	if err := s.admit(w, snap); err != nil {
+		return s.refuse(t, w, err)
+	}
+	route, err := s.decide(t, w, snap)
+	w.x.Routed = t.Loop().Now()
+	switch {
+	case err != nil:
+		return s.refuse(t, w, err)
+	case w.x.Local.Set:
+		return s.respond(t, w, snap, route)
+	}
+	return s.forward(t, w, snap, route)
+}
+
+// mayKeep says whether the connection may carry another request as far as client and configuration are concerned.
+func (s *session) mayKeep(w *work, snap *Snapshot) bool {
+	k := &snap.KeepAlive
+	return w.x.Request.KeepAlive && k.Enabled && (k.MaxRequests == 0 || s.requests < k.MaxRequests) && !s.server.draining.Load()
+}
+
+// Refusal is what a connection over the process's limit is told.
+func Refusal() []byte {
+	const body = "503 Service Unavailable: too many connections (limits.connections)\n"
+	return []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: " + strconv.Itoa(len(body)) +
+		"\r\nRetry-After: 1\r\nConnection: close\r\n\r\n" + body)
+}

@@ -1,0 +1,189 @@
+package server
+
+import (
+	"net/netip"
+	"time"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/proxy"
+	"wasmgate/runtime/route"
+	"wasmgate/runtime/upstream"
+)
+
+// Snapshot is the configuration of a listener at one moment. It is immutable once a Server uses it.
+type Snapshot struct {
+	Name        string
+	Limits      *http1.Limits
+	MaxBody     int64 // bytes; 0: no limit
+	HeadTimeout time.Duration
+	BodyIdle    time.Duration
+	KeepAlive   KeepAlive
+	Trusted     []netip.Prefix // peers whose forwarding fields are believed
+	Forwarded   Forwarded
+	Filters     filter.Chain // before routes are matched
+	Routes      *route.Table[*Route]
+	Upstreams   []Upstream // by id
+
+	active []active
+}
+
+// KeepAlive is the reuse of client connections, which has nothing to do with that of upstream connections.
+type KeepAlive struct {
+	Enabled     bool
+	IdleTimeout time.Duration
+	MaxRequests uint64 // for each connection; 0: no limit
+}
+
+// Forwarded says which fields tell the upstream about the client.
+type Forwarded struct{ XForwarded, RFC7239 bool }
+
+// Upstream is an upstream with its rules for requests.
+type Upstream struct {
+	*upstream.Upstream
+	Plan
+}
+
+// Plan is how requests are given to an upstream.
+type Plan struct {
+	proxy.Options
+	Timeout time.Duration // of the whole request; 0: none
+	Host    HostPolicy
+}
+
+// HostPolicy says which Host field the upstream sees.
+type HostPolicy struct {
+	Mode    HostMode
+	Literal []byte
+}
+
+// HostMode is the kind of a HostPolicy.
+type HostMode uint8
+
+// The host modes.
+const (
+	PreserveHost HostMode = iota // the client's
+	UpstreamHost                 // the target's
+	LiteralHost                  // HostPolicy.Literal
+)
+
+// Route is what a route does with the requests that it matches.
+type Route struct {
+	Name      string
+	Matcher   filter.Filter // asked last whether the route is for the request; may be nil
+	Chain     filter.Chain
+	Respond   *Response // an answer of our own; an excluded route has one too
+	Rewrite   Rewrite
+	Request   Edits
+	Response  Edits
+	Upstream  int             // exchange.NoUpstream: a plugin must choose
+	Authority *route.Template // of a dynamic upstream; may be nil
+	Override  *Override       // what it changes of its upstream's plan; nil: nothing
+}
+
+// Override is what a route changes of a plan; nil fields change nothing.
+type Override struct {
+	Connect, ResponseHeader, IdleRead, Request *time.Duration
+	Host                                       *HostPolicy
+}
+
+// Response is an answer from the configuration.
+type Response struct {
+	Status int
+	Fields []Field
+	Body   []byte
+}
+
+// Field is a header field of the configuration.
+type Field struct{ Name, Value []byte }
+
+// Rewrite is how the target of a request changes on its way.
+type Rewrite struct {
+	StripPrefix, AddPrefix []byte
+	Path, Query            *route.Template // instead of the whole; nil: as it is
+}
+
+// Edits are changes to header fields: first what is removed, then what is set, then what is added.
+type Edits struct {
+	Remove   [][]byte
+	Set, Add []Field
+}
+
+func (e *Edits) apply(h *http1.Head) {
+	for _, name := range e.Remove {
+		h.DelBytes(name)
+	}
+	for i := range e.Set {
+		h.SetBytes(e.Set[i].Name, e.Set[i].Value)
+	}
+	for i := range e.Add {
+		h.AddBytes(e.Add[i].Name, e.Add[i].Value)
+	}
+}
+
+// plan returns the rules for a request of r that goes to u, in w's storage where the route changes them.
+func (r *Route) plan(u *Upstream, w *work, x *exchange.Exchange) (*proxy.Options, time.Duration, *HostPolicy) {
+	options, timeout, host := &u.Options, u.Timeout, &u.Host
+	if o := r.Override; o != nil {
+		w.options = u.Options
+		options = &w.options
+		if o.Connect != nil {
+			options.Connect = *o.Connect
+		}
+		if o.ResponseHeader != nil {
+			options.ResponseHeader = *o.ResponseHeader
+		}
+		if o.IdleRead != nil {
+			options.IdleRead = *o.IdleRead
+		}
+		if o.Request != nil {
+			timeout = *o.Request
+		}
+		if o.Host != nil {
+			host = o.Host
+		}
+	}
+	if x.Target.Timeout > 0 {
+		timeout = x.Target.Timeout
+	}
+	return options, timeout, host
+}
+
+// active counts a loop's requests that use the snapshot; only that loop changes it.
+type active struct {
+	n       int
+	retired func()
+	_       [48]byte
+}
+
+// Prepare makes the snapshot ready for so many loops; it must be called before a Server uses it.
+func (s *Snapshot) Prepare(loops int) *Snapshot {
+	s.active = make([]active, loops)
+	return s
+}
+
+func (s *Snapshot) enter(l *netloop.Loop) { s.active[l.Index()].n++ }
+
+func (s *Snapshot) leave(l *netloop.Loop) {
+	a := &s.active[l.Index()]
+	if a.n--; a.n == 0 && a.retired != nil {
+		a.retired()
+		a.retired = nil
+	}
+}
+
+// Retire calls done on each loop once no request of that loop uses the snapshot any more. No Server may use it for new
+// requests by then. It may be called from any goroutine.
+func (s *Snapshot) Retire(g *netloop.Group, done func()) {
+	for _, l := range g.Loops() {
+		l.Post(func() {
+			if a := &s.active[l.Index()]; a.n > 0 {
+				a.retired = done
+				return
+			}
+			done()
+		})
+	}
+}
