@@ -134,11 +134,11 @@ func (r *BodyReader) EOF() error {
 
 var (
 	badChunkSize   = malformed("a chunk size that is not 1 to 16 hex digits within 63 bits")
-	badChunkLine   = malformed("a chunk size line over its limit in bytes (limits.chunk_line)")
+	badChunkLine   = malformed("a chunk size line over its limit in bytes")
 	badChunkExcess = malformed("chunks with far more framing than data")
 	badChunkEnd    = malformed("chunk data that is not followed by CRLF")
 	badChunkExt    = malformed("a malformed chunk extension")
-	badTrailerSize = &problem{fault.HeadTooLarge, 431, "the trailer section is over its limit in bytes (limits.trailer)"}
+	badTrailerSize = &problem{fault.HeadTooLarge, 431, "the trailer section is over its limit in bytes"}
 )
 
 // framing reads what is around the data of chunks, and stops where data or trailers begin.

@@ -67,7 +67,7 @@ const (
 
 var names = [fieldIDs]string{
 	FieldAccept: "Accept", FieldAcceptEncoding: "Accept-Encoding", FieldAge: "Age", FieldAuthorization: "Authorization",
-	FieldBaggage: "Baggage", FieldCacheControl: "Cache-Control", FieldConnection: "Connection",
+	FieldBaggage: "baggage", FieldCacheControl: "Cache-Control", FieldConnection: "Connection",
 	FieldContentEncoding: "Content-Encoding", FieldContentLength: "Content-Length", FieldContentRange: "Content-Range",
 	FieldContentType: "Content-Type", FieldCookie: "Cookie", FieldDate: "Date", FieldETag: "ETag", FieldExpect: "Expect",
 	FieldExpires: "Expires", FieldForwarded: "Forwarded", FieldHTTP2Settings: "HTTP2-Settings", FieldHost: "Host",
@@ -76,8 +76,8 @@ var names = [fieldIDs]string{
 	FieldPragma: "Pragma", FieldProxyAuthenticate: "Proxy-Authenticate",
 	FieldProxyAuthenticationInfo: "Proxy-Authentication-Info", FieldProxyAuthorization: "Proxy-Authorization",
 	FieldProxyConnection: "Proxy-Connection", FieldRange: "Range", FieldReferer: "Referer", FieldRetryAfter: "Retry-After",
-	FieldServer: "Server", FieldSetCookie: "Set-Cookie", FieldTE: "TE", FieldTraceparent: "Traceparent",
-	FieldTracestate: "Tracestate", FieldTrailer: "Trailer", FieldTransferEncoding: "Transfer-Encoding",
+	FieldServer: "Server", FieldSetCookie: "Set-Cookie", FieldTE: "TE", FieldTraceparent: "traceparent",
+	FieldTracestate: "tracestate", FieldTrailer: "Trailer", FieldTransferEncoding: "Transfer-Encoding",
 	FieldUpgrade: "Upgrade", FieldUserAgent: "User-Agent", FieldVary: "Vary", FieldVia: "Via",
 	FieldWWWAuthenticate: "WWW-Authenticate", FieldXForwardedFor: "X-Forwarded-For", FieldXForwardedHost: "X-Forwarded-Host",
 	FieldXForwardedPort: "X-Forwarded-Port", FieldXForwardedPrefix: "X-Forwarded-Prefix",
