@@ -179,10 +179,6 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 			return nil, err
 		}
 		x.Route = r.Name
-		if r.Respond != nil {
-			setLocal(x, r.Respond)
-			return r, nil
-		}
 		if err := w.apply(r); err != nil {
 			return r, err
 		}
@@ -194,6 +190,10 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 			return r, nil
 		case v == filter.Rematch:
 			continue
+		}
+		if r.Respond != nil {
+			setLocal(x, r.Respond)
+			return r, nil
 		}
 		if x.Target.Upstream == exchange.NoUpstream {
 			return r, fault.New(fault.NoRoute, fault.Gateway, 502, "route %s has no upstream, and no plugin chose one", r.Name)
