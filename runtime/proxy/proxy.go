@@ -218,6 +218,9 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 		}
 		if n > 0 {
 			f.Answer.Consume(n)
+			if x.Response.Status == 101 && x.Request.Upgrade == nil {
+				return fault.New(fault.Malformed, fault.Upstream, 502, "switched protocols although nobody had asked for it")
+			}
 			if x.Response.Status >= 200 || x.Response.Status == 101 {
 				return nil
 			}

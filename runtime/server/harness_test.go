@@ -93,6 +93,7 @@ type journal struct {
 
 type entry struct {
 	status   int
+	client   netip.Addr
 	err      string
 	attempts []exchange.Attempt
 }
@@ -103,7 +104,7 @@ func (j *journal) End(x *exchange.Exchange) {
 	if j.off.Load() {
 		return
 	}
-	e := entry{status: x.StatusSent, attempts: append([]exchange.Attempt(nil), x.Attempts...)}
+	e := entry{status: x.StatusSent, client: x.Client.Addr, attempts: append([]exchange.Attempt(nil), x.Attempts...)}
 	if x.Err != nil {
 		e.err = x.Err.Error()
 	}

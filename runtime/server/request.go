@@ -23,6 +23,9 @@ func (s *session) admit(w *work, snap *Snapshot) *fault.Error {
 	if req.Form == http1.Authority {
 		return fault.New(fault.Unsupported, fault.Client, 405, "CONNECT is not served here")
 	}
+	if http1.HasToken(req.Upgrade, "h2c") {
+		req.Upgrade = nil // a tunnel of HTTP/2 would take requests past every route
+	}
 	req.StripHopByHop()
 	s.identify(w, snap)
 	return nil
@@ -43,8 +46,8 @@ func (s *session) identify(w *work, snap *Snapshot) {
 	if f.XForwarded {
 		w.scratch = w.scratch[:0]
 		if trusted {
-			if before, ok := req.GetID(http1.FieldXForwardedFor); ok {
-				w.scratch = append(append(w.scratch, before...), ", "...)
+			if w.scratch = req.AppendList(w.scratch, http1.FieldXForwardedFor); len(w.scratch) > 0 {
+				w.scratch = append(w.scratch, ", "...)
 			}
 		}
 		w.scratch = append(w.scratch, s.peer...)
@@ -61,9 +64,11 @@ func (s *session) identify(w *work, snap *Snapshot) {
 	}
 }
 
-// identity are the fields by which upstreams learn who asked; only the gateway, or a proxy that it trusts, may say so.
-var identity = [...]string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
-	"X-Forwarded-Prefix", "X-Forwarded-Server", "X-Real-IP", "Forwarded"}
+// identity are the fields by which upstreams learn who asked, besides all that begin with X-Forwarded-; only the
+// gateway, or a proxy that it trusts, may say so.
+var identity = [...]string{"X-Real-IP", "Forwarded", "X-Client-IP", "X-Cluster-Client-IP", "X-Original-Forwarded-For"}
+
+const identityPrefix = "X-Forwarded-"
 
 // removeIdentity deletes the identity fields in every spelling. Most requests have none: a name that begins with
 // neither x nor f is passed over by its first letter.
@@ -72,14 +77,23 @@ func removeIdentity(h *http1.Head) {
 		if c := h.Name(i)[0] | 0x20; c != 'x' && c != 'f' {
 			continue
 		}
-		for _, name := range identity {
-			if sameSpelling(h.Name(i), name) {
-				h.DelAt(i)
-				i--
-				break
-			}
+		if isIdentity(h.Name(i)) {
+			h.DelAt(i)
+			i--
 		}
 	}
+}
+
+func isIdentity(name []byte) bool {
+	if n := len(identityPrefix); len(name) > n && sameSpelling(name[:n], identityPrefix) {
+		return true
+	}
+	for _, own := range identity {
+		if sameSpelling(name, own) {
+			return true
+		}
+	}
+	return false
 }
 
 // sameSpelling compares names without regard to case, with '_' and '-' alike, as many applications do.
@@ -104,8 +118,8 @@ func (s *session) forwarded(w *work, trusted bool) []byte {
 	req := &w.x.Request
 	b := w.scratch[:0]
 	if trusted {
-		if before, ok := req.GetID(http1.FieldForwarded); ok {
-			b = append(append(b, before...), ", "...)
+		if b = req.AppendList(b, http1.FieldForwarded); len(b) > 0 {
+			b = append(b, ", "...)
 		}
 	}
 	if s.conn.RemoteAddr().Addr().Is4() {
@@ -123,8 +137,9 @@ var schemeHTTP = []byte("http")
 // clientBehind is the last address of X-Forwarded-For that is not a trusted proxy's.
 func (s *session) clientBehind(w *work, snap *Snapshot) netip.Addr {
 	at := w.x.Client.Peer.Addr()
-	list, ok := w.x.Request.GetID(http1.FieldXForwardedFor)
-	for ok && len(list) > 0 && contains(snap.Trusted, at) {
+	w.scratch = w.x.Request.AppendList(w.scratch[:0], http1.FieldXForwardedFor) // all lines: a proxy may add one of its own
+	list := w.scratch
+	for len(list) > 0 && contains(snap.Trusted, at) {
 		i := len(list) - 1
 		for i >= 0 && list[i] != ',' {
 			i--

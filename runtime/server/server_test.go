@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,31 @@ func TestHopByHopFieldsDoNotCross(t *testing.T) {
 	c.want(head, "X-Kept: 1\r\n")
 	if strings.Contains(head, "X-Secret") || strings.Contains(head, "Keep-Alive") {
 		t.Errorf("hop-by-hop fields reached the client: %q", head)
+	}
+}
+
+func TestWhoAskedBehindATrustedProxy(t *testing.T) {
+	trust := func(s *Snapshot, _ *upstream.Config) {
+		s.Trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+		s.Forwarded = Forwarded{XForwarded: true, RFC7239: true}
+	}
+	c := newGate(t, newBackend(t, hello), trust).client()
+	_, body := c.say("GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7, 10.1.1.1\r\n" +
+		"X-Forwarded-Proto: https\r\nForwarded: for=192.0.2.7\r\n\r\n").answer()
+	c.want(body, "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1, 127.0.0.1\r\n")
+	c.want(body, "X-Forwarded-Proto: https\r\n")
+	c.want(body, "Forwarded: for=192.0.2.7, for=127.0.0.1;host=\"h\";proto=http\r\n")
+	if e := c.entry(0); e.client.String() != "192.0.2.7" {
+		t.Errorf("the client is %s; want the last address that no trusted proxy has", e.client)
+	}
+}
+
+func TestAnUpstreamThatSwitchesProtocolsUnasked(t *testing.T) {
+	for _, ask := range []string{"", "Connection: Upgrade\r\nUpgrade: h2c\r\n"} {
+		c := newGate(t, newBackend(t, hello2(func(c *backendConn) {
+			c.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+		}))).client()
+		c.want(c.say("GET / HTTP/1.1\r\nHost: h\r\n%s\r\n", ask).head(), "502 Bad Gateway")
 	}
 }
 
