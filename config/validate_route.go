@@ -310,6 +310,13 @@ func (v *validator) authority(p keyPath, s string, d *Dynamic, regex *regexp.Reg
 		return
 	}
 	_, port, err := splitAuthority(stood)
+	if err != nil { // alone it would be a number where a name stands
+		if named, ok := v.template(p, s, regex, "x"); ok {
+			if _, namedPort, namedErr := splitAuthority(named); namedErr == nil {
+				port, err = namedPort, nil
+			}
+		}
+	}
 	if err != nil && strings.Contains(s, "$") && strings.Trim(stood, "1.:") != "" || err != nil && !strings.Contains(s, "$") {
 		v.failErr(p, err)
 		return
