@@ -43,12 +43,15 @@ const (
 	opReturn      = 0x0f
 	opCall        = 0x10
 	opLocalGet    = 0x20
+	opLocalSet    = 0x21
 	opLocalTee    = 0x22
 	opGlobalGet   = 0x23
 	opGlobalSet   = 0x24
 	opMemoryGrow  = 0x40
 	opI64Const    = 0x42
 	opI64LtS      = 0x53
+	opI64GeS      = 0x59
+	opI64Add      = 0x7c
 	opI64Sub      = 0x7d
 	opI64ShrU     = 0x88
 	opI64ExtendU  = 0xad
@@ -58,8 +61,8 @@ const (
 
 // Weights of instructions that take much longer than one unit of about half a nanosecond.
 const (
-	costCall     = 2  // the callee pays for itself
-	costIndirect = 4  // the signature is checked
+	costCall     = 4
+	costIndirect = 32 // and for a callee that does not pay for itself
 	costDivide   = 8  // integer division and remainder
 	costRoot     = 4  // floating-point division and square root
 	costBulk     = 16 // the fixed part of a bulk operation

@@ -47,6 +47,7 @@ type rewriter struct {
 	dataCount   int64  // -1: no such section
 	dataSeen    int
 	code        []body
+	free        []uint8 // by defined function: what its callers pay for it, because it does not itself
 	growsMemory bool
 	funcRefs    map[uint32]uint32 // function index → index of the global that holds its reference
 	refOrder    []uint32

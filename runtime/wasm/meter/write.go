@@ -176,46 +176,109 @@ func (w *rewriter) appendCode(b []byte) []byte {
 	return b
 }
 
+// appendBody writes a function's code with its differences.
 func (w *rewriter) appendBody(b []byte, f *body) []byte {
+	length, credit := f.locals, f.locals // the added locals
+	groups := f.count
 	if f.bulk {
-		b = append(append(appendU32(b, f.count+1), f.groups...), 1, byte(I32))
-	} else {
-		b = append(appendU32(b, f.count), f.groups...)
+		groups++
+		credit++
+	}
+	if f.credit {
+		groups++
+	}
+	b = append(appendU32(b, groups), f.groups...)
+	if f.bulk {
+		b = append(b, 1, byte(I32))
+	}
+	if f.credit {
+		b = append(b, 1, byte(I64))
 	}
 	done := 0
-	for _, m := range f.marks {
+	for i := range f.marks {
+		m := &f.marks[i]
 		b = append(b, f.code[done:m.at]...)
 		done = m.end
-		switch m.kind {
-		case markCharge:
-			b = appendU32(append(b, opGlobalGet), w.fuel())
-			b = appendS64(append(b, opI64Const), m.cost)
-			b = w.appendTake(b)
-		case markLength:
-			b = appendU32(append(b, opLocalTee), f.temp)
-			b = appendU32(append(b, opGlobalGet), w.fuel())
-			b = appendU32(append(b, opLocalGet), f.temp)
-			b = append(b, opI64ExtendU)
-			if m.arg > 0 {
-				b = append(b, opI64Const, byte(m.arg), opI64ShrU)
-			}
-			b = w.appendTake(b)
-		case markCall:
-			b = appendU32(b, w.moved(m.arg))
-		case markGrow:
-			b = appendU32(append(b, opCall), uint32(len(w.imports)+1))
-		case markRefFunc:
-			b = appendU32(append(b, opGlobalGet), w.funcRefs[m.arg])
-		}
+		b = w.appendMark(b, f, m, length, credit)
 	}
 	return append(b, f.code[done:]...)
 }
 
-// appendTake subtracts the two values on the stack, keeps the result as the counter, and asks for more below zero.
+func (w *rewriter) appendMark(b []byte, f *body, m *mark, length, credit uint32) []byte {
+	switch m.kind {
+	case markEntry, markPrepaid:
+		if m.kind == markEntry {
+			b = w.appendCharge(b, m.cost)
+		}
+		if m.arg > 0 {
+			b = appendU32(append(appendS64(append(b, opI64Const), int64(m.arg)), opLocalSet), credit)
+		}
+	case markCharge:
+		b = w.appendCharge(b, m.cost)
+	case markSpend:
+		b = appendU32(append(b, opLocalGet), credit)
+		b = append(appendS64(append(b, opI64Const), m.cost), opI64Sub)
+		b = appendU32(append(b, opLocalTee), credit)
+		b = append(b, opI64Const, 0, opI64GeS, opIf, 0x40, opElse)
+		b = append(appendU32(append(b, opBr), m.arg+2), opEnd)
+	case markOpen:
+		b = append(b, f.code[m.at:m.arg]...)
+		b = w.appendBuy(b, m, credit)
+	case markClose:
+		b = append(b, opEnd)
+	case markLength:
+		b = appendU32(append(b, opLocalTee), length)
+		b = appendU32(append(b, opGlobalGet), w.fuel())
+		b = appendU32(append(b, opLocalGet), length)
+		b = append(b, opI64ExtendU)
+		if m.arg > 0 {
+			b = append(b, opI64Const, byte(m.arg), opI64ShrU)
+		}
+		b = w.appendTake(b)
+	case markCall, markLabel:
+		i := m.arg
+		if m.kind == markCall {
+			i = w.moved(i)
+		}
+		b = appendU32(b, i)
+	case markTable:
+		for _, l := range m.labels {
+			b = appendU32(b, l)
+		}
+	case markGrow:
+		b = appendU32(append(b, opCall), uint32(len(w.imports)+1))
+	case markRefFunc:
+		b = appendU32(append(b, opGlobalGet), w.funcRefs[m.arg])
+	}
+	return b
+}
+
+// appendBuy moves credit from the counter into the local: always, or only if the local is below zero.
+func (w *rewriter) appendBuy(b []byte, m *mark, credit uint32) []byte {
+	if m.always {
+		b = appendS64(append(b, opI64Const), m.cost)
+		b = appendU32(append(b, opLocalSet), credit)
+		return w.appendCharge(b, m.cost)
+	}
+	b = appendU32(append(b, opLocalGet), credit)
+	b = append(b, opI64Const, 0, opI64LtS, opIf, 0x40)
+	b = appendU32(append(b, opLocalGet), credit)
+	b = append(appendS64(append(b, opI64Const), m.cost), opI64Add)
+	b = appendU32(append(b, opLocalSet), credit)
+	return append(w.appendCharge(b, m.cost), opEnd)
+}
+
+func (w *rewriter) appendCharge(b []byte, cost int64) []byte {
+	b = appendU32(append(b, opGlobalGet), w.fuel())
+	return w.appendTake(appendS64(append(b, opI64Const), cost))
+}
+
+// appendTake subtracts the two values on the stack, keeps the result as the counter, and asks for more below zero. The
+// call is in the else so that wazero lays registers out for the way without it.
 func (w *rewriter) appendTake(b []byte) []byte {
 	b = appendU32(append(b, opI64Sub, opGlobalSet), w.fuel())
 	b = appendU32(append(b, opGlobalGet), w.fuel())
-	b = append(b, opI64Const, 0, opI64LtS, opIf, 0x40)
+	b = append(b, opI64Const, 0, opI64GeS, opIf, 0x40, opElse)
 	return append(appendU32(append(b, opCall), uint32(len(w.imports))), opEnd)
 }
 
