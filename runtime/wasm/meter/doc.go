@@ -5,26 +5,26 @@
 // # What the rewrite does
 //
 // The module gets a counter of its own, a mutable i64 global that is exported under the name Fuel. Each function entry
-// and each loop head subtracts the static instruction count of what follows it without passing another of these points:
-// a function pays for its body outside of loops, a loop for its body outside of nested loops. Both arms of an if are
-// paid for. When the counter falls below zero an imported function is called, refill of the module ImportModule; it
-// adds to the counter, or refuses by a trap. The sequence is:
+// and each loop subtracts the static instruction count of what follows it without passing another such place: a function
+// pays for its body outside of loops, a loop for its body outside of nested loops. Both arms of an if are paid for. When
+// the counter falls below zero an imported function is called, refill of the module ImportModule; it adds to the counter,
+// or refuses by a trap:
 //
-//	global.get $fuel
-//	i64.const  COST
-//	i64.sub
-//	global.set $fuel
-//	global.get $fuel
-//	i64.const  0
-//	i64.lt_s
-//	if
-//	  call $refill
-//	end
+//	global.get $fuel  i64.const COST  i64.sub  global.set $fuel
+//	global.get $fuel  i64.const 0  i64.ge_s  if  else  call $refill  end
 //
-// wazero's compiler makes of it one load, one subtraction, one store and a compare-and-branch that is not taken: it
-// keeps a global's value in a register until the next call or join, and function entries and loop heads are where it
-// would load the memory's base anew in any case. A function whose body is a loop behind a short straight line, as Go's
-// compiler writes them, pays once, at the loop head, for both.
+// That is one load, one subtraction, one store and a compare-and-branch in wazero's native code. Four refinements keep
+// it from being felt, and the sum from being far from what was run:
+//
+//   - A loop without calls spends a credit in a local and buys it 16 rounds at a time, in a loop around it (settle.go).
+//     A call in the loop itself, even one that is never made, would have wazero keep the loop's values in memory.
+//   - A function without calls that costs little is paid for by its callers.
+//   - A function that runs straight into a loop pays at the loop's head for both.
+//   - A loop that dispatches to basic blocks by number, which is how Go's compiler writes all control flow, pays on its
+//     edges, for the code between where a jump leaves and where it arrives (dispatch.go).
+//
+// Measured against the same module without it: nothing for straight code and for calls, 0 to 20 % for Go's loops and for
+// common C loops, 50 % for the tightest loop there is, one store and one addition.
 //
 // Instructions whose cost depends on an operand are paid for by that operand before they run: memory.fill, memory.copy
 // and memory.init one unit for 8 bytes, table.fill, table.copy, table.init and table.grow one unit for each element.

@@ -204,6 +204,43 @@ func (w *rewriter) check() {
 	case w.dataCount >= 0 && int(w.dataCount) != w.dataSeen:
 		w.r.fail("%d data segments are declared and %d are there", w.dataCount, w.dataSeen)
 	}
+	declared := w.declared()
+	for _, f := range w.refOrder {
+		if !declared[f] {
+			w.r.fail("code takes a reference to function %d, which no export, global or element segment has", f)
+		}
+	}
+}
+
+// declared are the functions that code may take references to. Where it does, the rewrite puts the reference into a
+// global, which would declare it.
+func (w *rewriter) declared() map[uint32]bool {
+	set := map[uint32]bool{}
+	if len(w.refOrder) == 0 {
+		return set
+	}
+	for _, e := range w.exports {
+		if e.Kind == KindFunction {
+			set[e.Index] = true
+		}
+	}
+	add := func(e constExpr) {
+		if e.refFunc >= 0 {
+			set[uint32(e.refFunc)] = true
+		}
+	}
+	for _, g := range w.globals {
+		add(g.init)
+	}
+	for _, e := range w.elements {
+		for _, f := range e.funcs {
+			set[f] = true
+		}
+		for _, x := range e.exprs {
+			add(x)
+		}
+	}
+	return set
 }
 
 func (w *rewriter) typeSection(s *reader) {

@@ -1,0 +1,258 @@
+package telemetry
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/upstream/facts"
+)
+
+// metric is one family of the page. The list of them is what README.md documents.
+type metric struct{ name, kind, help string }
+
+var (
+	mRequests      = metric{"wasmgate_requests_total", counter, "Requests answered or given up."}
+	mDuration      = metric{"wasmgate_request_duration_seconds", histo, "From the first byte of a request to the end of its answer."}
+	mRequestBytes  = metric{"wasmgate_request_body_bytes_total", counter, "Bytes of request bodies received from clients."}
+	mResponseBytes = metric{"wasmgate_response_body_bytes_total", counter, "Bytes of response bodies sent to clients."}
+	mErrors        = metric{"wasmgate_errors_total", counter, "Requests that ended with an error, by what failed and whose doing it was."}
+
+	mUpRequests  = metric{"wasmgate_upstream_requests_total", counter, "Attempts that got a connection, and why it was a new one."}
+	mUpErrors    = metric{"wasmgate_upstream_errors_total", counter, "Attempts that failed."}
+	mUpRetries   = metric{"wasmgate_upstream_retries_total", counter, "Attempts after a request's first."}
+	mUpFirstByte = metric{"wasmgate_upstream_first_byte_seconds", histo, "From the request's head being sent to the head of the answer."}
+	mPoolWait    = metric{"wasmgate_pool_wait_seconds", histo, "Time until an attempt had a connection, dialling included."}
+	mOpened      = metric{"wasmgate_upstream_connections_opened_total", counter, "Upstream connections opened, by reason."}
+	mClosed      = metric{"wasmgate_upstream_connections_closed_total", counter, "Upstream connections closed, by reason."}
+	mSetup       = metric{"wasmgate_upstream_connection_setup_seconds", histo, "Time in each phase of opening an upstream connection."}
+
+	mSpans        = metric{"wasmgate_telemetry_spans_exported_total", counter, "Spans that the collector took."}
+	mSpansDropped = metric{"wasmgate_telemetry_spans_dropped_total", counter, "Spans, or records of which spans would have been made, that were lost."}
+	mLines        = metric{"wasmgate_telemetry_log_bytes_total", counter, "Bytes of access log written."}
+	mLinesDropped = metric{"wasmgate_telemetry_log_lines_dropped_total", counter, "Access log lines that were lost."}
+)
+
+func (p *page) head(m metric) { p.family(m.name, m.kind, m.help) }
+
+// MetricsHandler returns the handler of the metrics endpoint: the Prometheus text format. It may be called by several
+// clients at once, and takes nothing from the loops but the reading of their counters.
+func (t *Telemetry) MetricsHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "metrics can only be read", http.StatusMethodNotAllowed)
+			return
+		}
+		body := t.metrics()
+		w.Header().Set("Content-Type", expositionType)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Write(body) // the client going away is not our error
+	})
+}
+
+// metrics writes the whole page.
+func (t *Telemetry) metrics() []byte {
+	p := &page{b: make([]byte, 0, 32<<10)}
+	t.requestMetrics(p)
+	t.errorMetrics(p)
+	t.upstreamMetrics(p)
+	t.liveMetrics(p)
+	t.ownMetrics(p)
+	processMetrics(p, t.build)
+	return p.b
+}
+
+type requestTotals struct {
+	durations         [len(classes)]totals
+	bytesIn, bytesOut uint64
+}
+
+func (t *Telemetry) requestMetrics(p *page) {
+	sums := map[requestKey]*requestTotals{}
+	for _, r := range t.recorders {
+		for _, s := range *r.cells.requestList.Load() {
+			sum := sums[s.requestKey]
+			if sum == nil {
+				sum = new(requestTotals)
+				sums[s.requestKey] = sum
+			}
+			for i := range s.durations {
+				sum.durations[i].add(s.durations[i].Load())
+			}
+			sum.bytesIn += s.bytesIn.Load()
+			sum.bytesOut += s.bytesOut.Load()
+		}
+	}
+	keys := make([]requestKey, 0, len(sums))
+	for k := range sums {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b requestKey) int {
+		return strings.Compare(a.listener+"\x00"+a.route+"\x00"+a.upstream, b.listener+"\x00"+b.route+"\x00"+b.upstream)
+	})
+	each := func(m metric, write func(k requestKey, sum *requestTotals, labels []string)) {
+		p.head(m)
+		for _, k := range keys {
+			write(k, sums[k], []string{"listener", k.listener, "route", k.route, "upstream", k.upstream})
+		}
+	}
+	each(mRequests, func(_ requestKey, sum *requestTotals, labels []string) {
+		for i := range sum.durations {
+			if n := sum.durations[i].count(); n > 0 {
+				p.count(mRequests.name, n, append(labels, "class", classes[i])...)
+			}
+		}
+	})
+	each(mDuration, func(_ requestKey, sum *requestTotals, labels []string) {
+		for i := range sum.durations {
+			if sum.durations[i].count() > 0 {
+				p.histogram(mDuration.name, &sum.durations[i], 0, append(labels, "class", classes[i])...)
+			}
+		}
+	})
+	each(mRequestBytes, func(_ requestKey, sum *requestTotals, labels []string) {
+		p.count(mRequestBytes.name, sum.bytesIn, labels...)
+	})
+	each(mResponseBytes, func(_ requestKey, sum *requestTotals, labels []string) {
+		p.count(mResponseBytes.name, sum.bytesOut, labels...)
+	})
+}
+
+func (t *Telemetry) errorMetrics(p *page) {
+	p.head(mErrors)
+	for kind := range fault.Kinds {
+		for source := range 4 {
+			var n uint64
+			for _, r := range t.recorders {
+				n += r.cells.errors[kind][source].Load()
+			}
+			if n > 0 {
+				p.count(mErrors.name, n, "kind", fault.Kind(kind).String(), "source", fault.Source(source).String())
+			}
+		}
+	}
+}
+
+type upstreamTotals struct {
+	reused, retries                    uint64
+	fresh, opened, closed              [reasonSlots]uint64
+	errors                             [fault.Kinds]uint64
+	firstByte, wait, dns, connect, tls totals
+}
+
+func (u *upstreamTotals) add(s *upstreamSeries) {
+	u.reused += s.reused.Load()
+	u.retries += s.retries.Load()
+	for i := range reasonSlots {
+		u.fresh[i] += s.fresh[i].Load()
+		u.opened[i] += s.opened[i].Load()
+		u.closed[i] += s.closed[i].Load()
+	}
+	for i := range u.errors {
+		u.errors[i] += s.errors[i].Load()
+	}
+	u.firstByte.add(&s.firstByte)
+	u.wait.add(&s.wait)
+	u.dns.add(&s.dns)
+	u.connect.add(&s.connect)
+	u.tls.add(&s.tls)
+}
+
+func (t *Telemetry) upstreamMetrics(p *page) {
+	sums := map[string]*upstreamTotals{}
+	for _, r := range t.recorders {
+		for _, s := range *r.cells.upstreamList.Load() {
+			if sums[s.name] == nil {
+				sums[s.name] = new(upstreamTotals)
+			}
+			sums[s.name].add(s)
+		}
+	}
+	names := sortedKeys(sums)
+	p.head(mUpRequests)
+	for _, name := range names {
+		if n := sums[name].reused; n > 0 {
+			p.count(mUpRequests.name, n, "upstream", name, "connection", "reused", "reason", "")
+		}
+		p.reasons(mUpRequests.name, &sums[name].fresh, facts.OpenReasons, "upstream", name, "connection", "new")
+	}
+	p.head(mUpErrors)
+	for _, name := range names {
+		for kind, n := range sums[name].errors {
+			if n > 0 {
+				p.count(mUpErrors.name, n, "upstream", name, "kind", fault.Kind(kind).String())
+			}
+		}
+	}
+	p.head(mUpRetries)
+	for _, name := range names {
+		p.count(mUpRetries.name, sums[name].retries, "upstream", name)
+	}
+	p.head(mUpFirstByte)
+	for _, name := range names {
+		p.histogram(mUpFirstByte.name, &sums[name].firstByte, 0, "upstream", name)
+	}
+	p.head(mPoolWait)
+	for _, name := range names {
+		u := sums[name]
+		got := u.reused
+		for _, n := range u.fresh {
+			got += n
+		}
+		// The counters are read one after another while loops go on, so a wait may be seen before its acquisition.
+		p.histogram(mPoolWait.name, &u.wait, got-min(got, u.wait.count()), "upstream", name)
+	}
+	p.head(mOpened)
+	for _, name := range names {
+		p.reasons(mOpened.name, &sums[name].opened, facts.OpenReasons, "upstream", name)
+	}
+	p.head(mClosed)
+	for _, name := range names {
+		p.reasons(mClosed.name, &sums[name].closed, facts.CloseReasons, "upstream", name)
+	}
+	p.head(mSetup)
+	for _, name := range names {
+		for _, phase := range []struct {
+			name string
+			t    *totals
+		}{{"dns", &sums[name].dns}, {"connect", &sums[name].connect}, {"tls", &sums[name].tls}} {
+			if phase.t.count() > 0 {
+				p.histogram(mSetup.name, phase.t, 0, "upstream", name, "phase", phase.name)
+			}
+		}
+	}
+}
+
+// reasons writes the counters of a list of reasons that are not zero.
+func (p *page) reasons(name string, counts *[reasonSlots]uint64, list []string, labels ...string) {
+	for i, n := range counts {
+		if n > 0 {
+			p.count(name, n, append(labels, "reason", reasonAt(list, i))...)
+		}
+	}
+}
+
+// ownMetrics tells what was lost on the way to those who read.
+func (t *Telemetry) ownMetrics(p *page) {
+	var spans, lines uint64
+	for _, r := range t.recorders {
+		spans += r.cells.spansDropped.Load()
+		lines += r.cells.linesDropped.Load()
+	}
+	p.head(mSpans)
+	p.count(mSpans.name, t.export.exported())
+	p.head(mSpansDropped)
+	p.count(mSpansDropped.name, spans, "reason", "queue_full")
+	p.count(mSpansDropped.name, t.export.lost(), "reason", "export_failed")
+	p.head(mLines)
+	p.count(mLines.name, t.lines.written())
+	p.head(mLinesDropped)
+	p.count(mLinesDropped.name, lines, "reason", "queue_full")
+	p.count(mLinesDropped.name, t.lines.lost(), "reason", "write_failed")
+}
+
+func seconds(d time.Duration) float64 { return d.Seconds() }

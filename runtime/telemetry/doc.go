@@ -1,0 +1,17 @@
+// Package telemetry turns the facts that the data path leaves behind into spans, metrics and access log lines, and is
+// the only package that knows who reads them.
+//
+// Each loop has a Recorder. It counts into cells that no other loop writes, appends log lines to a buffer, and copies
+// what a sampled request leaves into a record that a goroutine of the exporter turns into spans: nothing on a loop
+// waits, locks, or, in the steady state, allocates. Where a reader is slower than the gateway, or gone, what it
+// misses is dropped and counted.
+//
+//	loop:  Begin (sample?) … StartAttempt … End ─┬─ cells ─────────────── collected by MetricsHandler
+//	                                              ├─ line buffer ═ ring ══ writer goroutine ── stdout, stderr, file
+//	       ConnOpened … ConnSegment … ConnClosed ─┴─ record ══════ ring ══ export goroutine ── OTLP
+//
+// OpenTelemetry's SDK supplies the exporters and the resource, because collectors differ in more than the protocol's
+// text; its tracer is not used, because spans are made here after the fact, with ids and times that were chosen
+// before. zerolog writes the log lines, because it does so without allocating. The Prometheus text format is written
+// here: it is a page of code.
+package telemetry

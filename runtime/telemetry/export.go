@@ -1,0 +1,153 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	tracesdk "go.opentelemetry.io/otel/sdk/trace"
+)
+
+const (
+	recordsPerLoop = 2048                   // records a loop may be ahead of the exporter
+	exportBatch    = 512                    // spans sent at once, more or less
+	exportPeriod   = 200 * time.Millisecond // how long a batch may gather
+	exportTimeout  = 10 * time.Second       // for one batch, its repetitions included
+)
+
+// exporter turns the loops' records into spans and sends them, from a goroutine of its own. While the collector is
+// slow or away the records stay where they are; when the loops have no more, theirs are dropped and counted there.
+type exporter struct {
+	to     tracesdk.SpanExporter
+	maker  spanMaker
+	queues []*recordQueue
+	waker  waker
+	log    zerolog.Logger
+	notice notice
+
+	ctx    context.Context // ends what is being sent, when the time for stopping is up
+	cancel context.CancelFunc
+	stop   chan struct{}
+	done   chan struct{}
+	sent   atomic.Uint64
+	failed atomic.Uint64
+}
+
+func newExporter(to tracesdk.SpanExporter, maker spanMaker, log zerolog.Logger) *exporter {
+	e := &exporter{to: to, maker: maker, log: log, waker: newWaker(), stop: make(chan struct{}), done: make(chan struct{})}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	return e
+}
+
+// queue returns the side of one more loop. All must be made before run begins.
+func (e *exporter) queue(dropped func()) *recordQueue {
+	q := newRecordQueue(recordsPerLoop, &e.waker, dropped)
+	e.queues = append(e.queues, q)
+	return q
+}
+
+// exported and lost may be asked of a nil exporter: traces are off.
+func (e *exporter) exported() uint64 {
+	if e == nil {
+		return 0
+	}
+	return e.sent.Load()
+}
+
+func (e *exporter) lost() uint64 {
+	if e == nil {
+		return 0
+	}
+	return e.failed.Load()
+}
+
+func (e *exporter) run() {
+	defer close(e.done)
+	for {
+		select {
+		case <-e.stop:
+			e.pass()
+			return
+		default:
+		}
+		if e.pass() {
+			e.waker.rest(exportPeriod, e.stop)
+		} else {
+			e.waker.sleep(e.idle, e.stop)
+		}
+	}
+}
+
+// pass sends what the loops have handed over, and says whether there was anything. It goes round the loops in small
+// portions, so that a busy one does not make the others lose theirs.
+func (e *exporter) pass() (any bool) {
+	const portion = 64
+	for more := true; more; {
+		more = false
+		for _, q := range e.queues {
+			for range portion {
+				r := q.full.pop()
+				if r == nil {
+					break
+				}
+				any, more = true, true
+				e.maker.make(r)
+				r.clear()
+				q.free.push(r)
+				if len(e.maker.spans) >= exportBatch {
+					e.flush()
+				}
+			}
+		}
+	}
+	e.flush()
+	return any
+}
+
+// flush sends the spans that were made. What cannot be sent is lost: to keep it would only lose later ones.
+func (e *exporter) flush() {
+	n := len(e.maker.spans)
+	if n == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, exportTimeout)
+	err := e.to.ExportSpans(ctx, e.maker.spans)
+	cancel()
+	clear(e.maker.spans)
+	e.maker.spans = e.maker.spans[:0]
+	if err == nil {
+		e.sent.Add(uint64(n))
+		return
+	}
+	e.failed.Add(uint64(n))
+	e.notice.say(func(times uint64) {
+		e.log.Warn().Err(err).Uint64("spans_lost", e.failed.Load()).Uint64("failures", times).
+			Msg("traces cannot be exported: spans are being lost, requests are served as before")
+	})
+}
+
+func (e *exporter) idle() bool {
+	for _, q := range e.queues {
+		if q.full.len() > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// shutdown sends what is left and ends the exporter's goroutine, within the time that ctx gives.
+func (e *exporter) shutdown(ctx context.Context) error {
+	close(e.stop)
+	var late error
+	select {
+	case <-e.done:
+	case <-ctx.Done():
+		late = ctx.Err()
+		e.cancel()
+		<-e.done // exporters must honour their context, so this does not last
+	}
+	e.cancel()
+	return errors.Join(late, e.to.Shutdown(ctx))
+}

@@ -1,0 +1,160 @@
+package telemetry
+
+import (
+	"strconv"
+	"time"
+)
+
+// Live is what other packages know and telemetry does not count: the state of pools, plugins and loops at the moment
+// of the collection. A source (Options.Sources) fills it in; each name should be given once.
+type Live struct {
+	Gateway   GatewayStats
+	Listeners map[string]ListenerStats
+	Upstreams map[string]UpstreamStats
+	Plugins   map[string]PluginStats
+	Loops     []LoopStats // by the loop's index
+}
+
+// GatewayStats are figures of the process as a whole.
+type GatewayStats struct {
+	Panics        uint64 // handlers that panicked; each closed its connection
+	Refused       uint64 // client connections turned away at a process-wide limit
+	Reloads       uint64 // configurations put in force after the first
+	ReloadsFailed uint64
+	Reloaded      time.Time // when the configuration in force was put in force; zero: not told
+}
+
+// ListenerStats are figures of one listener.
+type ListenerStats struct {
+	Accepted uint64
+	Open     int
+}
+
+// UpstreamStats is the state of an upstream's pool.
+type UpstreamStats struct {
+	Active  int // connections that carry a request
+	Idle    int
+	Waiting int // requests in the queue for a connection
+}
+
+// PluginStats are figures of one plugin, over all loops.
+type PluginStats struct {
+	Calls       uint64
+	Failures    map[string]uint64 // by fault.Kind's text
+	Fuel        uint64            // spent since the start
+	Instances   int
+	Started     uint64 // instances ever made
+	MemoryBytes int64  // of the instances' linear memories
+	BreakerOpen bool
+}
+
+// LoopStats are figures of one event loop.
+type LoopStats struct {
+	Busy        time.Duration // time not spent waiting, since the start
+	WorstTurn   time.Duration // the longest turn since the last collection: how long others had to wait at worst
+	Connections int
+	Tasks       int
+}
+
+var (
+	mPanics        = metric{"wasmgate_panics_total", counter, "Handlers that panicked."}
+	mRefused       = metric{"wasmgate_connections_refused_total", counter, "Client connections turned away at a process-wide limit."}
+	mReloads       = metric{"wasmgate_config_reloads_total", counter, "Attempts to put another configuration in force."}
+	mReloaded      = metric{"wasmgate_config_in_force_since_seconds", gauge, "When the configuration in force was put in force, as Unix time."}
+	mAccepted      = metric{"wasmgate_client_connections_accepted_total", counter, "Client connections accepted."}
+	mClientOpen    = metric{"wasmgate_client_connections", gauge, "Client connections that are open."}
+	mConnections   = metric{"wasmgate_upstream_connections", gauge, "Upstream connections that are open, by state."}
+	mWaiting       = metric{"wasmgate_pool_waiting", gauge, "Requests in the queue for a connection."}
+	mPluginCalls   = metric{"wasmgate_plugin_calls_total", counter, "Calls into a plugin."}
+	mPluginFailed  = metric{"wasmgate_plugin_failures_total", counter, "Calls into a plugin that failed."}
+	mPluginFuel    = metric{"wasmgate_plugin_fuel_total", counter, "Fuel spent by a plugin, in instructions."}
+	mPluginInst    = metric{"wasmgate_plugin_instances", gauge, "Instances of a plugin that exist."}
+	mPluginStarted = metric{"wasmgate_plugin_instances_started_total", counter, "Instances of a plugin that were ever made."}
+	mPluginMemory  = metric{"wasmgate_plugin_memory_bytes", gauge, "Linear memory of a plugin's instances."}
+	mPluginBreaker = metric{"wasmgate_plugin_breaker_open", gauge, "1 while a plugin is not called because it failed too often."}
+	mLoopBusy      = metric{"wasmgate_loop_busy_seconds_total", counter, "Time that an event loop did not spend waiting."}
+	mLoopWorst     = metric{"wasmgate_loop_worst_turn_seconds", gauge, "The longest turn of an event loop since the last collection."}
+	mLoopConns     = metric{"wasmgate_loop_connections", gauge, "Connections that an event loop owns."}
+	mLoopTasks     = metric{"wasmgate_loop_tasks", gauge, "Handlers under way on an event loop."}
+)
+
+func (t *Telemetry) liveMetrics(p *page) {
+	l := &Live{Listeners: map[string]ListenerStats{}, Upstreams: map[string]UpstreamStats{}, Plugins: map[string]PluginStats{}}
+	for _, source := range t.sources {
+		source(l)
+	}
+	l.gateway(p)
+	l.pools(p)
+	l.plugins(p)
+	l.loops(p)
+}
+
+func (l *Live) gateway(p *page) {
+	p.head(mPanics)
+	p.count(mPanics.name, l.Gateway.Panics)
+	p.head(mRefused)
+	p.count(mRefused.name, l.Gateway.Refused)
+	p.head(mReloads)
+	p.count(mReloads.name, l.Gateway.Reloads, "result", "done")
+	p.count(mReloads.name, l.Gateway.ReloadsFailed, "result", "refused")
+	if !l.Gateway.Reloaded.IsZero() {
+		p.head(mReloaded)
+		p.value(mReloaded.name, float64(l.Gateway.Reloaded.UnixMilli())/1e3)
+	}
+	each(p, mAccepted, l.Listeners, "listener", func(s ListenerStats) float64 { return float64(s.Accepted) })
+	each(p, mClientOpen, l.Listeners, "listener", func(s ListenerStats) float64 { return float64(s.Open) })
+}
+
+func (l *Live) pools(p *page) {
+	p.head(mConnections)
+	for _, name := range sortedKeys(l.Upstreams) {
+		p.value(mConnections.name, float64(l.Upstreams[name].Active), "upstream", name, "state", "active")
+		p.value(mConnections.name, float64(l.Upstreams[name].Idle), "upstream", name, "state", "idle")
+	}
+	each(p, mWaiting, l.Upstreams, "upstream", func(s UpstreamStats) float64 { return float64(s.Waiting) })
+}
+
+func (l *Live) plugins(p *page) {
+	each(p, mPluginCalls, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Calls) })
+	p.head(mPluginFailed)
+	for _, name := range sortedKeys(l.Plugins) {
+		for _, kind := range sortedKeys(l.Plugins[name].Failures) {
+			p.count(mPluginFailed.name, l.Plugins[name].Failures[kind], "plugin", name, "kind", kind)
+		}
+	}
+	each(p, mPluginFuel, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Fuel) })
+	each(p, mPluginInst, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Instances) })
+	each(p, mPluginStarted, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Started) })
+	each(p, mPluginMemory, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.MemoryBytes) })
+	each(p, mPluginBreaker, l.Plugins, "plugin", func(s PluginStats) float64 {
+		if s.BreakerOpen {
+			return 1
+		}
+		return 0
+	})
+}
+
+func (l *Live) loops(p *page) {
+	for _, m := range []struct {
+		metric
+		of func(LoopStats) float64
+	}{
+		{mLoopBusy, func(s LoopStats) float64 { return s.Busy.Seconds() }},
+		{mLoopWorst, func(s LoopStats) float64 { return s.WorstTurn.Seconds() }},
+		{mLoopConns, func(s LoopStats) float64 { return float64(s.Connections) }},
+		{mLoopTasks, func(s LoopStats) float64 { return float64(s.Tasks) }},
+	} {
+		p.head(m.metric)
+		for i, s := range l.Loops {
+			p.value(m.name, m.of(s), "loop", strconv.Itoa(i))
+		}
+	}
+}
+
+// each writes a family with one sample for each name.
+func each[S any](p *page, m metric, stats map[string]S, label string, of func(S) float64) {
+	p.head(m)
+	for _, name := range sortedKeys(stats) {
+		p.value(m.name, of(stats[name]), label, name)
+	}
+}

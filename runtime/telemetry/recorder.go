@@ -1,0 +1,249 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/upstream/facts"
+)
+
+// Recorder takes down what happens on one loop. Only that loop may use it, and nothing in it waits.
+type Recorder struct {
+	cells   *cells
+	ids     ids
+	spans   *recordQueue // nil: traces are off
+	lines   *lineQueue   // nil: there is no access log
+	log     zerolog.Logger
+	clock   lineClock
+	scratch []byte // for text that is made on the way
+
+	sampler sampler
+	segment int64
+	query   bool
+}
+
+func newRecorder(t *Telemetry) *Recorder {
+	r := &Recorder{cells: newCells(), ids: newIDs(), sampler: t.sampler, segment: t.segment, query: t.query, scratch: make([]byte, 0, 256)}
+	if t.export != nil {
+		r.spans = t.export.queue(func() { r.cells.spansDropped.Add(1) })
+	}
+	if t.lines != nil {
+		r.lines = t.lines.queue(&r.cells.linesDropped)
+		r.log = zerolog.New(r.lines)
+	}
+	return r
+}
+
+// Begin is called when a request's head was parsed, before anything changes it. It decides whether the request is
+// traced, and fills in x.Trace and x.Asked as far as something will tell of them.
+func (r *Recorder) Begin(x *exchange.Exchange) {
+	if r.spans != nil {
+		r.sample(x)
+	}
+	if r.lines != nil || x.Trace.Sampled {
+		recordAsked(x)
+	}
+}
+
+// sample decides by the caller's traceparent, or else by ratio.
+func (r *Recorder) sample(x *exchange.Exchange) {
+	parent, found := requestParent(x)
+	switch {
+	case found && r.sampler.parentBased:
+		if !parent.sampled {
+			return
+		}
+	case found:
+		if !randomBelow(parent.traceID, r.sampler.bound) {
+			return
+		}
+	default:
+		if r.sampler.bound == 0 {
+			return
+		}
+		if parent.traceID = r.ids.trace(); !randomBelow(parent.traceID, r.sampler.bound) {
+			return
+		}
+	}
+	x.Trace = exchange.Trace{Sampled: true, TraceID: parent.traceID, Parent: parent.spanID, Server: r.ids.span()}
+	takeTracestate(x, found)
+}
+
+// StartAttempt is called before the request head is written to an upstream, for each attempt. It gives the attempt of
+// a traced request its span, and the head a traceparent that names it. Of a request that is not traced it changes
+// nothing: a traceparent of the client's goes on as it came.
+func (r *Recorder) StartAttempt(x *exchange.Exchange, a *exchange.Attempt) {
+	if !x.Trace.Sampled {
+		return
+	}
+	a.SpanID = r.ids.span()
+	r.scratch = AppendTraceparent(r.scratch[:0], &x.Trace, a.SpanID)
+	setTraceparent(x, r.scratch)
+}
+
+// End is called when the request has ended in whatever way, with x.Ended set. It counts it, writes its line, and hands
+// over what its spans are made of.
+func (r *Recorder) End(x *exchange.Exchange) {
+	r.count(x)
+	if r.lines != nil {
+		r.line(x)
+	}
+	if !x.Trace.Sampled || r.spans == nil {
+		return
+	}
+	if rec := r.spans.take(); rec != nil {
+		fillRequest(rec, x)
+		r.spans.give(rec)
+	}
+}
+
+func (r *Recorder) count(x *exchange.Exchange) {
+	upstream := ""
+	if a := x.Attempt(); a != nil {
+		upstream = a.Upstream
+	}
+	s := r.cells.request(x.Client.Server, x.Route, upstream)
+	s.histogram(x.StatusSent).observe(x.Ended - x.Started)
+	if x.BytesIn > 0 {
+		s.bytesIn.Add(uint64(x.BytesIn))
+	}
+	if x.BytesOut > 0 {
+		s.bytesOut.Add(uint64(x.BytesOut))
+	}
+	if x.Err != nil {
+		r.cells.errors[x.Err.Kind][x.Err.Source].Add(1)
+	}
+	for i := range x.Attempts {
+		a := &x.Attempts[i]
+		up := s.last
+		if up == nil || up.name != a.Upstream {
+			up = r.cells.upstream(a.Upstream)
+		}
+		up.attempt(a)
+		if i > 0 {
+			up.retries.Add(1)
+		}
+	}
+}
+
+func (s *upstreamSeries) attempt(a *exchange.Attempt) {
+	switch {
+	case a.ConnID == 0: // it never had a connection
+	case a.Reused:
+		s.reused.Add(1)
+	default:
+		s.fresh[slot(openSlots, a.WhyNew)].Add(1)
+	}
+	if a.PoolWait > 0 && a.ConnID != 0 {
+		s.wait.observe(int64(a.PoolWait))
+	}
+	if a.FirstByte != 0 && a.Sent != 0 {
+		s.firstByte.observe(a.FirstByte - a.Sent)
+	}
+	if a.Err != nil {
+		s.errors[a.Err.Kind].Add(1)
+	}
+}
+
+// ConnOpened is called when an upstream connection is established, before the first attempt takes it. It counts it,
+// and gives it the span that attempts link to and that is exported at once: c.TraceID, c.SpanID, c.Sampled.
+func (r *Recorder) ConnOpened(c *facts.Connection) {
+	up := r.cells.upstream(c.Upstream)
+	up.opened[slot(openSlots, c.WhyOpened)].Add(1)
+	up.setup(c)
+	if rec := r.connRecord(c, setupRecord); rec != nil {
+		c.SegmentFrom = c.Established
+		r.spans.give(rec)
+	}
+}
+
+// setup counts how long each phase of opening took.
+func (s *upstreamSeries) setup(c *facts.Connection) {
+	if c.DNSEnd != 0 {
+		s.dns.observe(c.DNSEnd - c.DNSStart)
+	}
+	if c.DialEnd != 0 {
+		s.connect.observe(c.DialEnd - c.DialStart)
+	}
+	if c.TLSEnd != 0 {
+		s.tls.observe(c.TLSEnd - c.TLSStart)
+	}
+}
+
+// connRecord starts the trace of a connection: it returns the record of its root span, or nil when there shall be none,
+// because traces are off or the exporter is behind. Nothing must link to a span that will not come.
+func (r *Recorder) connRecord(c *facts.Connection, kind recordKind) *record {
+	c.Sampled, c.TraceID, c.SpanID = false, [16]byte{}, [8]byte{}
+	if r.spans == nil {
+		return nil
+	}
+	rec := r.spans.take()
+	if rec == nil {
+		return nil
+	}
+	c.Sampled, c.TraceID, c.SpanID = true, r.ids.trace(), r.ids.span()
+	rec.kind, rec.conn = kind, *c
+	return rec
+}
+
+// ConnSegment may be called whenever something happens to a connection that lives, such as its return to the pool, with
+// the time as Unix nanoseconds. If it was used since, and the last segment is long enough ago, another one is exported.
+func (r *Recorder) ConnSegment(c *facts.Connection, now int64) {
+	if !c.Sampled || now-c.SegmentFrom < r.segment || c.Requests == c.SegmentRequests {
+		return
+	}
+	r.giveSegment(c, now, false)
+}
+
+func (r *Recorder) giveSegment(c *facts.Connection, to int64, last bool) {
+	rec := r.spans.take()
+	if rec == nil {
+		return
+	}
+	c.Segments++
+	rec.kind, rec.conn, rec.from, rec.to, rec.last = segmentRecord, *c, c.SegmentFrom, to, last
+	c.SegmentFrom, c.SegmentRequests = to, c.Requests
+	r.spans.give(rec)
+}
+
+// ConnClosed is called when an upstream connection has ended, also when it could not be opened (c.Established is 0) and
+// ConnOpened was not called.
+func (r *Recorder) ConnClosed(c *facts.Connection) {
+	up := r.cells.upstream(c.Upstream)
+	up.closed[slot(closeSlots, c.WhyClosed)].Add(1)
+	if c.Established == 0 {
+		up.opened[slot(openSlots, c.WhyOpened)].Add(1)
+		up.setup(c)
+		if rec := r.connRecord(c, setupRecord); rec != nil {
+			r.spans.give(rec)
+		}
+		return
+	}
+	if c.Sampled && r.spans != nil {
+		r.giveSegment(c, c.Closed, true)
+	}
+}
+
+// lineClock writes times as RFC 3339 with microseconds, in UTC. It keeps the part down to the second, which the lines
+// of a second share.
+type lineClock struct {
+	second int64
+	text   [len(`"2006-01-02T15:04:05.000000Z"`)]byte
+}
+
+// json returns the time, quoted. It is valid until the next call.
+func (c *lineClock) json(ns int64) []byte {
+	second, rest := ns/1e9, ns%1e9
+	if second != c.second || c.text[0] == 0 {
+		time.Unix(second, 0).UTC().AppendFormat(c.text[:0], `"2006-01-02T15:04:05.000000Z"`)
+		c.second = second
+	}
+	micro := rest / 1e3
+	for i := len(c.text) - 3; i > len(c.text)-9; i-- {
+		c.text[i] = '0' + byte(micro%10)
+		micro /= 10
+	}
+	return c.text[:]
+}

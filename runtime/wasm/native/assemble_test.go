@@ -1,0 +1,174 @@
+package native
+
+import (
+	"wasmgate/sdk/abi"
+)
+
+// guestModule is a module for tests, built by hand: its functions return constants and copy prepared bytes, or are
+// given as code. Unlike an SDK it can do anything wrong.
+type guestModule struct {
+	pages    uint32    // of memory; default 4
+	arenas   [2]uint64 // default: 8 KiB at 0x1000, 8 KiB at 0x4000
+	manifest []byte
+	// configured, request and response are the answers; for operations they are made of the list.
+	configured, request, response uint64
+	list, responseList            []byte
+	noResponse                    bool
+	requestCode, resizeCode       []byte // instead of what the above makes
+	initCode                      []byte // _initialize
+	rename                        map[string]string
+	extraImports                  []string // of module wasmgate_v1, with type (i32)
+}
+
+// The opcodes that the tests use.
+const (
+	opUnreachable, opLoop, opIf, opElse, opEnd, opBr = 0x00, 0x03, 0x04, 0x05, 0x0b, 0x0c
+	opCall, opDrop, opLocalGet                       = 0x10, 0x1a, 0x20
+	opMemoryGrow, opI32Const, opI64Const             = 0x40, 0x41, 0x42
+	void, typeI64, typeI32                           = 0x40, 0x7e, 0x7f
+)
+
+func leb(b []byte, v uint64) []byte {
+	for ; v >= 0x80; v >>= 7 {
+		b = append(b, byte(v)|0x80)
+	}
+	return append(b, byte(v))
+}
+
+func sleb(b []byte, v int64) []byte {
+	for {
+		c := byte(v & 0x7f)
+		v >>= 7
+		if v == 0 && c&0x40 == 0 || v == -1 && c&0x40 != 0 {
+			return append(b, c)
+		}
+		b = append(b, c|0x80)
+	}
+}
+
+func i32(v uint32) []byte { return sleb([]byte{opI32Const}, int64(int32(v))) }
+func i64(v uint64) []byte { return sleb([]byte{opI64Const}, int64(v)) }
+
+func code(parts ...any) (b []byte) {
+	for _, p := range parts {
+		switch p := p.(type) {
+		case int:
+			b = append(b, byte(p))
+		case []byte:
+			b = append(b, p...)
+		}
+	}
+	return b
+}
+
+func copyMemory(to, from, n uint32) []byte {
+	return code(i32(to), i32(from), i32(n), 0xfc, 0x0a, 0, 0)
+}
+
+func fillMemory(to, value, n uint32) []byte {
+	return code(i32(to), i32(value), i32(n), 0xfc, 0x0b, 0)
+}
+
+func section(id byte, items ...[]byte) []byte {
+	var body []byte
+	body = leb(body, uint64(len(items)))
+	for _, it := range items {
+		body = append(body, it...)
+	}
+	return append(leb([]byte{id}, uint64(len(body))), body...)
+}
+
+func bytesOf(b []byte) []byte { return append(leb(nil, uint64(len(b))), b...) }
+
+const (
+	manifestAt = 0x8000
+	listAt     = 0x10000
+	responseAt = 0x20000
+)
+
+// The indices of the imported functions.
+const (
+	callLog = iota
+	callGetHeader
+)
+
+// build assembles the module.
+func (g guestModule) build() []byte {
+	if g.pages == 0 {
+		g.pages = 4
+	}
+	if g.arenas == [2]uint64{} {
+		g.arenas = [2]uint64{abi.Pack(0x2000, 0x1000), abi.Pack(0x2000, 0x4000)}
+	}
+	if g.manifest != nil && g.configured == 0 {
+		g.configured = uint64(len(g.manifest))
+	}
+	_, answerAt := abi.Unpack(g.arenas[1])
+	put := func(from uint32, b []byte, answer uint64) []byte {
+		if b == nil {
+			return i64(answer)
+		}
+		if answer == 0 {
+			answer = abi.Pack(uint32(abi.CodeOperations), uint32(len(b)))
+		}
+		return code(copyMemory(answerAt, from, uint32(len(b))), i64(answer))
+	}
+	if g.requestCode == nil {
+		g.requestCode = put(listAt, g.list, g.request)
+	}
+	manifestCode := i64(g.configured)
+	if g.manifest != nil {
+		manifestCode = code(copyMemory(answerAt, manifestAt, uint32(len(g.manifest))), i64(g.configured))
+	}
+	type function struct {
+		name string
+		typ  byte
+		code []byte
+	}
+	functions := []function{
+		{abi.ExportArena, 0, code(opLocalGet, 0, opIf, typeI64, i64(g.arenas[1]), opElse, i64(g.arenas[0]), opEnd)},
+		{abi.ExportConfigure, 0, manifestCode},
+		{abi.ExportRequest, 0, g.requestCode},
+	}
+	if !g.noResponse {
+		functions = append(functions, function{abi.ExportResponse, 0, put(responseAt, g.responseList, g.response)})
+	}
+	if g.resizeCode != nil {
+		functions = append(functions, function{abi.ExportResize, 1, g.resizeCode})
+	}
+	if g.initCode != nil {
+		functions = append(functions, function{abi.ExportInit, 2, g.initCode})
+	}
+	types := [][]byte{
+		{0x60, 1, typeI32, 1, typeI64}, {0x60, 2, typeI32, typeI32, 1, typeI64}, {0x60, 0, 0},
+		{0x60, 3, typeI32, typeI32, typeI32, 0}, {0x60, 6, typeI32, typeI32, typeI32, typeI32, typeI32, typeI32, 1, typeI32},
+		{0x60, 1, typeI32, 0},
+	}
+	imported := func(name string, typ byte) []byte {
+		return append(append(bytesOf([]byte(abi.Module)), bytesOf([]byte(name))...), 0, typ)
+	}
+	imports := [][]byte{imported(abi.ImportLog, 3), imported(abi.ImportGetHeader, 4)}
+	for _, n := range g.extraImports {
+		imports = append(imports, imported(n, 5))
+	}
+	var decls, bodies [][]byte
+	exports := [][]byte{append(bytesOf([]byte("memory")), 2, 0)}
+	for i, f := range functions {
+		decls = append(decls, []byte{f.typ})
+		bodies = append(bodies, bytesOf(append(append([]byte{0}, f.code...), opEnd)))
+		name := f.name
+		if n, ok := g.rename[name]; ok {
+			name = n
+		}
+		exports = append(exports, append(append(bytesOf([]byte(name)), 0), leb(nil, uint64(len(imports)+i))...))
+	}
+	segment := func(at uint32, b []byte) []byte { return code(0, i32(at), opEnd, bytesOf(b)) }
+	m := []byte("\x00asm\x01\x00\x00\x00")
+	m = append(m, section(1, types...)...)
+	m = append(m, section(2, imports...)...)
+	m = append(m, section(3, decls...)...)
+	m = append(m, section(5, leb([]byte{0}, uint64(g.pages)))...)
+	m = append(m, section(7, exports...)...)
+	m = append(m, section(10, bodies...)...)
+	return append(m, section(11, segment(manifestAt, g.manifest), segment(listAt, g.list), segment(responseAt, g.responseList))...)
+}

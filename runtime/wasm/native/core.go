@@ -1,0 +1,187 @@
+package native
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	crand "crypto/rand"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/wasm"
+	"wasmgate/sdk/abi"
+)
+
+// core is a plugin's instances and what they have in common. Plugins that differ only in what they are granted share it.
+type core struct {
+	options     Options
+	compiled    *wasm.Compiled
+	functions   functions
+	startFuel   int64
+	manifest    *abi.Manifest // set by the first instance, before there is another
+	rawManifest []byte
+	pool        *wasm.Pool
+	cells       []cell
+	repeats     *wasm.Repeats
+	loaded      time.Time
+	closed      atomic.Bool
+	users       atomic.Int32
+
+	startMu    sync.Mutex // instances start on ordinary goroutines, where a lock does no harm
+	startLines wasm.Limiter
+}
+
+// cell is a loop's part of a core. Only counters are read by others.
+type cell struct {
+	random *rand.ChaCha8
+	lines  wasm.Limiter
+	timer  *netloop.Timer
+	seen   atomic.Pointer[netloop.Loop] // set by the first call on the loop
+
+	calls, fuel                                      atomic.Uint64
+	failures                                         [fault.Kinds]atomic.Uint64
+	live, started, discarded, recycled, idle, opened atomic.Int64
+	_                                                [64]byte
+}
+
+func newCore(c *wasm.Compiled, o Options) (*core, error) {
+	k := &core{options: o, compiled: c, startFuel: c.Limits().StartFuel, repeats: wasm.NewRepeats(int64(repeatEvery)), loaded: time.Now()}
+	var err error
+	if k.functions, err = findFunctions(c); err != nil {
+		return nil, &fault.Error{Kind: fault.PluginUnavailable, Source: fault.Plugin, Status: 503, Plugin: o.Name, Phase: "compile", Err: err}
+	}
+	perLoop := o.LogRate / float64(o.Loops)
+	k.startLines = wasm.Limiter{PerSecond: o.LogRate, Burst: 5 * o.LogRate}
+	k.cells = make([]cell, o.Loops)
+	for i := range k.cells {
+		var seed [32]byte
+		_, _ = crand.Read(seed[:]) // never fails
+		k.cells[i].random = rand.NewChaCha8(seed)
+		k.cells[i].lines = wasm.Limiter{PerSecond: perLoop, Burst: max(1, perLoop)}
+	}
+	o.Sys.Log = k.outputLine
+	k.pool = wasm.NewPool(c, wasm.PoolOptions{
+		Loops: o.Loops, Instance: wasm.InstanceOptions{Owner: k, Sys: &o.Sys}, Init: k.start, MaxPerLoop: o.MaxPerLoop,
+		MaxCalls: o.RecycleAfter, IdleAfter: o.IdleAfter, Backoff: o.Backoff, Breaker: o.Breaker,
+	})
+	return k, k.warm()
+}
+
+// warm starts an instance for each loop, so that no request waits for one: a Go guest takes milliseconds. The first is
+// alone, because it says what the manifest is.
+func (k *core) warm() error {
+	for i := range k.cells {
+		in, err := k.pool.Spawn()
+		if err != nil {
+			k.pool.Close()
+			f := *fault.From(err)
+			f.Plugin, f.Phase = k.options.Name, "start"
+			return &f
+		}
+		k.pool.Add(i, 0, in)
+		k.publish(i)
+	}
+	return nil
+}
+
+// meet is called with the first call on a loop.
+func (k *core) meet(l *netloop.Loop) {
+	c := &k.cells[l.Index()]
+	c.seen.Store(l)
+	c.timer = l.AfterFunc(sweepEvery, func() { k.sweep(l) })
+}
+
+// sweep looks after a loop's instances, and again after a while.
+func (k *core) sweep(l *netloop.Loop) {
+	if k.closed.Load() {
+		return
+	}
+	i := l.Index()
+	k.pool.Sweep(i, l.Now())
+	k.publish(i)
+	k.cells[i].timer = l.AfterFunc(sweepEvery, func() { k.sweep(l) })
+}
+
+// publish makes the pool's figures readable by others than the loop.
+func (k *core) publish(i int) {
+	s, c := k.pool.Stats(i), &k.cells[i]
+	c.live.Store(int64(s.Live))
+	c.started.Store(s.Started)
+	c.discarded.Store(s.Discarded)
+	c.recycled.Store(s.Recycled)
+	c.idle.Store(s.ClosedIdle)
+	c.opened.Store(s.Opens)
+}
+
+func (k *core) stats() (s Stats) {
+	for i := range k.cells {
+		c := &k.cells[i]
+		s.Calls += c.calls.Load()
+		s.Fuel += c.fuel.Load()
+		for kind := range s.Failures {
+			s.Failures[kind] += c.failures[kind].Load()
+		}
+		s.Live += c.live.Load()
+		s.Started += c.started.Load()
+		s.Discarded += c.discarded.Load()
+		s.Recycled += c.recycled.Load()
+		s.ClosedIdle += c.idle.Load()
+		s.BreakerOpened += c.opened.Load()
+	}
+	return s
+}
+
+// close closes all instances, each on the loop that it belongs to, and waits for that.
+func (k *core) close() {
+	if k.closed.Swap(true) {
+		return
+	}
+	for i := range k.cells {
+		c := &k.cells[i]
+		l := c.seen.Load()
+		if l == nil {
+			k.pool.Drain(i)
+			k.publish(i)
+			continue
+		}
+		done := make(chan struct{})
+		l.Post(func() {
+			c.timer.Stop()
+			k.pool.Drain(i)
+			k.publish(i)
+			close(done)
+		})
+		select {
+		case <-done:
+		case <-time.After(time.Second): // the loop has ended, and nobody else touches its part
+			k.pool.Drain(i)
+			k.publish(i)
+		}
+	}
+	k.compiled.Close()
+}
+
+// fail counts and logs a failure on a loop, and returns the error for the request.
+func (k *core) fail(l *netloop.Loop, err error, phase uint32) *fault.Error {
+	f := *fault.From(err)
+	f.Plugin, f.Phase = k.options.Name, phaseNames[phase]
+	c := &k.cells[l.Index()]
+	c.failures[f.Kind].Add(1)
+	k.publish(l.Index())
+	if say, before := k.repeats.Note(l.Now(), f.Kind.String(), f.Phase); say {
+		k.options.Log(Line{Plugin: f.Plugin, Phase: f.Phase, Level: abi.LogError, Text: "plugin failed: " + f.Error(), Err: &f, Suppressed: before})
+	}
+	return &f
+}
+
+// opened says that the breaker opened.
+func (k *core) opened(l *netloop.Loop, phase uint32) {
+	if say, before := k.repeats.Note(l.Now(), "breaker"); say {
+		k.options.Log(Line{
+			Plugin: k.options.Name, Phase: phaseNames[phase], Level: abi.LogError, Suppressed: before,
+			Text: "the plugin failed too often: its breaker is open, and requests follow on_error (" + k.options.OnError.String() + ") without a call",
+		})
+	}
+}

@@ -1,0 +1,244 @@
+package native
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/wasm"
+	"wasmgate/sdk/abi"
+)
+
+// Plugin is a filter that asks a guest. It is shared by all loops, as filter.Filter says.
+type Plugin struct {
+	core   *core
+	grants grants
+}
+
+var _ filter.Filter = (*Plugin)(nil)
+
+// New starts a plugin: an instance for each loop is made and configured, which takes from microseconds to milliseconds
+// each, so it is not called on a loop. c was compiled for ABI; it belongs to the plugin from now on, also if New fails.
+// The error is a *fault.Error: a module that does not keep to the ABI, a configuration that the plugin refuses, an
+// upstream that it wants and was not granted.
+func New(c *wasm.Compiled, o Options) (*Plugin, error) {
+	o = o.withDefaults()
+	if o.Name == "" {
+		o.Name = c.Name()
+	}
+	k, err := newCore(c, o)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	p, err := k.bind(o.Grants)
+	if err != nil {
+		k.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Rebind returns a plugin with the same instances and other grants: after a reload that changed upstreams and not the
+// plugin. Both must be closed.
+func (p *Plugin) Rebind(g Grants) (*Plugin, error) { return p.core.bind(g) }
+
+func (k *core) bind(g Grants) (*Plugin, error) {
+	p := &Plugin{core: k, grants: grants{dynamic: g.DynamicUpstream, allow: g.DynamicAllow}}
+	var refused []string
+	for _, name := range k.manifest.Upstreams {
+		id, ok := g.Upstreams[name]
+		if !ok {
+			refused = append(refused, name)
+		}
+		p.grants.ids = append(p.grants.ids, id)
+	}
+	if len(refused) > 0 {
+		const most = 5
+		more := ""
+		if len(refused) > most {
+			more = fmt.Sprintf(" and %d more", len(refused)-most)
+			refused = refused[:most]
+		}
+		return nil, &fault.Error{
+			Kind: fault.PluginUnavailable, Source: fault.Plugin, Status: 503, Plugin: k.options.Name, Phase: "configure",
+			Detail: fmt.Sprintf("it wants to choose upstreams that it is not granted: %s%s (grant them in the plugin's upstreams)", strings.Join(refused, ", "), more),
+		}
+	}
+	k.users.Add(1)
+	return p, nil
+}
+
+// Close ends the plugin when nothing calls it any more. With the last one of those that share instances, these are
+// closed. It waits for the loops, so it is not called on one, and before they are closed.
+func (p *Plugin) Close() {
+	if p.core.users.Add(-1) == 0 {
+		p.core.close()
+	}
+}
+
+// Name is the plugin's name in the configuration.
+func (p *Plugin) Name() string { return p.core.options.Name }
+
+// Stats returns the plugin's counters, shared by all that share its instances. It may be called from any goroutine.
+func (p *Plugin) Stats() Stats { return p.core.stats() }
+
+// Manifest is what the plugin declared. It must not be changed.
+func (p *Plugin) Manifest() *abi.Manifest { return p.core.manifest }
+
+// WantsResponse says whether the plugin wants to see answers.
+func (p *Plugin) WantsResponse() bool { return p.core.manifest.Phases&^abi.WantsRequest != 0 }
+
+var roles = [...]uint32{filter.Route: abi.RoleRoute, filter.Match: abi.RoleMatch, filter.Listener: abi.RoleListener}
+
+// Request asks the guest about a request.
+func (p *Plugin) Request(x *exchange.Exchange, role filter.Role, place int) (filter.Verdict, error) {
+	if p.core.manifest.Phases&abi.WantsRequest == 0 {
+		return filter.Continue, nil
+	}
+	return p.ask(x, abi.PhaseRequest, roles[role], place)
+}
+
+// Response asks the guest about an answer.
+func (p *Plugin) Response(x *exchange.Exchange, place int) (filter.Verdict, error) {
+	switch phases := p.core.manifest.Phases; {
+	case phases&abi.WantsResponse != 0:
+	case phases&abi.WantsMarkedResponses == 0 || *x.Word(place) == 0:
+		return filter.Continue, nil
+	}
+	return p.ask(x, abi.PhaseResponse, abi.RoleRoute, place)
+}
+
+// ask calls the guest and does what it says.
+func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int) (filter.Verdict, error) {
+	k, l := p.core, x.Task.Loop()
+	loop := l.Index()
+	if k.cells[loop].seen.Load() == nil {
+		k.meet(l)
+	}
+	var started int64
+	if x.Trace.Sampled {
+		started = l.Tick()
+	}
+	in, err := k.pool.Get(x.Task, loop, l.Now())
+	if err != nil {
+		return p.failed(x, phase, started, 0, err)
+	}
+	g := in.Owner.(*guest)
+	code, value, err := g.call(x, phase, role, *x.Word(place))
+	o := outcome{word: "continue"}
+	if err == nil {
+		err = p.act(g, x, phase, role, place, code, value, &o)
+	}
+	fuel := in.FuelUsed()
+	g.x = nil
+	switch {
+	case err != nil && !o.reported:
+		if k.pool.Discard(loop, l.Now(), in) {
+			k.opened(l, phase)
+		}
+		return p.failed(x, phase, started, fuel, err)
+	case err != nil:
+		k.pool.Put(loop, l.Now(), in)
+		return p.failed(x, phase, started, fuel, err)
+	}
+	k.pool.Put(loop, l.Now(), in)
+	if x.Trace.Sampled {
+		p.record(x, phase, started, fuel, o.word, nil)
+	}
+	return o.verdict, nil
+}
+
+// outcome is what came of an answer.
+type outcome struct {
+	verdict  filter.Verdict
+	word     string // for traces
+	reported bool   // with an error: the guest said it itself, and is fine
+}
+
+// act checks an answer and does what it says.
+func (p *Plugin) act(g *guest, x *exchange.Exchange, phase, role uint32, place int, code abi.Code, value uint32, o *outcome) error {
+	switch code {
+	case abi.CodeContinue:
+		if value == 0 {
+			return nil
+		}
+	case abi.CodeNoMatch:
+		if value == 0 && phase == abi.PhaseRequest && role == abi.RoleMatch {
+			o.verdict, o.word = filter.NoMatch, "no_match"
+			return nil
+		}
+		return badAnswer("NO_MATCH from a plugin that is not asked whether a route matches")
+	case abi.CodeRoute:
+		if phase == abi.PhaseRequest && uint64(value) < uint64(len(p.grants.ids)) {
+			p.choose(x, uint64(value))
+			o.word = "route"
+			return nil
+		}
+		return badAnswer("ROUTE to upstream id %d in the %s phase; the manifest declares %d", value, phaseNames[phase], len(p.grants.ids))
+	case abi.CodeDeny:
+		if value == 0 {
+			value = abi.DefaultDeny
+		}
+		if value >= 400 && value <= 599 {
+			answer(x, int(value), nil)
+			o.verdict, o.word = filter.Respond, "deny"
+			return nil
+		}
+		return badAnswer("DENY with status %d; it is 400 to 599", value)
+	case abi.CodeOperations:
+		return p.operations(g, x, phase, role, place, value, o)
+	case abi.CodeError:
+		text, err := g.text(value)
+		if err == nil {
+			o.reported = true
+			err = badAnswer("the plugin reports: %s", text)
+		}
+		return err
+	}
+	return badAnswer("code %d with value %d is not an answer", code, value)
+}
+
+func (p *Plugin) operations(g *guest, x *exchange.Exchange, phase, role uint32, place int, n uint32, o *outcome) error {
+	list, err := g.answer(n)
+	if err != nil {
+		return err
+	}
+	j := judge{x: x, g: &p.grants, phase: phase, role: role}
+	if err := j.check(list); err != nil {
+		f := badAnswer("an operation list of %d bytes", n)
+		f.Err = err
+		return f
+	}
+	o.word = "edit"
+	switch responded := p.apply(x, list, phase, place); {
+	case responded:
+		o.verdict, o.word = filter.Respond, "respond"
+	case j.rematch:
+		o.verdict, o.word = filter.Rematch, "rematch"
+	}
+	return nil
+}
+
+// failed counts, logs and records a failure, and says what becomes of the request.
+func (p *Plugin) failed(x *exchange.Exchange, phase uint32, started, fuel int64, err error) (filter.Verdict, error) {
+	f := p.core.fail(x.Task.Loop(), err, phase)
+	if x.Trace.Sampled {
+		p.record(x, phase, started, fuel, "error", f)
+	}
+	if p.core.options.OnError == FailOpen {
+		return filter.Continue, nil
+	}
+	return filter.Continue, f
+}
+
+// record notes a call of the guest for the trace.
+func (p *Plugin) record(x *exchange.Exchange, phase uint32, started, fuel int64, word string, err *fault.Error) {
+	x.Calls = append(x.Calls, exchange.PluginCall{
+		Plugin: p.core.options.Name, Phase: phaseNames[phase], Started: started,
+		Took: time.Duration(x.Task.Loop().Tick() - started), Fuel: fuel, Outcome: word, Err: err,
+	})
+}

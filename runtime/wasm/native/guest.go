@@ -1,0 +1,218 @@
+package native
+
+import (
+	"bytes"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/wasm"
+	"wasmgate/sdk/abi"
+)
+
+// arena is a place in the guest's memory.
+type arena struct{ ptr, cap uint32 }
+
+// guest is an instance that was configured. It is used by one call at a time.
+type guest struct {
+	core    *core
+	in      *wasm.Instance
+	encoder encoder
+	arenas  [2]arena
+	stack   [2]uint64
+	head    abi.Head
+
+	x       *exchange.Exchange // of the call under way; nil while it starts
+	phase   uint32
+	yielded bool
+	resume  func()
+}
+
+// start is wasm.PoolOptions.Init: it asks for the arenas and hands over the configuration.
+func (c *core) start(in *wasm.Instance) error {
+	g := &guest{core: c, in: in}
+	g.resume = func() {
+		g.yielded = true
+		g.x.Task.Wake()
+	}
+	in.Owner, in.Yielder = g, g
+	for which := range uint32(2) {
+		g.stack[0] = uint64(which)
+		if err := in.CallFuel(c.functions.arena, g.stack[:1], c.startFuel); err != nil {
+			return err
+		}
+		if err := g.place(which, g.stack[0], 0); err != nil {
+			return err
+		}
+	}
+	return g.configure()
+}
+
+// place takes over an arena that the guest published.
+func (g *guest) place(which uint32, packed uint64, need uint32) error {
+	var a arena
+	a.cap, a.ptr = abi.Unpack(packed)
+	other := g.arenas[1-which]
+	switch _, ok := g.in.Bytes(a.ptr, a.cap); {
+	case !ok:
+		return badAnswer("arena %d: %d bytes at 0x%x are not in the guest's memory of %d bytes", which, a.cap, a.ptr, g.in.MemoryBytes())
+	case a.cap < need:
+		return badAnswer("arena %d: %s returned %d bytes, %d are needed", which, abi.ExportResize, a.cap, need)
+	case other.cap > 0 && uint64(a.ptr) < uint64(other.ptr)+uint64(other.cap) && uint64(other.ptr) < uint64(a.ptr)+uint64(a.cap):
+		return badAnswer("arena %d: %d bytes at 0x%x overlap arena %d, %d bytes at 0x%x", which, a.cap, a.ptr, 1-which, other.cap, other.ptr)
+	}
+	g.arenas[which] = a
+	return nil
+}
+
+func badAnswer(format string, args ...any) *fault.Error {
+	return fault.New(fault.PluginAnswer, fault.Plugin, 503, format, args...)
+}
+
+// resize asks the guest for a larger arena.
+func (g *guest) resize(which, need uint32, what string) error {
+	a := g.arenas[which]
+	if !g.core.functions.hasResize {
+		return badAnswer("%s of %d bytes does not fit into arena %d of %d bytes, and the guest does not export %s",
+			what, need, which, a.cap, abi.ExportResize)
+	}
+	g.stack[0], g.stack[1] = uint64(which), uint64(need)
+	if err := g.in.Call(g.core.functions.resize, g.stack[:]); err != nil {
+		return err
+	}
+	return g.place(which, g.stack[0], need)
+}
+
+// bytes returns an arena's memory. It was checked to be there, and memory does not shrink.
+func (g *guest) bytes(which uint32) []byte {
+	b, _ := g.in.Bytes(g.arenas[which].ptr, g.arenas[which].cap)
+	return b
+}
+
+// answer returns the first n bytes of the answer.
+func (g *guest) answer(n uint32) ([]byte, error) {
+	if n > uint32(g.core.options.MaxAnswer) { //nolint:gosec // at most 1 MiB
+		return nil, badAnswer("an answer of %d bytes; at most %d are taken", n, g.core.options.MaxAnswer)
+	}
+	if n > g.arenas[abi.AnswerArena].cap {
+		if err := g.resize(abi.AnswerArena, n, "an answer"); err != nil {
+			return nil, err
+		}
+	}
+	return g.bytes(abi.AnswerArena)[:n:n], nil
+}
+
+// text reads the text of an answer with CodeError.
+func (g *guest) text(n uint32) (string, error) {
+	if n > abi.MaxText {
+		return "", badAnswer("an error text of %d bytes; at most %d are taken", n, abi.MaxText)
+	}
+	b, err := g.answer(n)
+	return string(bytes.ToValidUTF8(b, []byte("\uFFFD"))), err
+}
+
+// configure hands over the configuration and takes the manifest.
+func (g *guest) configure() error {
+	c := g.core
+	view := abi.AppendConfig(nil, &abi.Config{
+		Minor: abi.Minor, MaxAnswer: uint32(c.options.MaxAnswer), Name: []byte(c.options.Name), Bytes: c.options.Config, //nolint:gosec // at most 1 MiB
+	})
+	if len(view) > maxView {
+		return badAnswer("a configuration of %d bytes; at most %d are possible", len(c.options.Config), maxView)
+	}
+	need := uint32(len(view)) //nolint:gosec // at most 1 MiB
+	if need > g.arenas[abi.RequestArena].cap {
+		if err := g.resize(abi.RequestArena, need, "a configuration"); err != nil {
+			return err
+		}
+	}
+	copy(g.bytes(abi.RequestArena), view)
+	g.stack[0] = uint64(need)
+	if err := g.in.CallFuel(c.functions.configure, g.stack[:1], c.startFuel); err != nil {
+		return err
+	}
+	code, value := abi.Unpack(g.stack[0])
+	switch abi.Code(code) {
+	case abi.CodeOK:
+	case abi.CodeError:
+		text, err := g.text(value)
+		if err != nil {
+			return err
+		}
+		return fault.New(fault.PluginUnavailable, fault.Plugin, 503, "the plugin refuses its configuration: %s", text)
+	default:
+		return badAnswer("configure answered with code %d", code)
+	}
+	raw, err := g.answer(value)
+	if err != nil {
+		return err
+	}
+	return g.manifest(raw)
+}
+
+// manifest takes the first instance's manifest, and compares those of later ones with it.
+func (g *guest) manifest(raw []byte) error {
+	c := g.core
+	if c.manifest == nil {
+		m, err := abi.ParseManifest(raw)
+		if err != nil {
+			return badAnswer("%v", err)
+		}
+		if m.Phases&^abi.WantsRequest != 0 && !c.functions.hasResponse {
+			return badAnswer("the manifest asks for the response phase, but the module does not export %s", abi.ExportResponse)
+		}
+		c.manifest, c.rawManifest = m, bytes.Clone(raw)
+	} else if !bytes.Equal(raw, c.rawManifest) {
+		return badAnswer("this instance's manifest is not that of the first one: the same configuration must give the same manifest")
+	}
+	g.encoder = newEncoder(c.manifest)
+	return nil
+}
+
+// call writes the view of x and calls the guest.
+func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (code abi.Code, value uint32, err error) {
+	head(&g.head, x, phase, role, word)
+	cell := &g.core.cells[x.Task.Loop().Index()]
+	g.head.Time, g.head.Seed = x.Task.Loop().WallNow()/1e6, cell.random.Uint64()
+	need := g.encoder.encode(g.bytes(abi.RequestArena), x, &g.head)
+	g.x, g.phase = x, phase
+	if need > int(g.arenas[abi.RequestArena].cap) {
+		if need > maxView {
+			return 0, 0, badAnswer("a view of %d bytes; at most %d are possible", need, maxView)
+		}
+		if err := g.resize(abi.RequestArena, uint32(need), "a view"); err != nil { //nolint:gosec // at most 1 MiB
+			return 0, 0, err
+		}
+		g.encoder.encode(g.bytes(abi.RequestArena), x, &g.head)
+	}
+	f := g.core.functions.request
+	if phase == abi.PhaseResponse {
+		f = g.core.functions.response
+	}
+	g.stack[0] = uint64(need) //nolint:gosec // at most 1 MiB
+	err = g.in.Call(f, g.stack[:1])
+	cell.calls.Add(1)
+	cell.fuel.Add(uint64(g.in.FuelUsed())) //nolint:gosec // not negative
+	c, value := abi.Unpack(g.stack[0])
+	return abi.Code(c), value, err
+}
+
+// Yield is called between two slices of a call that takes long: others of the loop get their turn.
+func (g *guest) Yield() {
+	if g.x == nil {
+		return // it starts, on a goroutine of its own
+	}
+	t := g.x.Task
+	g.yielded = false
+	t.Loop().Post(g.resume)
+	for !g.yielded && !t.Loop().Closing() {
+		t.Park()
+	}
+}
+
+// phaseOf is the phase that a guest is in.
+func phaseOf(g *guest) string {
+	if g == nil || g.x == nil {
+		return "start"
+	}
+	return phaseNames[g.phase]
+}

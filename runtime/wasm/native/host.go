@@ -1,0 +1,151 @@
+package native
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/wasm"
+	"wasmgate/runtime/wasm/meter"
+	"wasmgate/sdk/abi"
+)
+
+// logFuel is what a line costs besides its bytes, whether it is kept or not: about 5 µs, so that a flood of lines uses up
+// the guest's fuel and not the gateway's time.
+const logFuel = 10_000
+
+// hostModule is what guests import as wasmgate_v1.
+func hostModule() wasm.HostModule {
+	i := func(n int) []meter.ValueType {
+		t := make([]meter.ValueType, n)
+		for k := range t {
+			t[k] = meter.I32
+		}
+		return t
+	}
+	return wasm.HostModule{Name: abi.Module, Functions: []wasm.HostFunction{
+		{Name: abi.ImportLog, Params: i(3), Fuel: logFuel, Call: hostLog},
+		{Name: abi.ImportGetHeader, Params: i(6), Results: i(1), Call: hostGetHeader},
+	}}
+}
+
+// memory returns n bytes at ptr, or ends the guest's call.
+func memory(in *wasm.Instance, name string, ptr, n uint64) []byte {
+	b, ok := in.Bytes(uint32(ptr), uint32(n)) //nolint:gosec // an i32 is in the low half
+	if !ok {
+		in.Failf(fault.PluginTrap, "%s: %d bytes at 0x%x are not in the guest's memory", name, uint32(n), uint32(ptr)) //nolint:gosec // see above
+	}
+	return b
+}
+
+// hostLog is log(level, ptr, len).
+func hostLog(in *wasm.Instance, a []uint64) {
+	level := uint32(a[0]) //nolint:gosec // an i32 is in the low half
+	if level > abi.LogError {
+		in.Failf(fault.PluginTrap, "%s: unknown level %d", abi.ImportLog, level)
+	}
+	text := memory(in, abi.ImportLog, a[1], a[2])
+	switch o := in.Owner.(type) {
+	case *guest:
+		if o.x != nil {
+			o.core.guestLine(o.x.Task.Loop(), level, o.phase, text)
+			return
+		}
+		o.core.startLine(level, text, 0)
+	case *core:
+		o.startLine(level, text, 0)
+	}
+}
+
+// hostGetHeader is get_header(message, name_ptr, name_len, index, out_ptr, out_cap).
+func hostGetHeader(in *wasm.Instance, a []uint64) {
+	const none = 1<<32 - 1
+	message, index := uint32(a[0]), int(uint32(a[3])) //nolint:gosec // i32s are in the low halves
+	name := memory(in, abi.ImportGetHeader, a[1], a[2])
+	out := memory(in, abi.ImportGetHeader, a[4], a[5])
+	if message > abi.MessageResponse {
+		in.Failf(fault.PluginTrap, "%s: unknown message %d", abi.ImportGetHeader, message)
+	}
+	g, ok := in.Owner.(*guest)
+	a[0] = none
+	if !ok || g.x == nil || message == abi.MessageResponse && g.phase != abi.PhaseResponse || len(name) > abi.MaxHeaderName {
+		return
+	}
+	h := &g.x.Request.Head
+	if message == abi.MessageResponse {
+		h = &g.x.Response.Head
+	}
+	in.Charge(int64(2*h.Len() + len(name)))
+	value, ok := valueAt(h, name, index)
+	if !ok {
+		return
+	}
+	a[0] = uint64(len(value))
+	if len(value) <= len(out) {
+		in.Charge(int64(len(value) / 8))
+		copy(out, value)
+	}
+}
+
+// valueAt returns value k of the fields with that name, in any case.
+func valueAt(h *http1.Head, name []byte, k int) ([]byte, bool) {
+	for i := range h.Len() {
+		if len(h.Name(i)) != len(name) || !http1.EqualFold(h.Name(i), name) {
+			continue
+		}
+		if k == 0 {
+			return h.Value(i), true
+		}
+		k--
+	}
+	return nil, false
+}
+
+// guestLine writes a line of the plugin's, within its limits, on a loop.
+func (c *core) guestLine(l *netloop.Loop, level, phase uint32, text []byte) {
+	if level < c.options.LogLevel {
+		return
+	}
+	if ok, suppressed := c.cells[l.Index()].lines.Allow(l.Now()); ok {
+		c.options.Log(Line{Plugin: c.options.Name, Phase: phaseNames[phase], Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed})
+	}
+}
+
+// startLine is guestLine while an instance starts, on any goroutine.
+func (c *core) startLine(level uint32, text []byte, before int64) {
+	if level < c.options.LogLevel {
+		return
+	}
+	c.startMu.Lock()
+	ok, suppressed := c.startLines.Allow(int64(time.Since(c.loaded)))
+	c.startMu.Unlock()
+	if ok {
+		c.options.Log(Line{Plugin: c.options.Name, Phase: "start", Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed + before})
+	}
+}
+
+// outputLine is wasm.Sys.Log: a line on the guest's standard output or error.
+func (c *core) outputLine(in *wasm.Instance, stream int, line []byte, suppressed int64) {
+	level := abi.LogInfo
+	if stream == 2 {
+		level = abi.LogWarn
+	}
+	if g, ok := in.Owner.(*guest); ok && g.x != nil {
+		if level >= c.options.LogLevel {
+			c.options.Log(Line{Plugin: c.options.Name, Phase: phaseOf(g), Level: level, Text: lineText(line), Guest: true, Suppressed: suppressed})
+		}
+		return
+	}
+	c.startLine(level, line, suppressed)
+}
+
+// lineText copies a line, and says so if it was cut.
+func lineText(b []byte) string {
+	if len(b) <= abi.MaxText {
+		return string(bytes.ToValidUTF8(b, []byte("\uFFFD")))
+	}
+	return fmt.Sprintf("%s… (cut: %d bytes)", bytes.ToValidUTF8(b[:abi.MaxText], []byte("\uFFFD")), len(b))
+}

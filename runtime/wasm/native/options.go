@@ -1,0 +1,110 @@
+package native
+
+import (
+	"time"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/wasm"
+	"wasmgate/sdk/abi"
+)
+
+// OnError is what happens to a request whose plugin failed.
+type OnError uint8
+
+// The policies.
+const (
+	FailClosed OnError = iota // 503
+	FailOpen                  // it goes on as if the plugin were not there
+)
+
+// Options say what a plugin is and may do. Zero values are the defaults.
+type Options struct {
+	Name   string
+	Config []byte // handed to the plugin: a string as it is, everything else as JSON
+	Loops  int    // how many loops there are
+
+	Grants
+	OnError OnError
+	Sys     wasm.Sys // what WASI functions give; Log is set by New
+
+	Backoff      *wasm.Backoff // before a new instance, after failures; default wasm.DefaultBackoff
+	Breaker      *wasm.Breaker // default wasm.DefaultBreaker
+	RecycleAfter int64         // calls after which an instance is replaced; 0: never
+	IdleAfter    time.Duration // without a call, after which an instance is closed; default 5 min, negative: never
+	MaxPerLoop   int           // instances; default 8. More than one is used only while another's call takes long
+	MaxAnswer    int           // bytes; default and most 1 MiB
+
+	LogLevel uint32  // least abi.Log… level of the plugin's lines that is kept; above LogError: none
+	LogRate  float64 // the plugin's lines in a second, over all loops; default 20
+	// Log gets what the plugin writes and what there is to say about it. It is called on loops and must not block, and
+	// while instances start on other goroutines too.
+	Log func(Line)
+}
+
+// Grants is what a plugin may choose.
+type Grants struct {
+	Upstreams map[string]int // the ids of those it may choose, by name
+	// DynamicAllow says whether the plugin may choose an address; nil: none. The request then goes through the upstream
+	// with the id DynamicUpstream.
+	DynamicAllow    func(hostport []byte) bool
+	DynamicUpstream int
+}
+
+// Line is a line for the log.
+type Line struct {
+	Plugin     string
+	Phase      string // start, configure, request, response
+	Level      uint32 // abi.LogDebug to abi.LogError
+	Text       string
+	Guest      bool         // the plugin wrote it; otherwise it is about the plugin
+	Err        *fault.Error // of a failure
+	Suppressed int64        // lines like this one that were held back since the last
+}
+
+const (
+	maxAnswer = 1 << 20
+	maxView   = 1 << 20
+	// repeatEvery is how often the same failure of a plugin is logged.
+	repeatEvery = 10 * time.Second
+	// sweepEvery is how often a loop's instances are looked after.
+	sweepEvery = 250 * time.Millisecond
+)
+
+func (o Options) withDefaults() Options {
+	if o.Loops <= 0 {
+		o.Loops = 1
+	}
+	if o.MaxPerLoop <= 0 {
+		o.MaxPerLoop = 8
+	}
+	if o.MaxAnswer <= 0 || o.MaxAnswer > maxAnswer {
+		o.MaxAnswer = maxAnswer
+	}
+	if o.LogRate <= 0 {
+		o.LogRate = 20
+	}
+	if o.Log == nil {
+		o.Log = func(Line) {}
+	}
+	return o
+}
+
+// Stats is what a plugin did since it was loaded, all loops together.
+type Stats struct {
+	Calls                                                   uint64 // of the guest, request and response
+	Fuel                                                    uint64 // units that they used
+	Failures                                                [fault.Kinds]uint64
+	Live                                                    int64 // instances that exist; up to a quarter of a second old, like those that follow
+	Started, Discarded, Recycled, ClosedIdle, BreakerOpened int64
+}
+
+// phaseNames are the phases of an exchange as logs and traces call them.
+var phaseNames = [...]string{abi.PhaseRequest: "request", abi.PhaseResponse: "response"}
+
+// String is the policy's name in the configuration.
+func (o OnError) String() string {
+	if o == FailOpen {
+		return "fail_open"
+	}
+	return "fail_closed"
+}
