@@ -169,7 +169,7 @@ type PluginLimits struct {
 
 // Breaker is when a failing plugin is left alone.
 type Breaker struct {
-	Failures int      `koanf:"failures" min:"0" example:"50" doc:"Failures within the window that open the breaker. 0 turns it off."`
+	Failures int      `koanf:"failures" min:"0" example:"50" doc:"Failures within the window that open the breaker, if at least half of the calls failed. 0 turns it off."`
 	Window   Duration `koanf:"window" min:"1ms" example:"1m" doc:"Time over which failures are counted."`
 	OpenFor  Duration `koanf:"open_for" min:"1ms" example:"30s" doc:"How long calls fail at once before one is tried again."`
 }

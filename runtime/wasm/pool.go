@@ -69,9 +69,12 @@ type waiter struct {
 	late  bool
 }
 
-// PoolStats counts what a loop's part of a pool did. Live, InUse, Idle and Waiting are of the moment.
+// PoolStats counts what a loop's part of a pool did. The first two lines are of the moment; Memory is that of the idle
+// instances, in bytes, and Open says that the breaker has opened and no call has gone well since.
 type PoolStats struct {
 	Live, InUse, Idle, Waiting           int
+	Memory                               int64
+	Open                                 bool
 	Started, StartFailed, Discarded      int64
 	Recycled, ClosedIdle, Refused, Opens int64
 }
@@ -323,6 +326,10 @@ func (p *Pool) Stats(loop int) PoolStats {
 	l := &p.loops[loop]
 	s := l.stats
 	s.Live, s.InUse, s.Idle, s.Waiting = l.live, l.inUse, len(l.idle), len(l.waiting)
+	for _, in := range l.idle {
+		s.Memory += int64(in.MemoryBytes())
+	}
+	s.Open = l.breaker.state != breakerClosed
 	return s
 }
 

@@ -43,6 +43,8 @@ type cell struct {
 	calls, fuel                                      atomic.Uint64
 	failures                                         [fault.Kinds]atomic.Uint64
 	live, started, discarded, recycled, idle, opened atomic.Int64
+	memory                                           atomic.Int64
+	open                                             atomic.Bool
 	_                                                [64]byte
 }
 
@@ -113,6 +115,8 @@ func (k *core) publish(i int) {
 	c.recycled.Store(s.Recycled)
 	c.idle.Store(s.ClosedIdle)
 	c.opened.Store(s.Opens)
+	c.memory.Store(s.Memory)
+	c.open.Store(s.Open)
 }
 
 func (k *core) stats() (s Stats) {
@@ -129,6 +133,8 @@ func (k *core) stats() (s Stats) {
 		s.Recycled += c.recycled.Load()
 		s.ClosedIdle += c.idle.Load()
 		s.BreakerOpened += c.opened.Load()
+		s.MemoryBytes += c.memory.Load()
+		s.BreakerOpen = s.BreakerOpen || c.open.Load()
 	}
 	return s
 }

@@ -96,6 +96,8 @@ type Stats struct {
 	Failures                                                [fault.Kinds]uint64
 	Live                                                    int64 // instances that exist; up to a quarter of a second old, like those that follow
 	Started, Discarded, Recycled, ClosedIdle, BreakerOpened int64
+	MemoryBytes                                             int64 // of the linear memories of instances that are not in a call
+	BreakerOpen                                             bool  // on one loop at least: calls fail at once
 }
 
 // phaseNames are the phases of an exchange as logs and traces call them.

@@ -1,0 +1,244 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"wasmgate/config"
+	"wasmgate/runtime/gateway"
+	"wasmgate/runtime/telemetry"
+)
+
+// noConfig is what run says where there is nothing to run.
+const noConfig = `wasmgate run: no config: no -c FILE was given, and there is no wasmgate.yaml in this folder.
+
+To see it work first, with nothing but this program:
+
+  wasmgate demo
+
+To put it in front of a service of yours, write wasmgate.yaml:
+
+  upstreams:
+    app:
+      targets: ["http://127.0.0.1:3000"]
+  routes:
+    - upstream: app
+
+and then:
+
+  wasmgate check                says everything that is wrong with it, at once
+  wasmgate run                  serves it on port 8080
+  wasmgate demo --print-config  shows a config with a plugin, to begin with
+`
+
+func newRun(p *Process) *cobra.Command {
+	s := &source{process: p}
+	c := &cobra.Command{
+		Use:   "run [-c FILE]",
+		Short: "Serve a config",
+		Long: `Serves a config until it is told to stop.
+
+SIGHUP, and a change of the config file or of a plugin's module, reload: a config with an error changes nothing, and
+the log says what is wrong with it. SIGTERM and SIGINT stop: no further connections, requests under way may end
+within limits.drain_timeout. A second one stops at once.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return run(p, s) },
+	}
+	c.Flags().StringVarP(&s.file, "config", "c", "", "config `file`, or - for standard input (default wasmgate.yaml)")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	s.addSet(c)
+	return c
+}
+
+func run(p *Process, s *source) error {
+	if err := s.find(); err != nil {
+		fmt.Fprint(p.Stderr, noConfig)
+		return told(exitUsage)
+	}
+	signals := p.Signals()
+	c, report, err := s.load()
+	if err != nil {
+		fmt.Fprintln(p.Stderr, err)
+		return told(exitFailed)
+	}
+	log, err := newLog(p, c)
+	if err != nil {
+		return failure{err}
+	}
+	defer log.Close()
+	for _, w := range report.Warnings {
+		problem(log.Warn(), w).Msg("warning about the config")
+	}
+	r := &runner{process: p, source: s, log: log.Logger, config: c, loops: loops(p, c)}
+	if r.watcher, err = newWatcher(&r.log); err != nil {
+		r.log.Warn().Err(err).Msg("cannot watch for changes; SIGHUP still reloads")
+	} else {
+		defer r.watcher.Close()
+	}
+	if err := r.start(); err != nil {
+		return failure{err}
+	}
+	r.serve(signals)
+	return nil
+}
+
+// newLog starts the process's own log, to standard error.
+func newLog(p *Process, c *config.Config) (*telemetry.Log, error) {
+	o := telemetry.LogOptions{Output: p.Stderr, Level: string(c.Telemetry.Log.Level), Format: string(c.Telemetry.Log.Format), Color: p.color(p.Stderr)}
+	if c.Telemetry.Log.Level != config.LevelOff {
+		return telemetry.NewLog(o)
+	}
+	o.Level = ""
+	log, err := telemetry.NewLog(o)
+	if err == nil {
+		log.Logger = log.Level(zerolog.Disabled)
+	}
+	return log, err
+}
+
+// loops is the number of event loops, which stays for the life of the process. Go gets two threads more than that: a
+// loop that returns from waiting for its sockets should not have to queue for a place to run behind the garbage
+// collector or an exporter. GOMAXPROCS in the environment is the user's word against that.
+func loops(p *Process, c *config.Config) int {
+	n := c.Loops
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	if p.getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(n + spareThreads)
+	}
+	return n
+}
+
+const spareThreads = 2
+
+// runner is a gateway and what makes it reload and stop.
+type runner struct {
+	process *Process
+	source  *source
+	log     zerolog.Logger
+	config  *config.Config // in force
+	loops   int
+	watcher *watcher // nil: files are not watched
+	gateway *gateway.Gateway
+}
+
+func (r *runner) start() error {
+	r.watch(r.config)
+	var err error
+	r.gateway, err = gateway.New(gateway.Options{
+		Config: r.settled(r.config), Log: r.log, Env: r.process.getenv, Build: readBuild().telemetry(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.gateway.Start(); err != nil {
+		r.gateway.Close()
+		return err
+	}
+	r.log.Info().Str("version", readBuild().version).Int("loops", r.loops).Int("pid", os.Getpid()).Str("config", r.source.file).Msg("ready")
+	return nil
+}
+
+// settled is c with the number of loops that there really are, since 0 would now be counted anew.
+func (r *runner) settled(c *config.Config) *config.Config {
+	if c.Loops != 0 {
+		return c
+	}
+	copied := *c
+	copied.Loops = r.loops
+	return &copied
+}
+
+// watch is called before the files are read, so that a change meanwhile is not missed.
+func (r *runner) watch(c *config.Config) {
+	if r.watcher != nil {
+		r.watcher.Watch(r.source.watched(c))
+	}
+}
+
+// serve reloads and stops as it is told, and returns when the gateway has ended.
+func (r *runner) serve(signals <-chan os.Signal) {
+	var changed <-chan struct{}
+	if r.watcher != nil {
+		changed = r.watcher.changed
+	}
+	for {
+		select {
+		case <-changed:
+			r.reload("a file changed")
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				r.stop(s, signals)
+				return
+			}
+			r.reload("SIGHUP")
+		}
+	}
+}
+
+// reload puts the config in force as it is now, or leaves everything as it was and logs why.
+func (r *runner) reload(why string) {
+	c, report, err := r.source.load()
+	if err == nil {
+		r.watch(c)
+		err = r.gateway.Reload(r.settled(c))
+	}
+	if err != nil {
+		n := logErrors(&r.log, err)
+		r.log.Error().Str("why", why).Int("errors", n).Msg("reload refused: nothing has changed")
+		return
+	}
+	for _, w := range report.Warnings {
+		problem(r.log.Warn(), w).Msg("warning about the config")
+	}
+	r.config = c
+	r.log.Info().Str("why", why).Msg("reloaded")
+}
+
+// stop lets requests under way end, for as long as the config says and until a second signal.
+func (r *runner) stop(first os.Signal, signals <-chan os.Signal) {
+	timeout := r.config.Limits.DrainTimeout.Std()
+	r.log.Info().Stringer("signal", first).Stringer("drain_timeout", timeout).Msg("stopping: requests under way may end; a second signal ends them")
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case s := <-signals:
+				if s != syscall.SIGHUP {
+					cancel()
+				}
+			}
+		}
+	}()
+	err := r.gateway.Shutdown(ctx)
+	close(ended)
+	switch {
+	case err == nil:
+		r.log.Info().Msg("stopped")
+	case errors.Is(err, context.Canceled):
+		r.log.Warn().Err(err).Msg("stopped by a second signal")
+	default:
+		r.log.Warn().Err(err).Msg("stopped when limits.drain_timeout was over")
+	}
+}
+
+// plural is "1 route", "2 routes".
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
+}

@@ -1,0 +1,383 @@
+// Package gateway composes the house: it turns a config into an immutable snapshot of routes, plugins and upstreams,
+// puts it in force, and ends what the last one had and this one has not. Nothing else sees everything.
+//
+// A reload builds the new snapshot whole before anything changes, so a config that cannot be put in force changes
+// nothing. Upstreams and plugins that are the same in both are carried over with their connections and instances.
+// Requests under way end with the snapshot that they began with; what only the old one had is closed after them.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"wasmgate/config"
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/server"
+	"wasmgate/runtime/telemetry"
+	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/resolve"
+	"wasmgate/runtime/wasm"
+)
+
+// Options are what New needs.
+type Options struct {
+	Config *config.Config
+	Log    zerolog.Logger
+	Env    func(string) string // the process's environment; nil: empty
+	Build  telemetry.Build
+	// Module reads a plugin's module; nil: the file at path.
+	Module  func(name, path string) ([]byte, error)
+	Watcher Watcher // may be nil
+}
+
+// Watcher is told what happens, besides telemetry. Its methods run on event loops: they must not block, and copy what
+// they keep.
+type Watcher interface {
+	Exchange(*exchange.Exchange)
+	ConnOpened(*facts.Connection)
+	ConnClosed(*facts.Connection)
+}
+
+// Gateway is a running gateway. Its methods may be called from any goroutine.
+type Gateway struct {
+	options   Options
+	log       zerolog.Logger
+	group     *netloop.Group
+	telemetry *telemetry.Telemetry
+	names     *resolve.Resolver
+	engine    *wasm.Engine
+	observers []*observer
+	admin     *http.Server
+	adminAddr netip.AddrPort
+	reloads   atomic.Uint64
+	failed    atomic.Uint64
+	since     atomic.Int64
+
+	current   atomic.Pointer[state] // in force, for those who only look
+
+	mu        sync.Mutex // guards what follows: one reload at a time
+	state     *state
+	listeners map[string]*listener // by address
+	retiring  sync.WaitGroup       // snapshots that requests still use
+	closed    bool
+}
+
+type listener struct {
+	server *server.Server
+	socket *netloop.Listener
+}
+
+// New builds a gateway. It opens the telemetry's outputs and compiles the plugins, but no listener.
+func New(o Options) (*Gateway, error) {
+	if o.Env == nil {
+		o.Env = func(string) string { return "" }
+	}
+	if o.Module == nil {
+		o.Module = func(_, path string) ([]byte, error) { return os.ReadFile(path) }
+	}
+	c := o.Config
+	g := &Gateway{options: o, log: o.Log, listeners: map[string]*listener{}}
+	var err error
+	if g.group, err = netloop.New(netloop.Options{Loops: c.Loops, MaxConns: maxConnections(c), OnPanic: g.panicked}); err != nil {
+		return nil, err
+	}
+	loops := len(g.group.Loops())
+	if g.telemetry, err = telemetry.New(g.telemetryOptions(loops)); err != nil {
+		g.group.Close()
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	for i := range loops {
+		g.observers = append(g.observers, &observer{recorder: g.telemetry.Loop(i), watcher: o.Watcher})
+	}
+	g.names = resolve.New(resolve.Options{})
+	if g.engine, err = g.newEngine(); err == nil {
+		g.state, err = g.build(c, nil)
+	}
+	if err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
+	t := &g.options.Config.Telemetry
+	sample := float64(t.Traces.Sample)
+	o := telemetry.Options{
+		Loops: loops, Build: g.options.Build, Log: g.log, Env: g.options.Env,
+		Sources: []func(*telemetry.Live){g.live},
+		Traces: telemetry.Traces{
+			Endpoint: t.Traces.Endpoint, Protocol: string(t.Traces.Protocol), Headers: t.Traces.Headers,
+			Sample: &sample, ServiceName: t.ServiceName,
+		},
+	}
+	if t.AccessLog.Output != "off" {
+		o.AccessLog.Output = t.AccessLog.Output
+	}
+	return o
+}
+
+func (g *Gateway) panicked(v any, stack []byte) {
+	g.log.Error().Interface("panic", v).Bytes("stack", stack).Msg("a handler panicked; its connection was closed")
+}
+
+// Start opens the listeners and the admin endpoint, and returns.
+func (g *Gateway) Start() error {
+	g.group.Start()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.openAdmin(); err != nil {
+		return err
+	}
+	g.since.Store(time.Now().Unix())
+	g.current.Store(g.state)
+	return g.openListeners(g.state)
+}
+
+// openListeners opens those that the state has and we have not. If one fails, those opened here are closed again.
+func (g *Gateway) openListeners(s *state) error {
+	var opened []string
+	for i := range s.config.Listeners {
+		address := s.config.Listeners[i].Address
+		if g.listeners[address] != nil {
+			continue
+		}
+		srv := server.New(g.group, s.listeners[i], g.serverObservers())
+		socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: srv.Accept, Refusal: server.Refusal()})
+		if err != nil {
+			for _, a := range opened {
+				g.closeListener(a)
+			}
+			return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
+		}
+		g.listeners[address] = &listener{srv, socket}
+		opened = append(opened, address)
+		g.log.Info().Str("listener", s.listeners[i].Name).Stringer("address", socket.Addr()).Msg("listening")
+	}
+	return nil
+}
+
+func (g *Gateway) closeListener(address string) {
+	l := g.listeners[address]
+	delete(g.listeners, address)
+	_ = l.socket.Close()
+	l.server.Drain()
+}
+
+func (g *Gateway) serverObservers() []server.Observer {
+	list := make([]server.Observer, len(g.observers))
+	for i, o := range g.observers {
+		list[i] = o
+	}
+	return list
+}
+
+// Addr is the address that the listener with this name, or address, has; invalid if there is none.
+func (g *Gateway) Addr(name string) netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.state.config.Listeners {
+		c := &g.state.config.Listeners[i]
+		if l := g.listeners[c.Address]; l != nil && (c.Name == name || c.Address == name) {
+			return l.socket.Addr()
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// AdminAddr is the admin endpoint's address; invalid if it is off.
+func (g *Gateway) AdminAddr() netip.AddrPort { return g.adminAddr }
+
+// Reload puts another config in force. An error changes nothing and says why. What only a restart can change (loops,
+// telemetry, admin, the plugin cache, limits.connections) is kept as it is, and said in the log.
+func (g *Gateway) Reload(c *config.Config) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return errors.New("the gateway is stopping")
+	}
+	old := g.state
+	next, err := g.build(c, old)
+	if err == nil {
+		if err = g.openListeners(next); err != nil {
+			g.discard(next, old)
+		}
+	}
+	if err != nil {
+		g.failed.Add(1)
+		return err
+	}
+	g.swap(old, next)
+	g.state = next
+	g.current.Store(next)
+	g.reloads.Add(1)
+	g.since.Store(time.Now().Unix())
+	for _, key := range needsRestart(old.config, c) {
+		g.log.Warn().Str("key", key).Msg("changed in the config, but only a restart can put it in force")
+	}
+	return nil
+}
+
+// swap makes the listeners use the next state, and ends what only the old one had once no request uses it.
+func (g *Gateway) swap(old, next *state) {
+	keep := map[string]bool{}
+	for i := range next.config.Listeners {
+		address := next.config.Listeners[i].Address
+		keep[address] = true
+		g.listeners[address].server.Use(next.listeners[i])
+	}
+	for address := range g.listeners {
+		if !keep[address] {
+			g.closeListener(address)
+		}
+	}
+	next.apply(old)
+	var using atomic.Int64
+	using.Store(int64(len(old.listeners) * len(g.group.Loops())))
+	g.retiring.Add(1)
+	for _, s := range old.listeners {
+		s.Retire(g.group, func() {
+			if using.Add(-1) == 0 {
+				go func() {
+					defer g.retiring.Done()
+					g.discard(old, next)
+				}()
+			}
+		})
+	}
+}
+
+// discard closes what only s has, and other has not.
+func (g *Gateway) discard(s, other *state) {
+	for key, u := range s.upstreams {
+		if other == nil || other.upstreams[key].Upstream != u.Upstream {
+			u.Close(facts.CloseDraining)
+		}
+	}
+	for name, p := range s.plugins {
+		if other == nil || other.plugins[name] != p {
+			p.close()
+		}
+	}
+}
+
+// Shutdown stops accepting, lets requests under way end, and closes everything. When ctx ends first, what is left is
+// cut off, and ctx's error returned.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.mu.Lock()
+	for _, l := range g.listeners {
+		_ = l.socket.Close()
+		l.server.Drain()
+	}
+	g.mu.Unlock()
+	err := g.drained(ctx)
+	g.Close()
+	return err
+}
+
+func (g *Gateway) drained(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for g.group.Accepted() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d client connections were cut off: %w", g.group.Accepted(), ctx.Err())
+		}
+	}
+	return nil
+}
+
+// Close ends everything at once. A second call does nothing.
+func (g *Gateway) Close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	g.closed = true
+	if g.admin != nil {
+		_ = g.admin.Close()
+	}
+	g.closeUpstreams()
+	g.group.Close()
+	if g.state != nil {
+		for _, p := range g.state.plugins {
+			p.close()
+		}
+	}
+	if g.engine != nil {
+		_ = g.engine.Close()
+	}
+	g.names.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := g.telemetry.Shutdown(ctx); err != nil {
+		g.log.Warn().Err(err).Msg("telemetry was not flushed whole")
+	}
+}
+
+// closeUpstreams ends the idle connections while the loops still run, so that their spans say how they ended.
+func (g *Gateway) closeUpstreams() {
+	if g.state == nil {
+		return
+	}
+	for _, u := range g.state.upstreams {
+		u.Close(facts.CloseShutdown)
+	}
+}
+
+// openAdmin opens the endpoint for operators.
+func (g *Gateway) openAdmin() error {
+	address := g.options.Config.Admin.Address
+	if address == "" {
+		return nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("admin.address %s: %w", address, err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", g.telemetry.MetricsHandler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	g.admin = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	g.adminAddr = ln.Addr().(*net.TCPAddr).AddrPort()
+	go func() { _ = g.admin.Serve(ln) }()
+	g.log.Info().Stringer("address", g.adminAddr).Msg("admin endpoint: /metrics, /healthz")
+	return nil
+}
+
+// live tells telemetry what it does not count itself.
+func (g *Gateway) live(l *telemetry.Live) {
+	l.Gateway = telemetry.GatewayStats{
+		Panics: g.group.Panics(), Refused: g.group.Refused(), Reloads: g.reloads.Load(), ReloadsFailed: g.failed.Load(),
+		Reloaded: time.Unix(g.since.Load(), 0),
+	}
+	for _, loop := range g.group.Loops() {
+		s := loop.Stats()
+		l.Loops = append(l.Loops, telemetry.LoopStats{Busy: s.Busy, WorstTurn: s.WorstTurn, Connections: s.Conns, Tasks: s.Tasks})
+	}
+	s := g.current.Load()
+	if s == nil {
+		return
+	}
+	for key, u := range s.upstreams {
+		st := u.Stats()
+		l.Upstreams[key] = telemetry.UpstreamStats{Active: st.Open - st.Idle, Idle: st.Idle, Waiting: st.Waiting}
+	}
+	for name, p := range s.plugins {
+		l.Plugins[name] = p.stats()
+	}
+}
+

@@ -1,0 +1,211 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"wasmgate/config"
+	"wasmgate/runtime/gateway"
+)
+
+// need returns the path of a program, or ends the test: it is skipped, or fails where everything must be there.
+func need(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("WASMGATE_TEST_ALL") != "" {
+		t.Fatalf("%s is not installed, and WASMGATE_TEST_ALL is set", program)
+	}
+	t.Skipf("needs %s, which is not installed", program)
+	return ""
+}
+
+// run runs a program and returns what it printed.
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, need(t, program), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func eventually(t *testing.T, what string, fact func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !fact(); {
+		if time.Now().After(end) {
+			t.Fatalf("waited 10 s in vain: %s", what)
+		}
+		runtime.Gosched()
+	}
+}
+
+// freePort is a port that nobody listens on at the moment.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// nginx is a real nginx that answers every request with its path, and counts its connections.
+type nginx struct {
+	t     *testing.T
+	port  int
+	asked int // connections of our own: each question for the status is one
+}
+
+func startNginx(t *testing.T) *nginx {
+	t.Helper()
+	program := need(t, "nginx")
+	n := &nginx{t: t, port: freePort(t)}
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf(`worker_processes 1; daemon off; pid %[1]s/pid; error_log %[1]s/error.log;
+events { worker_connections 4096; }
+http { access_log off; keepalive_requests 100000000; keepalive_timeout 300s; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p;
+ fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+ server { listen 127.0.0.1:%[2]d backlog=4096; location = /status { stub_status; }
+ location / { default_type text/plain; add_header X-Path $request_uri; return 200 "you asked for $request_uri at $host\n"; } } }`, dir, n.port)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-e", filepath.Join(dir, "error.log"), "-c", conf)
+	var output bytes.Buffer
+	cmd.Stderr = &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	})
+	eventually(t, "nginx listens: "+output.String(), func() bool {
+		c, err := net.Dial("tcp", n.addr())
+		if err == nil {
+			n.asked++
+			c.Close()
+		}
+		return err == nil
+	})
+	return n
+}
+
+func (n *nginx) addr() string { return "127.0.0.1:" + strconv.Itoa(n.port) }
+
+// accepted is how many connections nginx has accepted from others than the test itself.
+func (n *nginx) accepted() int {
+	n.t.Helper()
+	n.asked++
+	m := regexp.MustCompile(`\n (\d+) \d+ \d+`).FindStringSubmatch(get(n.t, "http://"+n.addr()+"/status"))
+	if m == nil {
+		n.t.Fatal("nginx's status page was not understood")
+	}
+	count, _ := strconv.Atoi(m[1])
+	return count - n.asked
+}
+
+// gate is a gateway under test.
+type gate struct {
+	*testing.T
+	*gateway.Gateway
+	addr netip.AddrPort
+	log  *logBuffer
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// load reads a config; a listener, no access log and no admin endpoint are added to it.
+func load(t *testing.T, text string) *config.Config {
+	t.Helper()
+	text = "telemetry: { access_log: { output: 'off' } }\nadmin: { address: '' }\nplugin_cache: { dir: 'off' }\n" + text
+	c, _, err := config.Load(config.Source{File: "test.yaml", Data: []byte(text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func start(t *testing.T, text string) *gate {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	c := load(t, "listeners: [{ name: test, address: '127.0.0.1:0' }]\n"+text)
+	log := &logBuffer{}
+	g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.New(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		g.Close()
+		eventually(t, "no goroutine is left over", func() bool { return runtime.NumGoroutine() <= before })
+	})
+	return &gate{t, g, g.Addr("test"), log}
+}
+
+func (g *gate) url(path string) string { return "http://" + g.addr.String() + path }
+
+// get asks by a connection of its own, and returns the body.
+func get(t *testing.T, url string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func writePEM(t *testing.T, path string, certificate []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
