@@ -64,7 +64,7 @@ type Gateway struct {
 	failed    atomic.Uint64
 	since     atomic.Int64
 
-	current   atomic.Pointer[state] // in force, for those who only look
+	current atomic.Pointer[state] // in force, for those who only look
 
 	mu        sync.Mutex // guards what follows: one reload at a time
 	state     *state
@@ -380,4 +380,3 @@ func (g *Gateway) live(l *telemetry.Live) {
 		l.Plugins[name] = p.stats()
 	}
 }
-

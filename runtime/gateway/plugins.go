@@ -184,3 +184,6 @@ func (p *plugin) stats() telemetry.PluginStats {
 	}
 	return t
 }
+
+// Instances is how many instances of plugins exist.
+func (g *Gateway) Instances() int64 { return g.engine.Instances() }

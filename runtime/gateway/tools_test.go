@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/pem"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,11 +198,62 @@ func get(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	return readAll(t, resp)
+}
+
+func readAll(t *testing.T, resp *http.Response) string {
+	t.Helper()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(body)
+}
+
+// pester asks a thousand times in a second by several connections, until stop is called; it returns how many answers with
+// another status than 200 came. It costs as little as it can, so that what the gateway suffers is not the pestering itself.
+func pester(t *testing.T, addr netip.AddrPort, path string, clients int) (stop func() int64) {
+	t.Helper()
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	for range clients {
+		c, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			defer c.Close()
+			tick := time.NewTicker(time.Duration(clients) * time.Millisecond)
+			defer tick.Stop()
+			request, r := []byte("GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"), bufio.NewReader(c)
+			for {
+				select {
+				case <-done:
+					return
+				case <-tick.C:
+				}
+				if _, err := c.Write(request); err != nil {
+					t.Error(err)
+					return
+				}
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				if resp.StatusCode != 200 {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	return func() int64 {
+		close(done)
+		wg.Wait()
+		return failed.Load()
+	}
 }
 
 func writePEM(t *testing.T, path string, certificate []byte) {

@@ -79,6 +79,7 @@ func (g *Group) Start() {
 		g.running.Add(1)
 		go func() {
 			defer g.running.Done()
+			defer close(l.ended)
 			l.run()
 		}()
 	}
@@ -121,6 +122,9 @@ func (g *Group) Close() {
 	}
 	for _, l := range g.loops {
 		l.release()
+		if !g.started.Load() {
+			close(l.ended)
+		}
 	}
 }
 

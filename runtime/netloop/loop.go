@@ -28,6 +28,7 @@ type Loop struct {
 	begun    int64
 	worst    atomic.Int64
 	stopping bool
+	ended    chan struct{}
 
 	postMu    sync.Mutex
 	posted    []func()
@@ -97,6 +98,10 @@ func (l *Loop) Recycle(b []byte) {
 // Closing says whether the group is being closed: nothing new can begin, and Park no longer waits.
 func (l *Loop) Closing() bool { return l.stopping }
 
+// Ended is closed when the loop does nothing any more: what belonged to it may be touched by others, and what was posted
+// to it and has not run will not run. It may be called from any goroutine.
+func (l *Loop) Ended() <-chan struct{} { return l.ended }
+
 // Conns calls fn for each connection of the loop, in no order. fn may close connections.
 func (l *Loop) Conns(fn func(*Conn)) {
 	for _, c := range l.conns {
@@ -114,7 +119,7 @@ func (l *Loop) Stats() Stats {
 
 func (l *Loop) init(g *Group, index int) {
 	l.group, l.index = g, index
-	l.live, l.conns = map[*Task]struct{}{}, map[uint64]*Conn{}
+	l.live, l.conns, l.ended = map[*Task]struct{}{}, map[uint64]*Conn{}, make(chan struct{})
 	l.begun = l.Tick()
 	l.wall = time.Now().UnixNano() - l.now
 	l.wheel.tick = l.now >> tickShift

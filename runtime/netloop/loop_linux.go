@@ -49,21 +49,24 @@ func newLoop(g *Group, index int) (*Loop, error) {
 }
 
 func (l *Loop) release() {
-	unix.Close(l.eventfd)
 	unix.Close(l.epoll)
+	l.postMu.Lock()
+	unix.Close(l.eventfd)
+	l.eventfd = -1 // somebody may still post, and the number may be another file's by then
+	l.postMu.Unlock()
 }
 
-// Post runs fn on the loop soon, in the order of the calls. It may be called from any goroutine. After the group was
-// closed nothing may run any more.
+// Post runs fn on the loop soon, in the order of the calls. It may be called from any goroutine. After the loop has
+// ended nothing runs any more.
 func (l *Loop) Post(fn func()) {
 	l.postMu.Lock()
 	l.posted = append(l.posted, fn)
 	first := len(l.posted) == 1
 	l.hasPosted.Store(true)
-	l.postMu.Unlock()
 	if first && l.sleeping.Load() {
 		l.kick()
 	}
+	l.postMu.Unlock()
 }
 
 func (l *Loop) kick() {

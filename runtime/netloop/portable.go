@@ -39,8 +39,8 @@ func (l *Loop) leave() {
 	l.baton.Unlock()
 }
 
-// Post runs fn on the loop soon, in the order of the calls. It may be called from any goroutine. After the group was
-// closed nothing may run any more.
+// Post runs fn on the loop soon, in the order of the calls. It may be called from any goroutine. After the loop has
+// ended nothing runs any more.
 func (l *Loop) Post(fn func()) {
 	l.postMu.Lock()
 	l.posted = append(l.posted, fn)

@@ -76,14 +76,15 @@ type ABI struct {
 
 // Engine compiles modules and accounts for their memory.
 type Engine struct {
-	cache   *cache
-	limit   int64
-	inUse   atomic.Int64 // bytes of guest memory
-	mu      sync.Mutex
-	units   map[unitKey]*unit
-	live    int // units not yet closed, for Close
-	closed  bool
-	compile atomic.Int64 // compilations that were not found compiled, for tests
+	cache     *cache
+	limit     int64
+	inUse     atomic.Int64 // bytes of guest memory
+	instances atomic.Int64
+	mu        sync.Mutex
+	units     map[unitKey]*unit
+	live      int // units not yet closed, for Close
+	closed    bool
+	compile   atomic.Int64 // compilations that were not found compiled, for tests
 }
 
 type unitKey struct {
@@ -110,6 +111,9 @@ func New(o Options) (*Engine, error) {
 
 // MemoryInUse is the memory of all instances, in bytes.
 func (e *Engine) MemoryInUse() int64 { return e.inUse.Load() }
+
+// Instances is how many instances are not closed.
+func (e *Engine) Instances() int64 { return e.instances.Load() }
 
 // Close refuses further compilations. Modules that are still in use live on until their last handle and instance are
 // closed; it returns an error that says how many there are.

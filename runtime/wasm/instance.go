@@ -79,6 +79,7 @@ func (c *Compiled) Instantiate(o InstanceOptions) (*Instance, error) {
 		return nil, f
 	}
 	u.retain()
+	u.engine.instances.Add(1)
 	// The name is empty so that any number of instances can live in one runtime, and no start function is named: the
 	// module's own start function runs here, exports are called below, with their fuel set.
 	mod, err := u.runtime.InstantiateModule(&in.ctx, u.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
@@ -116,6 +117,7 @@ func (in *Instance) Close() {
 		_ = in.mod.Close(&in.ctx)
 	}
 	in.unit.engine.inUse.Add(-in.reserved)
+	in.unit.engine.instances.Add(-1)
 	in.functions, in.memory, in.mod = nil, nil, nil
 	in.unit.release()
 }

@@ -35,7 +35,7 @@ fault, netloop, upstream/facts                                                 <
 fault, netloop, upstream/facts, upstream/pool, upstream/resolve                < upstream
 
 wasm/meter, fault, netloop                                                     < wasm
-wasm, fault, netloop, http1, exchange, filter, sdk/abi                         < wasm/native
+wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             < wasm/native
 
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/pool < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
@@ -43,7 +43,7 @@ fault, http1, exchange, upstream, upstream/facts                               <
 
 config, fault, netloop, http1, exchange, route, filter, wire, proxy, server    < gateway
 upstream, upstream/facts, upstream/pool, upstream/resolve                      < gateway
-wasm, wasm/native, telemetry                                                   < gateway
+wasm, wasm/native, sdk/abi, telemetry                                          < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
 config, gateway, telemetry, cli/demo                                           < cli
@@ -52,6 +52,8 @@ cli                                                                            <
 config  < config/internal/gen
 sdk/abi < sdk/go, sdk/abi/abitest
 sdk/go  < plugins/*, sdk/go/*
+
+fault, netloop, http1, exchange, filter, wasm, wasm/native, sdk/abi < sdk/conformance
 `
 
 // only says which packages, with the folders in them, may import a library. "a | b: library" is: nobody but a and b.

@@ -161,7 +161,7 @@ func (k *core) close() {
 		})
 		select {
 		case <-done:
-		case <-time.After(time.Second): // the loop has ended, and nobody else touches its part
+		case <-l.Ended(): // nobody else touches its part any more
 			k.pool.Drain(i)
 			k.publish(i)
 		}

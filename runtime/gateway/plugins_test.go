@@ -1,0 +1,343 @@
+package gateway_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tenants is a config in which the tenant router decides every request: tenant acme goes to the nginx, all others too,
+// by another name.
+func tenants(n *nginx, module string) string {
+	return fmt.Sprintf(`
+upstreams:
+  web: { targets: ["http://%[1]s"], pool: { max_connections: 1000 } }
+  other: { targets: ["http://%[1]s"], pool: { max_connections: 1000 } }
+plugins:
+  tenant: { module: %[2]s, upstreams: [web, other], config: { default: other, tenants: { acme: web } } }
+routes:
+  - { name: tenant, match: { path_prefix: /tenant }, plugins: [tenant] }
+`, n.addr(), module)
+}
+
+// module is the absolute path of one of the repository's modules.
+func module(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(filepath.Join("../..", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
+}
+
+const tenantRouter, hostileModule, conformance = "plugins/tenant-router/tenant-router.wasm", "runtime/gateway/testdata/hostile.wasm", "sdk/c/conformance/conformance.wasm"
+
+func TestKeepAliveOfARouteThatAPluginChose(t *testing.T) {
+	wrk := need(t, "wrk")
+	for loops, clients := range map[int]int{1: 64, 2: 8} {
+		t.Run(fmt.Sprintf("%d loops, %d clients", loops, clients), func(t *testing.T) {
+			n := startNginx(t)
+			g := start(t, fmt.Sprintf("loops: %d\n", loops)+tenants(n, module(t, tenantRouter)))
+			out := run(t, wrk, "-t1", "-c"+strconv.Itoa(clients), "-d1s", "-H", "x-tenant: acme", g.url("/tenant/x"))
+			if strings.Contains(out, "Socket errors") || strings.Contains(out, "Non-2xx") {
+				t.Errorf("wrk saw errors:\n%s", out)
+			}
+			if got := n.accepted(); got > clients+1 {
+				t.Errorf("nginx accepted %d connections for %d clients\n%s", got, clients, out)
+			}
+		})
+	}
+}
+
+// do sends a request with header fields, name and value in turn, and returns the answer and its body.
+func do(t *testing.T, url string, fields ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(fields); i += 2 {
+		req.Header.Add(fields[i], fields[i+1])
+	}
+	client := &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp, readAll(t, resp)
+}
+
+func TestPluginDecides(t *testing.T) {
+	n := startNginx(t)
+	m := module(t, conformance)
+	g := start(t, fmt.Sprintf(`
+upstreams:
+  web: { targets: ["http://%[1]s"], host: upstream }
+  any: { dynamic: { allow: ["127.0.0.1:%[3]d"] } }
+plugins:
+  p: { module: %[2]s, upstreams: [web], dynamic: any, config: "upstream web" }
+  closed: { module: %[2]s, config: "" }
+  open: { module: %[2]s, config: "", on_error: fail_open }
+routes:
+  - { name: matched, match: { path_prefix: /m, plugin: p }, upstream: web }
+  - { name: closed, match: { path_prefix: /closed }, plugins: [closed], upstream: web }
+  - { name: open, match: { path_prefix: /open }, plugins: [open], upstream: web }
+  - { name: again, match: { path: /target }, respond: { status: 200, body: "the target\n" } }
+  - { name: chosen, plugins: [p] }
+`, n.addr(), m, n.port))
+	for _, c := range []struct {
+		name, path string
+		commands   []string
+		status     int
+		body       string // a part of it
+		header     string // name: value of the answer
+	}{
+		{"the plugin chooses the upstream", "/a", []string{"route 0"}, 200, "/a at 127.0.0.1", ""},
+		{"by a list, with edits", "/a?b", []string{"path /x/y", "query q=1", "route 0"}, 200, "/x/y?q=1 at", ""},
+		{"an allowed address, with edits", "/a?b", []string{"path /x/y", "query q=1", "address 127.0.0.1:" + strconv.Itoa(n.port)}, 200, "/x/y?q=1", ""},
+		{"an allowed address", "/a", []string{"address 127.0.0.1:" + strconv.Itoa(n.port)}, 200, "/a at", ""},
+		{"one that is not", "/a", []string{"address 127.0.0.1:1"}, 503, "", ""},
+		{"no upstream at all", "/a", []string{"continue"}, 502, "no plugin chose one", ""},
+		{"deny", "/a", []string{"deny 429"}, 429, "", ""},
+		{"respond", "/a", []string{"respond 201 hello"}, 201, "hello", "X-Conformance: yes"},
+		{"as a matcher: yes", "/m", []string{"continue"}, 200, "/m at", ""},
+		{"as a matcher: no, so that the last route has it", "/m", []string{"no-match"}, 503, "", ""},
+		{"match again", "/elsewhere", []string{"path /target", "rematch"}, 200, "the target", ""},
+		{"a trap, fail closed", "/closed", []string{"trap"}, 503, "", ""},
+		{"a trap, fail open", "/open", []string{"trap"}, 200, "/open at", ""},
+		{"an error of its own", "/closed", []string{"fail cannot decide"}, 503, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var fields []string
+			for _, cmd := range c.commands {
+				fields = append(fields, "x-cmd", cmd)
+			}
+			resp, body := do(t, g.url(c.path), fields...)
+			if resp.StatusCode != c.status || !strings.Contains(body, c.body) {
+				t.Errorf("got %s %q", resp.Status, body)
+			}
+			if name, value, ok := strings.Cut(c.header, ": "); ok && resp.Header.Get(name) != value {
+				t.Errorf("header %s is %q", name, resp.Header.Get(name))
+			}
+		})
+	}
+}
+
+// abuses are what a hostile plugin does, with what the log must say about it.
+var abuses = map[string]string{
+	"endless loop":      "fuel",
+	"recursion":         "fuel",
+	"deep recursion":    "stack",
+	"growth":            "",
+	"fill":              "fuel",
+	"trap":              "unreachable",
+	"out of range":      "answer",
+	"oversized":         "answer",
+	"unknown code":      "answer",
+	"not a list":        "list",
+	"line breaks":       "value",
+	"bad name":          "name",
+	"content-length":    "framing",
+	"transfer-encoding": "framing",
+	"host":              "Host",
+	"log flood":         "fuel",
+}
+
+// hostile is a config with a route for an abuse, and one for everybody else.
+func hostile(n *nginx, module, abuse, more string) string {
+	return fmt.Sprintf(`
+loops: 1
+upstreams: { web: { targets: ["http://%s"] } }
+plugins: { bad: { module: %s, config: "%s", %s } }
+routes:
+  - { match: { path_prefix: /bad }, plugins: [bad], upstream: web }
+  - { upstream: web }
+`, n.addr(), module, abuse, more)
+}
+
+func TestHostilePluginHurtsItsOwnRequestsOnly(t *testing.T) {
+	n := startNginx(t)
+	for abuse, cause := range abuses {
+		t.Run(abuse, func(t *testing.T) {
+			g := start(t, hostile(n, module(t, hostileModule), abuse, "breaker: { failures: 0 }"))
+			before := heap()
+			const requests = 20
+			for range requests {
+				begun := time.Now()
+				resp, body := do(t, g.url("/bad"))
+				if resp.StatusCode != 503 || !strings.Contains(body, "plugin") {
+					t.Fatalf("got %s %q", resp.Status, body)
+				}
+				if took := time.Since(begun); took > 3*time.Second {
+					t.Errorf("took %s", took)
+				}
+				if resp, body := do(t, g.url("/good")); resp.StatusCode != 200 {
+					t.Fatalf("another route: %s %q", resp.Status, body)
+				}
+			}
+			// After some failures in a row there is a second cause: the next instance is made later.
+			var told []string
+			for line := range strings.Lines(g.log.String()) {
+				if strings.Contains(line, "plugin failed") && !strings.Contains(line, "plugin_unavailable") {
+					told = append(told, line)
+				}
+			}
+			if late := strings.Count(g.log.String(), "plugin_unavailable: "); late > 1 {
+				t.Errorf("that the next instance is late is told %d times", late)
+			}
+			if len(told) != 1 {
+				t.Errorf("the failure is told %d times, not once:\n%s", len(told), g.log)
+			}
+			for _, part := range []string{`"plugin":"bad"`, `"phase":"request"`, cause} {
+				if len(told) > 0 && !strings.Contains(told[0], part) {
+					t.Errorf("the log does not say %q: %s", part, told[0])
+				}
+			}
+			if lines := strings.Count(g.log.String(), "\n"); lines > 200 {
+				t.Errorf("%d lines in the log", lines)
+			}
+			if grown := heap() - before; grown > 64<<20 {
+				t.Errorf("%d MiB more after %d requests", grown>>20, requests)
+			}
+		})
+	}
+}
+
+// TestLinesOfAPluginAreLimited is a plugin that works and talks too much.
+func TestLinesOfAPluginAreLimited(t *testing.T) {
+	n := startNginx(t)
+	g := start(t, hostile(n, module(t, hostileModule), "log a lot", "log: { rate: 5 }"))
+	for range 20 {
+		if resp, body := do(t, g.url("/bad")); resp.StatusCode != 200 {
+			t.Fatalf("got %s %q", resp.Status, body)
+		}
+	}
+	if lines := strings.Count(g.log.String(), "a line"); lines == 0 || lines > 30 {
+		t.Errorf("%d lines of 1000, with a limit of 5 in a second", lines)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse) //nolint:gosec // far below
+}
+
+var latency = regexp.MustCompile(`\s99%\s+([0-9.]+)(us|ms|s)`)
+
+// p99 is what wrk sees of a route, by 16 connections.
+func p99(t *testing.T, url string) time.Duration {
+	t.Helper()
+	out := run(t, need(t, "wrk"), "-t1", "-c16", "-d1s", "--latency", url)
+	m := latency.FindStringSubmatch(out)
+	if m == nil || strings.Contains(out, "Non-2xx") || strings.Contains(out, "Socket errors") {
+		t.Fatalf("wrk: %s", out)
+	}
+	d, err := time.ParseDuration(m[1] + m[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestOtherRoutesWhileAPluginIsHammered: requests of another route on the same loop wait for a slice of a hostile
+// guest's time at most. What they wait is compared with what they wait alone, in turn, and the medians count.
+func TestOtherRoutesWhileAPluginIsHammered(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector's slowness is not the gateway's")
+	}
+	n := startNginx(t)
+	for _, abuse := range []string{"endless loop", "recursion", "growth", "fill", "trap", "line breaks", "log flood"} {
+		t.Run(abuse, func(t *testing.T) {
+			g := start(t, hostile(n, module(t, hostileModule), abuse, "log: { rate: 20 }"))
+			var alone, beside []time.Duration
+			for range 3 {
+				alone = append(alone, p99(t, g.url("/good")))
+				stop := pester(t, g.addr, "/bad", 4)
+				beside = append(beside, p99(t, g.url("/good")))
+				if failed := stop(); failed == 0 {
+					t.Fatal("the hostile plugin was not asked")
+				}
+			}
+			slices.Sort(alone)
+			slices.Sort(beside)
+			t.Logf("p99 alone %s, beside %s", alone, beside)
+			if beside[1] > 2*alone[1] {
+				t.Errorf("p99 is %s beside a plugin with %s, %s alone", beside[1], abuse, alone[1])
+			}
+		})
+	}
+}
+
+// TestPluginsAreSwappedUnderLoad changes the config and the module, 200 times, while the route is in use.
+func TestPluginsAreSwappedUnderLoad(t *testing.T) {
+	n := startNginx(t)
+	original, err := os.ReadFile(module(t, tenantRouter))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "tenant.wasm")
+	if err := os.WriteFile(file, original, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, "loops: 2\n"+tenants(n, file))
+	stop := hammer(t, g.url("/tenant/x"), 8)
+	eventually(t, "the load runs", func() bool { return n.accepted() >= 8 })
+	before := n.accepted()
+	listener := "listeners: [{ name: test, address: '127.0.0.1:0' }]\nloops: 2\n"
+	for i := range 200 {
+		// A custom section makes it another module that does the same.
+		section := append([]byte{0, 5, 4}, fmt.Sprintf("%04d", i)...)
+		if err := os.WriteFile(file, append(slices.Clone(original), section...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text := tenants(n, file)
+		if i%2 == 1 {
+			text = strings.Replace(text, "acme: web", fmt.Sprintf("acme: web, t%d: other", i), 1)
+		}
+		if err := g.Reload(load(t, listener+text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked, failed, first := stop()
+	if failed > 0 || asked < 100 {
+		t.Errorf("%d of %d requests failed, first: %s", failed, asked, first)
+	}
+	if got := n.accepted(); got > before {
+		t.Errorf("nginx accepted %d connections more during 200 swaps", got-before)
+	}
+	eventually(t, "only the last plugin's instances are left", func() bool { return g.Instances() <= 2 })
+	t.Logf("%d requests during 200 swaps", asked)
+}
+
+func TestReloadWithAPluginThatCannotBeUsed(t *testing.T) {
+	n := startNginx(t)
+	g := start(t, tenants(n, module(t, tenantRouter)))
+	listener := "listeners: [{ name: test, address: '127.0.0.1:0' }]\n"
+	for _, c := range []struct{ from, to, says string }{
+		{"default: other", "fallback: other", "config: the keys are default, domain and tenants"},
+		{"default: other", "default: nowhere", "nowhere"},
+		{"upstreams: [web, other]", "upstreams: [web]", "other"},
+	} {
+		err := g.Reload(load(t, listener+strings.Replace(tenants(n, module(t, tenantRouter)), c.from, c.to, 1)))
+		if err == nil || !strings.Contains(err.Error(), "plugins.tenant") || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.to, err)
+		}
+		if resp, body := do(t, g.url("/tenant/x"), "x-tenant", "acme"); resp.StatusCode != 200 {
+			t.Errorf("the old plugin does not decide any more: %s %q", resp.Status, body)
+		}
+	}
+}
