@@ -118,7 +118,7 @@ func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
 		Loops: loops, Build: g.options.Build, Log: g.log, Env: g.options.Env,
 		Sources: []func(*telemetry.Live){g.live},
 		Traces: telemetry.Traces{
-			Endpoint: t.Traces.Endpoint, Protocol: string(t.Traces.Protocol), Headers: t.Traces.Headers,
+			Endpoint: t.Traces.Endpoint, Protocol: protocol(&t.Traces), Headers: t.Traces.Headers,
 			Sample: &sample, ServiceName: t.ServiceName,
 		},
 	}
@@ -126,6 +126,17 @@ func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
 		o.AccessLog.Output = t.AccessLog.Output
 	}
 	return o
+}
+
+// protocol is OTLP's transport in telemetry's terms. Without an endpoint in the config the environment has both.
+func protocol(t *config.Traces) string {
+	switch {
+	case t.Endpoint == "":
+		return ""
+	case t.Protocol == config.TraceGRPC:
+		return telemetry.ProtocolGRPC
+	}
+	return telemetry.ProtocolHTTP
 }
 
 func (g *Gateway) panicked(v any, stack []byte) {

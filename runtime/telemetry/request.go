@@ -60,7 +60,9 @@ func joinTracestate(h *http1.Head) (all []byte) {
 	return all
 }
 
-func setTraceparent(x *exchange.Exchange, value []byte) { x.Request.SetID(http1.FieldTraceparent, value) }
+func setTraceparent(x *exchange.Exchange, value []byte) {
+	x.Request.SetID(http1.FieldTraceparent, value)
+}
 
 // recordAsked keeps the request line as it is now.
 func recordAsked(x *exchange.Exchange) {
