@@ -201,7 +201,7 @@ func probe(ctx context.Context, c *candidate, port int, path string) error {
 	if !c.scripts {
 		return nil
 	}
-	const want = "plugin " + tenant
+	const want = "tenant-router " + tenant
 	if body, err = get(ctx, port, probePath); err == nil && body != want {
 		err = fmt.Errorf("it does not decide: the backend saw x-routed-by and x-tenant-id as %q, not %q", body, want)
 	}
