@@ -39,7 +39,7 @@ func (p *Plugin) apply(x *exchange.Exchange, list []byte, phase uint32, place in
 				x.Tags = append(x.Tags, exchange.Tag{Key: string(op.Name), Value: strings.ToValidUTF8(string(op.Value), "\uFFFD")})
 			}
 		case abi.OpLog:
-			p.core.guestLine(x.Task.Loop(), uint32(op.Number), phase, op.Value) //nolint:gosec // a level
+			p.core.guestLine(x.Task.Loop(), uint32(op.Number), phase, op.Value, 0) //nolint:gosec // a level
 		default:
 			p.target(x, &op, place)
 		}

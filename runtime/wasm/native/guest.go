@@ -208,11 +208,3 @@ func (g *guest) Yield() {
 		t.Park()
 	}
 }
-
-// phaseOf is the phase that a guest is in.
-func phaseOf(g *guest) string {
-	if g == nil || g.x == nil {
-		return "start"
-	}
-	return phaseNames[g.phase]
-}

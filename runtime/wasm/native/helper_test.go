@@ -16,13 +16,13 @@ import (
 
 // bench is a loop and a plugin, for tests.
 type bench struct {
-	t     *testing.T
+	t     testing.TB
 	group *netloop.Group
 	mu    sync.Mutex
 	lines []Line
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	g, err := netloop.New(netloop.Options{Loops: 1})
 	if err != nil {

@@ -51,7 +51,7 @@ func hostLog(in *wasm.Instance, a []uint64) {
 	switch o := in.Owner.(type) {
 	case *guest:
 		if o.x != nil {
-			o.core.guestLine(o.x.Task.Loop(), level, o.phase, text)
+			o.core.guestLine(o.x.Task.Loop(), level, o.phase, text, 0)
 			return
 		}
 		o.core.startLine(level, text, 0)
@@ -104,13 +104,16 @@ func valueAt(h *http1.Head, name []byte, k int) ([]byte, bool) {
 	return nil, false
 }
 
-// guestLine writes a line of the plugin's, within its limits, on a loop.
-func (c *core) guestLine(l *netloop.Loop, level, phase uint32, text []byte) {
+// guestLine writes a line of the plugin's, within its limits, on a loop. before is how many lines were held back already.
+func (c *core) guestLine(l *netloop.Loop, level, phase uint32, text []byte, before int64) {
+	cell := &c.cells[l.Index()]
+	cell.held += before
 	if level < c.options.LogLevel {
 		return
 	}
-	if ok, suppressed := c.cells[l.Index()].lines.Allow(l.Now()); ok {
-		c.options.Log(Line{Plugin: c.options.Name, Phase: phaseNames[phase], Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed})
+	if ok, suppressed := cell.lines.Allow(l.Now()); ok {
+		c.options.Log(Line{Plugin: c.options.Name, Phase: phaseNames[phase], Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed + cell.held})
+		cell.held = 0
 	}
 }
 
@@ -120,23 +123,27 @@ func (c *core) startLine(level uint32, text []byte, before int64) {
 		return
 	}
 	c.startMu.Lock()
+	c.startHeld += before
 	ok, suppressed := c.startLines.Allow(int64(time.Since(c.loaded)))
+	if ok {
+		suppressed += c.startHeld
+		c.startHeld = 0
+	}
 	c.startMu.Unlock()
 	if ok {
-		c.options.Log(Line{Plugin: c.options.Name, Phase: "start", Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed + before})
+		c.options.Log(Line{Plugin: c.options.Name, Phase: "start", Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed})
 	}
 }
 
-// outputLine is wasm.Sys.Log: a line on the guest's standard output or error.
+// outputLine is wasm.Sys.Log: a line on the guest's standard output or error. Each instance holds back what is too much
+// of its own; a plugin that gets a new instance again and again is held to the plugin's limit.
 func (c *core) outputLine(in *wasm.Instance, stream int, line []byte, suppressed int64) {
 	level := abi.LogInfo
 	if stream == 2 {
 		level = abi.LogWarn
 	}
 	if g, ok := in.Owner.(*guest); ok && g.x != nil {
-		if level >= c.options.LogLevel {
-			c.options.Log(Line{Plugin: c.options.Name, Phase: phaseOf(g), Level: level, Text: lineText(line), Guest: true, Suppressed: suppressed})
-		}
+		c.guestLine(g.x.Task.Loop(), level, g.phase, line, suppressed)
 		return
 	}
 	c.startLine(level, line, suppressed)
