@@ -56,15 +56,18 @@ func openCache(dir string) (*cache, error) {
 	return c, nil
 }
 
-// dir is the directory for that module, emptied if what it holds is not what was written.
-func (c *cache) dir(binary []byte) string {
-	dir := c.entry(binary)
-	if sum, err := sumOf(dir); err == nil {
-		if want, err := os.ReadFile(filepath.Join(dir, sealName)); err != nil || string(want) != sum {
-			_ = os.RemoveAll(dir)
-		}
+// dir is the directory for that module, emptied if what it holds is not what was written, or cannot be read. It is not ok
+// to be used if that could not be done.
+func (c *cache) dir(binary []byte) (dir string, ok bool) {
+	dir = c.entry(binary)
+	sum, err := sumOf(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return dir, true
 	}
-	return dir
+	if want, sealErr := os.ReadFile(filepath.Join(dir, sealName)); err == nil && sealErr == nil && string(want) == sum {
+		return dir, true
+	}
+	return dir, os.RemoveAll(dir) == nil
 }
 
 // seal notes what was written for that module, or that it was used.

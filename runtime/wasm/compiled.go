@@ -109,12 +109,14 @@ func (u *unit) build(ctx context.Context, binary []byte, abi ABI) error {
 		return err
 	}
 	if u.engine.cache != nil {
-		if err = u.open(hosts, u.engine.cache.dir(m.Binary)); err == nil {
-			u.engine.cache.seal(m.Binary)
-			u.finish()
-			return nil
+		if dir, ok := u.engine.cache.dir(m.Binary); ok {
+			if err = u.open(hosts, dir); err == nil {
+				u.engine.cache.seal(m.Binary)
+				u.finish()
+				return nil
+			}
+			u.shut() // an entry that cannot be read or written is no reason not to run: compile without it
 		}
-		u.shut() // an entry that cannot be read or written is no reason not to run: compile without it
 	}
 	if err := u.open(hosts, ""); err != nil {
 		u.shut()

@@ -84,7 +84,6 @@ type Engine struct {
 	units     map[unitKey]*unit
 	live      int // units not yet closed, for Close
 	closed    bool
-	compile   atomic.Int64 // compilations that were not found compiled, for tests
 }
 
 type unitKey struct {

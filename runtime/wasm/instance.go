@@ -38,7 +38,7 @@ type Instance struct {
 	ctx    callContext
 	mod    api.Module
 	memory api.Memory
-	fuel   api.MutableGlobal
+	fuel   counter
 
 	functions [][]api.Function        // by depth of nesting and Func
 	running   [maxNested]api.Function // by depth
@@ -103,7 +103,7 @@ func (c *Compiled) Instantiate(o InstanceOptions) (*Instance, error) {
 func (in *Instance) bind(mod api.Module) {
 	in.mod = mod
 	in.memory = mod.Memory()
-	in.fuel = mod.ExportedGlobal(meter.Fuel).(api.MutableGlobal)
+	in.fuel = newCounter(mod)
 	in.functions = [][]api.Function{make([]api.Function, len(in.unit.functions))}
 }
 
@@ -174,12 +174,12 @@ func (in *Instance) CallFuel(f Func, stack []uint64, fuel int64) error {
 	in.budget = fuel
 	slice := min(fuel, Slice)
 	in.left = fuel - slice
-	in.fuel.Set(uint64(slice))
+	in.fuel.set(slice)
 	in.running[0], in.depth = fn, 1
 	err := fn.CallWithStack(&in.ctx, stack)
 	in.depth = 0
 	in.calls++
-	in.used = min(fuel, fuel-in.left-int64(in.fuel.Get()))
+	in.used = min(fuel, fuel-in.left-in.fuel.get())
 	if err != nil {
 		return in.failure(in.unit.functions[f], err)
 	}
@@ -219,8 +219,8 @@ func (in *Instance) Charge(units int64) {
 	if units < 0 || units > meter.MaxSlice {
 		units = meter.MaxSlice
 	}
-	v := int64(in.fuel.Get()) - units
-	in.fuel.Set(uint64(v))
+	v := in.fuel.get() - units
+	in.fuel.set(v)
 	if v < 0 {
 		in.refill()
 	}
@@ -232,13 +232,13 @@ func (in *Instance) refill() {
 	if in.depth > 0 && functionStack(in.running[in.depth-1]) > in.unit.limits.StackBytes {
 		panic(errStack)
 	}
-	v := int64(in.fuel.Get())
+	v := in.fuel.get()
 	grant := min(in.left, Slice-v)
 	in.left -= grant
 	if v += grant; v < 0 {
 		panic(errFuel)
 	}
-	in.fuel.Set(uint64(v))
+	in.fuel.set(v)
 	if in.Yielder != nil {
 		in.Yielder.Yield()
 	}
@@ -263,6 +263,8 @@ func (in *Instance) growMemory(delta uint32) uint32 {
 	in.Charge(int64(delta) * growFuel)
 	old, ok := in.memory.Grow(delta)
 	if !ok {
+		in.reserved -= bytes
+		in.unit.engine.inUse.Add(-bytes)
 		in.refused = delta
 		return refused
 	}

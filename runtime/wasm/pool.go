@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
@@ -174,15 +175,15 @@ func (l *loopPool) pop() *Instance {
 
 // acquire makes an instance, or waits for one where there are enough.
 func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, error) {
+	var w *waiter
 	for l.live >= p.options.MaxPerLoop {
-		if t == nil || len(l.waiting) >= p.options.MaxWaiting {
-			return nil, p.refuse(l, "all %d instances of this loop are in use", l.live)
+		if w == nil {
+			if t == nil || len(l.waiting) >= p.options.MaxWaiting {
+				return nil, p.refuse(l, "all %d instances of this loop are in use", l.live)
+			}
+			w = &waiter{task: t, until: now + int64(p.options.MaxWait)}
 		}
-		w := &waiter{task: t, until: now + int64(p.options.MaxWait)}
-		l.waiting = append(l.waiting, w)
-		for !w.woken {
-			t.Park()
-		}
+		l.wait(w)
 		if w.late {
 			return nil, p.refuse(l, "none of the %d instances of this loop was free within %v", l.live, p.options.MaxWait)
 		}
@@ -191,6 +192,9 @@ func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, err
 		}
 	}
 	if ok, wait := l.backoff.Ready(now); !ok {
+		if w != nil {
+			l.wakeOne() // who waits behind this one would wait in vain
+		}
 		return nil, p.refuse(l, "it failed to start or to answer several times in a row: the next instance is made in %v", time.Duration(wait))
 	}
 	l.live++
@@ -262,6 +266,20 @@ func (p *Pool) Discard(loop int, now int64, in *Instance) (opened bool) {
 	}
 	l.wakeOne()
 	return opened
+}
+
+// wait parks w's task until it is woken. Who was overtaken on the way to what was freed waits in front again, and not for
+// longer than before.
+func (l *loopPool) wait(w *waiter) {
+	w.woken = false
+	at := len(l.waiting)
+	for at > 0 && l.waiting[at-1].until > w.until {
+		at--
+	}
+	l.waiting = slices.Insert(l.waiting, at, w)
+	for !w.woken {
+		w.task.Park()
+	}
 }
 
 // wakeOne lets the one go on that waits longest.

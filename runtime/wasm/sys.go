@@ -52,7 +52,7 @@ func (s *sysState) init(sys *Sys) {
 	if s.sys.Lines <= 0 {
 		s.sys.Lines = 20
 	}
-	s.limiter = Limiter{PerSecond: s.sys.Lines, Burst: 5 * s.sys.Lines}
+	s.limiter = Limiter{PerSecond: s.sys.Lines, Burst: max(1, 5*s.sys.Lines)}
 }
 
 // fill fills b with random bytes: of a ChaCha8 generator for each instance, seeded by the system.

@@ -15,7 +15,6 @@ type body struct {
 type mark struct {
 	at, end  int
 	kind     markKind
-	always   bool // of markOpen: it buys credit each time it is passed
 	arg      uint32
 	from, to int32    // of a branch: the points whose code it leaves, and where it goes
 	cost     int64    // of a charge: what it takes; of markOpen: what it buys

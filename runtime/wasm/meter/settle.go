@@ -5,7 +5,7 @@ package meter
 // with it the saving of registers that a compiler puts around calls, is outside of the loop that runs:
 //
 //	loop $buy
-//	  … counter -= 16 × COST, credit += 16 × COST, refill if below zero
+//	  … if credit is below zero: counter -= 16 × COST, credit += 16 × COST, refill if below zero
 //	  loop $body
 //	    local.get $credit  i64.const COST  i64.sub  local.tee $credit
 //	    i64.const 0  i64.ge_s  if  else  br $buy  end
@@ -48,22 +48,6 @@ func (s *scanner) settle() int64 {
 	for i := range s.points[1:] {
 		s.settleLoop(&s.points[i+1])
 	}
-	// A stack frame holds at most sixteen bytes for each local and each value: it is paid for once 256 bytes.
-	frame := (int64(s.locals) + looped) / 16
-	switch {
-	case len(s.points) == 1 && !entry.calls && entry.cost+frame <= free:
-		marks[0].kind = markNothing
-	case s.onlyLoop != 0 && marks[s.points[s.onlyLoop].head].kind == markCharge && entry.cost+frame <= foldable:
-		marks[s.points[s.onlyLoop].head].cost += entry.cost + frame
-		marks[0].kind = markNothing
-	default:
-		marks[0].cost = entry.cost + frame
-		if s.body.credit && !entry.calls {
-			prepaid := min(max(prepaidRounds*dearest, minPrepaid), maxPrepaid)
-			marks[0].cost += prepaid
-			marks[0].arg = uint32(prepaid)
-		}
-	}
 	paid := int64(0)
 	// A stack frame holds at most sixteen bytes for each local and each value: it is paid for once 256 bytes.
 	cost := entry.cost + (int64(s.locals)+looped)/16
@@ -99,7 +83,6 @@ func (s *scanner) settleLoop(p *point) {
 	if p.credit {
 		// Twice the cost of a round, or a round could not be paid for after the one that ran out of credit.
 		open.cost = max(creditRounds*p.cost, minCredit)
-		open.always = p.credits == 1 && s.points[0].calls
 	}
 	switch {
 	case p.entered:

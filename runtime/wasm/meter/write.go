@@ -253,13 +253,9 @@ func (w *rewriter) appendMark(b []byte, f *body, m *mark, length, credit uint32)
 	return b
 }
 
-// appendBuy moves credit from the counter into the local: always, or only if the local is below zero.
+// appendBuy moves credit from the counter into the local if that is below zero. A loop begins with what earlier loops of
+// the call left.
 func (w *rewriter) appendBuy(b []byte, m *mark, credit uint32) []byte {
-	if m.always {
-		b = appendS64(append(b, opI64Const), m.cost)
-		b = appendU32(append(b, opLocalSet), credit)
-		return w.appendCharge(b, m.cost)
-	}
 	b = appendU32(append(b, opLocalGet), credit)
 	b = append(b, opI64Const, 0, opI64LtS, opIf, 0x40)
 	b = appendU32(append(b, opLocalGet), credit)
