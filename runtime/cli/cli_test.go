@@ -358,3 +358,11 @@ func TestDemoCommand(t *testing.T) {
 		t.Errorf("the printed config: %v\n%s", err, report)
 	}
 }
+
+func readBody(t *testing.T, answer *http.Response) string {
+	t.Helper()
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	must(t, err)
+	return string(b)
+}
