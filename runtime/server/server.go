@@ -221,7 +221,7 @@ func (s *session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 
 // end reports the exchange.
 func (s *session) end(t *netloop.Task, w *work) {
-	w.x.Ended = t.Loop().Now()
+	w.x.Ended = t.Loop().Tick()
 	if s.server.observers != nil {
 		s.server.observers[t.Loop().Index()].End(&w.x)
 	}
