@@ -76,7 +76,6 @@ func (b *bench) mustLoad(module []byte, o Options, limits wasm.Limits) *Plugin {
 
 // on runs fn as a task of the loop and waits for it.
 func (b *bench) on(fn func(*netloop.Task)) {
-	b.t.Helper()
 	done := make(chan struct{})
 	l := b.group.Loop(0)
 	l.Post(func() {
