@@ -18,7 +18,7 @@ func (r *Recorder) line(x *exchange.Exchange) {
 	}
 	e.RawJSON("time", r.clock.json(x.WallStarted+x.Ended-x.Started))
 	if x.Client.Addr.IsValid() {
-		r.scratch = x.Client.Addr.AppendTo(r.scratch[:0])
+		r.scratch = clientAddress(x.Client.Addr).AppendTo(r.scratch[:0])
 		e.Bytes("client", r.scratch)
 	}
 	e.Str("listener", x.Client.Server).Str("scheme", x.Client.Scheme)
@@ -26,7 +26,9 @@ func (r *Recorder) line(x *exchange.Exchange) {
 	if r.query && len(x.Asked.Query) > 0 {
 		e.Bytes("query", cutTo(x.Asked.Query, maxPath))
 	}
-	if x.Request.Minor == 0 {
+	if len(x.Asked.Method) == 0 {
+		// the request line could not be read
+	} else if x.Request.Minor == 0 {
 		e.Str("protocol", "HTTP/1.0")
 	} else {
 		e.Str("protocol", "HTTP/1.1")

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/upstream/facts"
@@ -254,5 +253,3 @@ func (t *Telemetry) ownMetrics(p *page) {
 	p.count(mLinesDropped.name, lines, "reason", "queue_full")
 	p.count(mLinesDropped.name, t.lines.lost(), "reason", "write_failed")
 }
-
-func seconds(d time.Duration) float64 { return d.Seconds() }

@@ -13,6 +13,7 @@ import (
 const (
 	recordsPerLoop = 2048                   // records a loop may be ahead of the exporter
 	exportBatch    = 512                    // spans sent at once, more or less
+	exportBytes    = 2 << 20                // and about how much of them: collectors refuse what is above their limit, 4 MiB as a rule
 	exportPeriod   = 200 * time.Millisecond // how long a batch may gather
 	exportTimeout  = 10 * time.Second       // for one batch, its repetitions included
 )
@@ -21,11 +22,15 @@ const (
 // slow or away the records stay where they are; when the loops have no more, theirs are dropped and counted there.
 type exporter struct {
 	to     tracesdk.SpanExporter
+	closer func() // closes connections that to leaves idle
 	maker  spanMaker
 	queues []*recordQueue
 	waker  waker
 	log    zerolog.Logger
 	notice notice
+
+	measured int // spans of the batch that bytes counts
+	bytes    int
 
 	ctx    context.Context // ends what is being sent, when the time for stopping is up
 	cancel context.CancelFunc
@@ -35,8 +40,8 @@ type exporter struct {
 	failed atomic.Uint64
 }
 
-func newExporter(to tracesdk.SpanExporter, maker spanMaker, log zerolog.Logger) *exporter {
-	e := &exporter{to: to, maker: maker, log: log, waker: newWaker(), stop: make(chan struct{}), done: make(chan struct{})}
+func newExporter(to tracesdk.SpanExporter, closer func(), maker spanMaker, log zerolog.Logger) *exporter {
+	e := &exporter{to: to, closer: closer, maker: maker, log: log, waker: newWaker(), stop: make(chan struct{}), done: make(chan struct{})}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -94,9 +99,10 @@ func (e *exporter) pass() (any bool) {
 				}
 				any, more = true, true
 				e.maker.make(r)
+				e.measure()
 				r.clear()
 				q.free.push(r)
-				if len(e.maker.spans) >= exportBatch {
+				if e.measured >= exportBatch || e.bytes >= exportBytes {
 					e.flush()
 				}
 			}
@@ -104,6 +110,14 @@ func (e *exporter) pass() (any bool) {
 	}
 	e.flush()
 	return any
+}
+
+// measure adds the spans that are new in the batch to what is known of its size.
+func (e *exporter) measure() {
+	for _, s := range e.maker.spans[e.measured:] {
+		e.bytes += s.(*span).bytes()
+	}
+	e.measured = len(e.maker.spans)
 }
 
 // flush sends the spans that were made. What cannot be sent is lost: to keep it would only lose later ones.
@@ -116,13 +130,18 @@ func (e *exporter) flush() {
 	err := e.to.ExportSpans(ctx, e.maker.spans)
 	cancel()
 	clear(e.maker.spans)
-	e.maker.spans = e.maker.spans[:0]
+	e.maker.spans, e.measured, e.bytes = e.maker.spans[:0], 0, 0
+	lost := lostSpans(n, err)
+	e.sent.Add(uint64(n - lost))
 	if err == nil {
-		e.sent.Add(uint64(n))
 		return
 	}
-	e.failed.Add(uint64(n))
+	e.failed.Add(uint64(lost))
 	e.notice.say(func(times uint64) {
+		if lost == 0 {
+			e.log.Warn().Err(err).Msg("the collector of traces took them and has something to say")
+			return
+		}
 		e.log.Warn().Err(err).Uint64("spans_lost", e.failed.Load()).Uint64("failures", times).
 			Msg("traces cannot be exported: spans are being lost, requests are served as before")
 	})
@@ -148,6 +167,13 @@ func (e *exporter) shutdown(ctx context.Context) error {
 		e.cancel()
 		<-e.done // exporters must honour their context, so this does not last
 	}
+	return errors.Join(late, e.end(ctx))
+}
+
+// end lets go of the collector.
+func (e *exporter) end(ctx context.Context) error {
 	e.cancel()
-	return errors.Join(late, e.to.Shutdown(ctx))
+	err := e.to.Shutdown(ctx)
+	e.closer()
+	return err
 }

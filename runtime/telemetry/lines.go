@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -90,7 +91,8 @@ type lineWriter struct {
 	notice   notice
 	stop     chan struct{}
 	done     chan struct{}
-	bytes    atomic.Uint64
+	torn     bool // the output ends within a line
+	size     atomic.Uint64
 	lostSum  atomic.Uint64
 	gathered []*lineBuffer
 }
@@ -111,7 +113,7 @@ func (w *lineWriter) written() uint64 {
 	if w == nil {
 		return 0
 	}
-	return w.bytes.Load()
+	return w.size.Load()
 }
 
 func (w *lineWriter) lost() uint64 {
@@ -162,16 +164,27 @@ func (w *lineWriter) pass() (any bool) {
 }
 
 func (w *lineWriter) write(b *lineBuffer) {
-	n, err := w.out.Write(b.b)
-	w.bytes.Add(uint64(n))
+	n, err := 0, error(nil)
+	if w.torn { // whoever reads lines shall lose one of them, not two
+		_, err = w.out.Write(newline)
+		w.torn = err != nil
+	}
+	if err == nil {
+		n, err = w.out.Write(b.b)
+		n = min(max(n, 0), len(b.b))
+		w.torn = n > 0 && b.b[n-1] != '\n'
+		w.size.Add(uint64(n))
+	}
 	if err != nil {
-		w.lostSum.Add(uint64(b.lines))
+		w.lostSum.Add(uint64(b.lines - bytes.Count(b.b[:n], newline)))
 		w.notice.say(func(times uint64) {
 			w.log.Error().Err(err).Uint64("lines_lost", w.lostSum.Load()).Uint64("failures", times).
 				Msg("the access log cannot be written: its lines are being lost, requests are served as before")
 		})
 	}
 }
+
+var newline = []byte("\n")
 
 // shutdown writes what is left and ends the writer's goroutine, unless ctx ends first: a write to a pipe that nobody
 // reads cannot be interrupted.

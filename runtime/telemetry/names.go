@@ -1,6 +1,9 @@
 package telemetry
 
-import "go.opentelemetry.io/otel/attribute"
+import (
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
 
 // Span names.
 const (
@@ -13,32 +16,31 @@ const (
 	spanPlugin     = "plugin.call"
 )
 
-// Attributes of OpenTelemetry's semantic conventions, 1.40.
+// Attributes of OpenTelemetry's semantic conventions, 1.43. The constants are theirs, so that a name of ours cannot drift.
 const (
-	attrMethod         = attribute.Key("http.request.method")
-	attrMethodOriginal = attribute.Key("http.request.method_original")
-	attrResend         = attribute.Key("http.request.resend_count")
-	attrRequestBody    = attribute.Key("http.request.body.size")
-	attrResponseBody   = attribute.Key("http.response.body.size")
-	attrStatus         = attribute.Key("http.response.status_code")
-	attrRoute          = attribute.Key("http.route")
-	attrPath           = attribute.Key("url.path")
-	attrScheme         = attribute.Key("url.scheme")
-	attrURL            = attribute.Key("url.full")
-	attrUserAgent      = attribute.Key("user_agent.original")
-	attrClientAddress  = attribute.Key("client.address")
-	attrServerAddress  = attribute.Key("server.address")
-	attrServerPort     = attribute.Key("server.port")
-	attrPeerAddress    = attribute.Key("network.peer.address")
-	attrPeerPort       = attribute.Key("network.peer.port")
-	attrProtocol       = attribute.Key("network.protocol.version")
-	attrErrorType      = attribute.Key("error.type")
-	attrExcType        = attribute.Key("exception.type")
-	attrExcMessage     = attribute.Key("exception.message")
-	attrTLSVersion     = attribute.Key("tls.protocol.version")
-	attrTLSServerName  = attribute.Key("tls.client.server_name")
-	attrTLSALPN        = attribute.Key("tls.next_protocol")
-	attrQuestion       = attribute.Key("dns.question.name")
+	attrMethod         = semconv.HTTPRequestMethodKey         // http.request.method
+	attrMethodOriginal = semconv.HTTPRequestMethodOriginalKey // http.request.method_original
+	attrResend         = semconv.HTTPRequestResendCountKey    // http.request.resend_count
+	attrRequestBody    = semconv.HTTPRequestBodySizeKey       // http.request.body.size
+	attrResponseBody   = semconv.HTTPResponseBodySizeKey      // http.response.body.size
+	attrStatus         = semconv.HTTPResponseStatusCodeKey    // http.response.status_code
+	attrRoute          = semconv.HTTPRouteKey                 // http.route
+	attrPath           = semconv.URLPathKey                   // url.path
+	attrScheme         = semconv.URLSchemeKey                 // url.scheme
+	attrURL            = semconv.URLFullKey                   // url.full
+	attrUserAgent      = semconv.UserAgentOriginalKey         // user_agent.original
+	attrClientAddress  = semconv.ClientAddressKey             // client.address
+	attrServerAddress  = semconv.ServerAddressKey             // server.address
+	attrServerPort     = semconv.ServerPortKey                // server.port
+	attrPeerAddress    = semconv.NetworkPeerAddressKey        // network.peer.address
+	attrPeerPort       = semconv.NetworkPeerPortKey           // network.peer.port
+	attrProtocol       = semconv.NetworkProtocolVersionKey    // network.protocol.version
+	attrErrorType      = semconv.ErrorTypeKey                 // error.type
+	attrExcType        = semconv.ExceptionTypeKey             // exception.type
+	attrExcMessage     = semconv.ExceptionMessageKey          // exception.message
+	attrTLSVersion     = semconv.TLSProtocolVersionKey        // tls.protocol.version
+	attrTLSALPN        = semconv.TLSNextProtocolKey           // tls.next_protocol
+	attrQuestion       = semconv.DNSQuestionNameKey           // dns.question.name
 )
 
 // Attributes of our own.
@@ -53,6 +55,7 @@ const (
 	attrConnReused    = attribute.Key("wasmgate.connection.reused")
 	attrConnAge       = attribute.Key("wasmgate.connection.age")
 	attrConnIdle      = attribute.Key("wasmgate.connection.idle")
+	attrConnIdleTotal = attribute.Key("wasmgate.connection.idle_total")
 	attrConnWhyNew    = attribute.Key("wasmgate.connection.why_new")
 	attrConnWhyOpened = attribute.Key("wasmgate.connection.why_opened")
 	attrConnWhyClosed = attribute.Key("wasmgate.connection.why_closed")
@@ -66,6 +69,7 @@ const (
 	attrDNSTTL        = attribute.Key("wasmgate.dns.ttl")
 	attrDNSServer     = attribute.Key("wasmgate.dns.server")
 	attrDNSStale      = attribute.Key("wasmgate.dns.stale")
+	attrTLSServerName = attribute.Key("wasmgate.tls.server_name") // the conventions have retired theirs
 	attrPlugin        = attribute.Key("wasmgate.plugin.name")
 	attrPluginPhase   = attribute.Key("wasmgate.plugin.phase")
 	attrPluginFuel    = attribute.Key("wasmgate.plugin.fuel")

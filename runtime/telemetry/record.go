@@ -45,6 +45,7 @@ type record struct {
 	calls                                             []exchange.PluginCall
 	tags                                              []exchange.Tag
 	dropped                                           int // attempts, calls and tags that did not fit
+	attemptsDropped                                   int
 
 	// of a connection
 	conn     facts.Connection
@@ -88,6 +89,7 @@ func (r *record) lists(x *exchange.Exchange) {
 			r.tags = append(r.tags, t)
 		}
 	}
+	r.attemptsDropped = len(x.Attempts) - len(r.attempts)
 	r.dropped = len(x.Attempts) - len(r.attempts) + len(x.Calls) - len(r.calls) + len(x.Tags) - len(r.tags)
 }
 

@@ -176,7 +176,7 @@ func (s *upstreamSeries) setup(c *facts.Connection) {
 // because traces are off or the exporter is behind. Nothing must link to a span that will not come.
 func (r *Recorder) connRecord(c *facts.Connection, kind recordKind) *record {
 	c.Sampled, c.TraceID, c.SpanID = false, [16]byte{}, [8]byte{}
-	if r.spans == nil {
+	if r.spans == nil || r.sampler == (sampler{}) { // no request is ever traced: nothing would link to it
 		return nil
 	}
 	rec := r.spans.take()

@@ -57,6 +57,26 @@ func (s *span) DroppedLinks() int            { return 0 }
 func (s *span) DroppedEvents() int           { return 0 }
 func (s *span) ChildSpanCount() int          { return 0 }
 
+// bytes is about how much the span takes when it is sent.
+func (s *span) bytes() int {
+	const perSpan, perAttribute = 96, 32
+	n := perSpan + len(s.name) + len(s.status.Description) + attributeBytes(s.attrs)
+	for i := range s.events {
+		n += perAttribute + attributeBytes(s.events[i].Attributes)
+	}
+	return n + perSpan*len(s.links) + perAttribute*len(s.attrs)
+}
+
+func attributeBytes(attrs []attribute.KeyValue) (n int) {
+	for _, kv := range attrs {
+		n += len(kv.Key)
+		if kv.Value.Type() == attribute.STRING {
+			n += len(kv.Value.AsString())
+		}
+	}
+	return n
+}
+
 func (s *span) set(kv ...attribute.KeyValue) { s.attrs = append(s.attrs, kv...) }
 
 // setText sets an attribute that is left out when it is empty.
@@ -103,7 +123,8 @@ func (s *span) event(at int64, name string, attrs ...attribute.KeyValue) {
 
 // fail marks the span as failed by e.
 func (s *span) fail(e *fault.Error) {
-	text := valid(e.Error())
+	text := e.Error()
+	text = valid(text[:min(len(text), maxErrorText)])
 	s.status = tracesdk.Status{Code: codes.Error, Description: text}
 	s.set(attrErrorType.String(e.Kind.String()), attrErrorSource.String(e.Source.String()))
 	s.event(max(s.start, s.end), eventException, attrExcType.String(e.Kind.String()), attrExcMessage.String(text))
@@ -114,6 +135,13 @@ func (s *span) failStatus(status int) {
 	s.status.Code = codes.Error
 	s.set(attrErrorType.String(strconv.Itoa(status)))
 }
+
+// maxErrorText bounds the text of an error on a span, in bytes: a plugin or a peer may have had a say in it.
+const maxErrorText = 1 << 10
+
+// clientAddress is a client's address as it is told of. A zone means nothing here, and where a proxy said who the client
+// is it may be any text that the client liked.
+func clientAddress(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
 // valid makes text that came from outside fit for a protobuf string: one bad byte would cost the whole batch.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
@@ -181,7 +209,7 @@ func (m *spanMaker) request(r *record) {
 	s.setText(attrListener, r.client.Server)
 	s.setHost(r.get(r.authority), r.client.Scheme == "https")
 	if r.client.Addr.IsValid() {
-		s.set(attrClientAddress.String(r.client.Addr.Unmap().String()))
+		s.set(attrClientAddress.String(clientAddress(r.client.Addr).String()))
 	}
 	s.setAddress(attrPeerAddress, attrPeerPort, r.client.Peer)
 	s.set(attrProtocol.String(protocol(r.minor)))
@@ -263,6 +291,9 @@ func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int
 		s.set(attrURL.String(scheme+"://"+r.get(r.sentAuthority)+path), attrPath.String(path))
 	}
 	s.setAddress(attrPeerAddress, attrPeerPort, a.Address)
+	if i > 0 && i == len(r.attempts)-1 {
+		i += r.attemptsDropped // those between the others and the last one
+	}
 	if i > 0 {
 		s.set(attrResend.Int(i))
 	}
@@ -333,7 +364,7 @@ func (m *spanMaker) setup(r *record) {
 		if start == 0 {
 			return nil
 		}
-		failed := end == 0 || c.Err != nil && c.Established == 0 && !over
+		failed := end == 0 || c.Established == 0 && !over
 		if end == 0 {
 			end = s.end
 		}
@@ -343,7 +374,7 @@ func (m *spanMaker) setup(r *record) {
 		}
 		return p
 	}
-	if p := phase(spanDNS, c.DNSStart, c.DNSEnd, c.DialStart != 0); p != nil {
+	if p := phase(spanDNS, c.DNSStart, c.DNSEnd, c.DialStart != 0 || c.Err != nil && c.Err.Kind != fault.DNS); p != nil {
 		host, _, err := net.SplitHostPort(c.Host)
 		if err != nil {
 			host = c.Host
@@ -379,7 +410,7 @@ func (m *spanMaker) segment(r *record) {
 	s.setCount(attrConnRequests, c.Requests)
 	s.setCount(attrConnBytesIn, c.BytesIn)
 	s.setCount(attrConnBytesOut, c.BytesOut)
-	s.setSeconds(attrConnIdle, c.IdleTotal)
+	s.setSeconds(attrConnIdleTotal, c.IdleTotal)
 	s.set(attrConnMoved.Int(c.MovedBetweenLoops))
 	s.setSeconds(attrConnAge, time.Duration(r.to-c.Opened))
 	if r.last {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -72,7 +73,7 @@ func New(o Options) (*Telemetry, error) {
 	}
 	if err := t.openAccessLog(&o); err != nil {
 		if t.export != nil {
-			t.export.to.Shutdown(context.Background())
+			t.export.end(context.Background())
 		}
 		return nil, err
 	}
@@ -90,35 +91,30 @@ func New(o Options) (*Telemetry, error) {
 
 func (t *Telemetry) openTraces(o *Options) (err error) {
 	traces := o.Traces
-	first := func(names ...string) string {
-		for _, n := range names {
-			if v := o.Env(n); v != "" {
-				return v
-			}
-		}
-		return ""
-	}
 	switch {
-	case o.Env("OTEL_SDK_DISABLED") == "true", o.Env("OTEL_TRACES_EXPORTER") == "none",
-		traces.Endpoint == "" && first("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT") == "":
+	case strings.EqualFold(o.Env("OTEL_SDK_DISABLED"), "true"), o.Env("OTEL_TRACES_EXPORTER") == "none",
+		traces.Endpoint == "" && otlp(o.Env, "ENDPOINT") == "":
 		return nil
 	}
 	if traces.Protocol == "" {
-		traces.Protocol = first("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+		traces.Protocol = otlp(o.Env, "PROTOCOL")
 	}
 	if t.sampler, err = newSampler(&traces, o.Env); err != nil {
 		return err
 	}
 	res, err := newResource(&traces, o.Build)
-	if err != nil {
-		return err
+	if res == nil {
+		return fmt.Errorf("traces: resource: %w", err)
 	}
-	to, err := newSpanExporter(&traces)
+	if err != nil {
+		o.Log.Warn().Err(err).Msg("traces will not say all about where they come from")
+	}
+	to, closer, err := newSpanExporter(&traces, o.Env)
 	if err != nil {
 		return err
 	}
 	maker := spanMaker{ids: newIDs(), resource: res, scope: instrumentation.Scope{Name: "wasmgate", Version: o.Build.Version}}
-	t.export = newExporter(to, maker, o.Log)
+	t.export = newExporter(to, closer, maker, o.Log)
 	return nil
 }
 
@@ -152,12 +148,19 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if t.ended.Swap(true) {
 		return nil
 	}
-	var errs []error
-	if t.lines != nil {
-		errs = append(errs, t.lines.shutdown(ctx))
-	}
+	// At once: an output that hangs must not take the time that the traces need, and the other way round.
+	var lines error
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		if t.lines != nil {
+			lines = t.lines.shutdown(ctx)
+		}
+	}()
+	var traces error
 	if t.export != nil {
-		errs = append(errs, t.export.shutdown(ctx))
+		traces = t.export.shutdown(ctx)
 	}
-	return errors.Join(errs...)
+	<-written
+	return errors.Join(lines, traces)
 }
