@@ -102,7 +102,9 @@ func (c *Compiled) Instantiate(o InstanceOptions) (*Instance, error) {
 
 func (in *Instance) bind(mod api.Module) {
 	in.mod = mod
-	in.memory = mod.Memory()
+	if in.unit.module.HasMemory { // wazero returns a nil pointer in an interface if not
+		in.memory = mod.Memory()
+	}
 	in.fuel = newCounter(mod)
 	in.functions = [][]api.Function{make([]api.Function, len(in.unit.functions))}
 }
