@@ -237,7 +237,8 @@ type lineClock struct {
 func (c *lineClock) json(ns int64) []byte {
 	second, rest := ns/1e9, ns%1e9
 	if second != c.second || c.text[0] == 0 {
-		time.Unix(second, 0).UTC().AppendFormat(c.text[:0], `"2006-01-02T15:04:05.000000Z"`)
+		var room [2 * len(c.text)]byte // AppendFormat writes all nine digits of a second before it cuts them
+		copy(c.text[:], time.Unix(second, 0).UTC().AppendFormat(room[:0], `"2006-01-02T15:04:05.000000Z"`))
 		c.second = second
 	}
 	micro := rest / 1e3
