@@ -25,8 +25,8 @@ var (
 	mUpRetries   = metric{"wasmgate_upstream_retries_total", counter, "Attempts after a request's first."}
 	mUpFirstByte = metric{"wasmgate_upstream_first_byte_seconds", histo, "From the request's head being sent to the head of the answer."}
 	mPoolWait    = metric{"wasmgate_pool_wait_seconds", histo, "Time until an attempt had a connection, dialling included."}
-	mOpened      = metric{"wasmgate_upstream_connections_opened_total", counter, "Upstream connections opened, by reason."}
-	mClosed      = metric{"wasmgate_upstream_connections_closed_total", counter, "Upstream connections closed, by reason."}
+	mOpened      = metric{"wasmgate_upstream_connections_opened_total", counter, "Upstream connections opened, or tried to open, by reason."}
+	mClosed      = metric{"wasmgate_upstream_connections_closed_total", counter, "Upstream connections closed, or not opened (connect_failed), by reason."}
 	mSetup       = metric{"wasmgate_upstream_connection_setup_seconds", histo, "Time in each phase of opening an upstream connection."}
 
 	mSpans        = metric{"wasmgate_telemetry_spans_exported_total", counter, "Spans that the collector took."}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+
+	"wasmgate/runtime/exchange"
 )
 
 // A collector that is down costs nobody anything but its spans, and those are counted and told of.
@@ -90,9 +92,11 @@ func TestWhatACollectorRefusesOfABatchIsCounted(t *testing.T) {
 			var log messages
 			tel := start(t, Options{Traces: Traces{Endpoint: got.url, Protocol: protocol}, Log: log.log()})
 			r := tel.Loop(0)
-			for range 10 {
-				end(r, sampled(t, r), 200)
+			x := sampled(t, r) // one request, so that there is one batch
+			for range 9 {
+				x.Calls = append(x.Calls, exchange.PluginCall{Plugin: "tenant"})
 			}
+			end(r, x, 200)
 			finish(t, tel)
 			m := scrape(t, tel)
 			exported, dropped := m.value("wasmgate_telemetry_spans_exported_total"), m.value("wasmgate_telemetry_spans_dropped_total", "reason", "export_failed")

@@ -1,0 +1,270 @@
+package telemetry
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/upstream/facts"
+)
+
+// table returns the rows of the table below this heading of README.md, by column.
+func table(t *testing.T, heading string) (rows []map[string]string) {
+	t.Helper()
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(b), "\n## "+heading+"\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	var columns []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		for i := range cells {
+			cells[i] = strings.Trim(strings.TrimSpace(cells[i]), "`")
+		}
+		switch {
+		case columns == nil:
+			columns = cells
+		case strings.Trim(cells[0], "-:") == "" && cells[0] != "":
+		case len(cells) != len(columns):
+			t.Errorf("%s: %q has %d cells, want %d", heading, line, len(cells), len(columns))
+		default:
+			row := map[string]string{}
+			for i, c := range columns {
+				row[c] = cells[i]
+			}
+			rows = append(rows, row)
+		}
+	}
+	if !found || len(rows) == 0 {
+		t.Fatalf("README.md has no table below %q", heading)
+	}
+	return rows
+}
+
+// compare holds what is documented against what was emitted, in both directions.
+func compare(t *testing.T, documented, emitted map[string]bool) {
+	t.Helper()
+	for _, k := range slices.Sorted(maps.Keys(documented)) {
+		if !emitted[k] {
+			t.Errorf("documented and never emitted: %s", k)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(emitted)) {
+		if !documented[k] {
+			t.Errorf("emitted and not documented: %s", k)
+		}
+	}
+}
+
+// emitEverything makes telemetry emit all that it can.
+func emitEverything(t *testing.T, r *Recorder) {
+	trap := &fault.Error{Kind: fault.PluginTrap, Source: fault.Plugin, Status: 500, Plugin: "tenant", Phase: "request_head", Detail: "unreachable", Err: errors.New("trap")}
+	closed := failure(fault.UpstreamClosed, fault.Upstream, 502, "closed")
+
+	x := request(t, "BREW /users/42?page=2 HTTP/1.1", "Host: api.test:8080", "User-Agent: curl/8", callerParent)
+	r.Begin(x)
+	x.Route, x.Routed, x.FirstByte, x.BytesIn, x.BytesOut = "user-by-id", at(2), at(15), 10, 20
+	x.Calls = append(x.Calls, exchange.PluginCall{Plugin: "tenant", Phase: "request_head", Started: at(1), Took: 1, Fuel: 5, Outcome: "trap", Err: trap})
+	for i := range maxTags + 1 {
+		x.Tags = append(x.Tags, exchange.Tag{Key: fmt.Sprint("key", i), Value: "v"})
+	}
+	c := connection(1)
+	r.ConnOpened(c)
+	first := attempt(x, r, c)
+	first.Err, first.WhyClosed = closed, facts.CloseError
+	second := attempt(x, r, c)
+	second.Reused, second.WhyNew, second.WhyClosed, second.Age, second.Idle = true, "", facts.CloseMaxRequests, 2, 1
+	x.Err = trap
+	end(r, x, 500)
+
+	x = request(t, "GET / HTTP/1.1", "Host: a")
+	r.Begin(x)
+	attempt(x, r, c)
+	end(r, x, 200)
+	c.Closed, c.WhyClosed, c.Err = wall+int64(time.Minute), facts.CloseError, closed
+	r.ConnClosed(c)
+	for _, phase := range []int{1, 2, 3} {
+		c := connection(uint64(phase))
+		c.Established, c.Closed, c.WhyClosed, c.TLSEnd = 0, wall+9*ms, facts.CloseConnectFailed, 0
+		c.Err = failure(fault.TLS, fault.Upstream, 502, "certificate")
+		if phase <= 2 {
+			c.Err.Kind, c.DialEnd, c.TLSStart = fault.Connect, 0, 0
+		}
+		if phase == 1 {
+			c.Err.Kind, c.DNSEnd, c.DialStart = fault.DNS, 0, 0
+		}
+		r.ConnClosed(c)
+	}
+}
+
+// live fills in what other packages know.
+func live(l *Live) {
+	l.Gateway = GatewayStats{Panics: 1, Reloaded: time.Unix(0, wall)}
+	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1}
+	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3}
+	l.Plugins["tenant"] = PluginStats{Calls: 1, Failures: map[string]uint64{"plugin_trap": 1}, BreakerOpen: true}
+	l.Loops = append(l.Loops, LoopStats{Busy: time.Second})
+}
+
+// run is one run in which everything is emitted.
+func run(t *testing.T) (spans *collector, page exposition, log []map[string]any) {
+	var out bytes.Buffer
+	c := httpCollector(t)
+	tel := start(t, Options{
+		Build: Build{Version: "1"}, Sources: []func(*Live){live}, Traces: Traces{Endpoint: c.url},
+		AccessLog: AccessLog{Writer: &out, Query: true},
+	})
+	emitEverything(t, tel.Loop(0))
+	finish(t, tel)
+	return c, scrape(t, tel), logLinesOf(t, out.Bytes())
+}
+
+// spanNames says what README.md calls the spans whose names depend on the request.
+func documentedName(s *tracepb.Span) string {
+	switch {
+	case s.Kind == tracepb.Span_SPAN_KIND_SERVER:
+		return "{method} {route}"
+	case s.Kind == tracepb.Span_SPAN_KIND_CLIENT && (strings.HasPrefix(s.Name, "HTTP ") || strings.HasPrefix(s.Name, "GET ")):
+		return "{method} {upstream}"
+	case strings.HasPrefix(s.Name, "plugin.call "):
+		return "plugin.call {plugin}"
+	}
+	return s.Name
+}
+
+// README.md documents every span, attribute, event and link there is, and no other.
+func TestTheTableOfSpansIsTrue(t *testing.T) {
+	c, _, _ := run(t)
+	emitted := map[string]bool{}
+	add := func(on string, attrs map[string]any) {
+		for k, v := range attrs {
+			if strings.HasPrefix(k, attrTagPrefix) {
+				k = attrTagPrefix + "{key}"
+			}
+			kind := map[string]string{"string": "string", "int64": "int", "float64": "double", "bool": "bool"}[fmt.Sprintf("%T", v)]
+			emitted[strings.Join([]string{on, "attribute", k, kind}, " ; ")] = true
+		}
+	}
+	for _, s := range c.all() {
+		name := documentedName(s)
+		kind := strings.ToLower(strings.TrimPrefix(s.Kind.String(), "SPAN_KIND_"))
+		emitted[strings.Join([]string{"", "span", name, kind}, " ; ")] = true
+		add(name, attributes(s.Attributes))
+		for _, e := range s.Events {
+			emitted[strings.Join([]string{name, "event", e.Name, ""}, " ; ")] = true
+			add("event "+e.Name, attributes(e.Attributes))
+		}
+		for _, l := range s.Links {
+			emitted[strings.Join([]string{name, "link", "upstream.connection", ""}, " ; ")] = true
+			add("link", attributes(l.Attributes))
+		}
+	}
+	add("resource", c.resource)
+
+	documented := map[string]bool{}
+	for _, row := range table(t, "Spans") {
+		for on := range strings.SplitSeq(row["on"], ", ") {
+			k := strings.Join([]string{strings.Trim(on, "`"), row["what"], row["name"], row["type"]}, " ; ")
+			if documented[k] {
+				t.Errorf("documented twice: %s", k)
+			}
+			documented[k] = true
+		}
+		if row["meaning"] == "" {
+			t.Errorf("%s has no meaning", row["name"])
+		}
+		ours := strings.HasPrefix(row["name"], "wasmgate.")
+		if row["what"] == "attribute" && ours != (row["from"] == "ours") || row["from"] != "ours" && row["from"] != "semconv" && row["from"] != ".NET" {
+			t.Errorf("%s is said to be from %q", row["name"], row["from"])
+		}
+		checkUnit(t, row)
+	}
+	compare(t, documented, emitted)
+}
+
+// checkUnit: durations and sizes have their units, and a count says of what.
+func checkUnit(t *testing.T, row map[string]string) {
+	t.Helper()
+	want := ""
+	switch {
+	case row["type"] == "double":
+		want = "s"
+	case strings.HasSuffix(row["name"], "body.size"), strings.Contains(row["name"], ".bytes_"):
+		want = "By"
+	}
+	if want != "" && row["unit"] != want {
+		t.Errorf("the unit of %s is %q, want %q", row["name"], row["unit"], want)
+	}
+}
+
+// README.md documents every metric with its type, labels and help text, and no other.
+func TestTheTableOfMetricsIsTrue(t *testing.T) {
+	_, page, _ := run(t)
+	emitted := map[string]bool{}
+	for _, f := range page {
+		labels := map[string]bool{}
+		for _, s := range f.samples {
+			for l := range s.labels {
+				if f.kind != histo || l != "le" {
+					labels[l] = true
+				}
+			}
+		}
+		emitted[strings.Join([]string{f.name, f.kind, strings.Join(slices.Sorted(maps.Keys(labels)), ", "), f.help}, " ; ")] = true
+	}
+	documented := map[string]bool{}
+	for _, row := range table(t, "Metrics") {
+		if strings.HasPrefix(row["name"], "process_") && runtime.GOOS != "linux" {
+			continue // read from /proc
+		}
+		labels := strings.Split(strings.ReplaceAll(row["labels"], "`", ""), ", ")
+		slices.Sort(labels)
+		documented[strings.Join([]string{row["name"], row["type"], strings.Join(labels, ", "), row["meaning"]}, " ; ")] = true
+		base := strings.TrimSuffix(row["name"], "_total")
+		if s, b := strings.HasSuffix(base, "_seconds"), strings.HasSuffix(base, "_bytes"); s != (row["unit"] == "s") || b != (row["unit"] == "By") || row["unit"] == "" {
+			t.Errorf("the unit of %s is %q", row["name"], row["unit"])
+		}
+	}
+	compare(t, documented, emitted)
+}
+
+// README.md documents every field of the access log, and no other.
+func TestTheTableOfLogFieldsIsTrue(t *testing.T) {
+	_, _, log := run(t)
+	emitted, always := map[string]bool{}, map[string]int{}
+	for _, line := range log {
+		for k, v := range line {
+			kind := map[string]string{"string": "string", "float64": "integer", "bool": "boolean"}[fmt.Sprintf("%T", v)]
+			emitted[k+" ; "+kind] = true
+			always[k]++
+		}
+	}
+	documented := map[string]bool{}
+	for _, row := range table(t, "Access log") {
+		documented[row["field"]+" ; "+row["type"]] = true
+		if us := strings.HasSuffix(row["field"], "_us"); us != (row["unit"] == "µs") || row["meaning"] == "" {
+			t.Errorf("field %s: unit %q, meaning %q", row["field"], row["unit"], row["meaning"])
+		}
+		if (row["present"] == "always") && always[row["field"]] != len(log) {
+			t.Errorf("field %s is not always there", row["field"])
+		}
+	}
+	compare(t, documented, emitted)
+}
