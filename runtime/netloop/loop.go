@@ -1,6 +1,7 @@
 package netloop
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ type Loop struct {
 	free    []*Task // finished tasks, kept for their grown stacks
 	ready   []*Task // woken, to be resumed before the loop waits again
 	spare   []*Task // the other half of a swap with ready
-	live    map[*Task]struct{}
+	live    []*Task // begun and not ended
 	buffers [][]byte
 	conns   map[uint64]*Conn // open connections by id; only touched when one opens or closes
 
@@ -119,10 +120,35 @@ func (l *Loop) Stats() Stats {
 
 func (l *Loop) init(g *Group, index int) {
 	l.group, l.index = g, index
-	l.live, l.conns, l.ended = map[*Task]struct{}{}, map[uint64]*Conn{}, make(chan struct{})
+	l.conns, l.ended = map[uint64]*Conn{}, make(chan struct{})
 	l.begun = l.Tick()
 	l.wall = time.Now().UnixNano() - l.now
 	l.wheel.tick = l.now >> tickShift
+}
+
+// began and finished keep the list of tasks that are alive. Each knows its place, so that neither looks for anything.
+func (l *Loop) began(t *Task) {
+	t.place = len(l.live)
+	l.live = append(l.live, t)
+}
+
+func (l *Loop) finished(t *Task) {
+	last := len(l.live) - 1
+	l.live[t.place] = l.live[last]
+	l.live[t.place].place = t.place
+	l.live[last] = nil
+	l.live = l.live[:last]
+}
+
+// shutdown closes everything that the loop owns, and wakes every task, so that each can end.
+func (l *Loop) shutdown() {
+	l.stopping = true
+	for _, c := range l.conns {
+		c.Close()
+	}
+	for _, t := range slices.Clone(l.live) {
+		t.Wake()
+	}
 }
 
 // runPosted runs what was posted before it was called.

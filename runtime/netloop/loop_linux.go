@@ -100,6 +100,7 @@ func (l *Loop) run() {
 		if l.now>>tickShift > l.wheel.tick {
 			l.wheel.advance(l.now, l.fire)
 			l.adjustWall()
+			l.numTasks.Store(int64(len(l.live)))
 		}
 		if l.stopping && len(l.live) == 0 && !l.hasPosted.Load() {
 			l.stopTasks()
@@ -122,6 +123,7 @@ func (l *Loop) block(events []unix.EpollEvent) int {
 	if wait := l.wheel.wait(l.now); wait >= 0 {
 		timeout = int((wait + 999_999) / 1_000_000)
 	}
+	l.numTasks.Store(int64(len(l.live)))
 	l.sleeping.Store(true)
 	if l.hasPosted.Load() { // posted before it could see that we sleep
 		timeout = 0
@@ -185,16 +187,5 @@ func (l *Loop) dispatchOwn(fd int, id int32) {
 			ln.accept(l)
 			return
 		}
-	}
-}
-
-// shutdown closes everything that the loop owns, and wakes every task, so that each can end.
-func (l *Loop) shutdown() {
-	l.stopping = true
-	for _, c := range l.conns {
-		c.Close()
-	}
-	for t := range l.live {
-		t.Wake()
 	}
 }

@@ -86,17 +86,6 @@ func (l *Loop) run() {
 	}
 }
 
-// shutdown closes everything that the loop owns, and wakes every task, so that each can end.
-func (l *Loop) shutdown() {
-	l.stopping = true
-	for _, c := range l.conns {
-		c.Close()
-	}
-	for t := range l.live {
-		t.Wake()
-	}
-}
-
 // Task is a goroutine that holds its loop's baton while it runs and gives it away while it waits. A Task may be used
 // only by the code that runs in it, but for Wake.
 type Task struct {
@@ -104,6 +93,7 @@ type Task struct {
 	wake   bool
 	signal chan struct{}
 	queued bool
+	place  int // in Loop.live
 }
 
 func (l *Loop) resume(*Task) {} // tasks here are resumed by the Go scheduler
@@ -116,7 +106,7 @@ func (c *Conn) Go(fn func(*Task, *Conn)) { c.loop.start(c, fn) }
 
 func (l *Loop) start(c *Conn, fn func(*Task, *Conn)) {
 	t := &Task{loop: l, signal: make(chan struct{}, 1)}
-	l.live[t] = struct{}{}
+	l.began(t)
 	l.numTasks.Store(int64(len(l.live)))
 	go func() {
 		l.enter()
@@ -127,7 +117,7 @@ func (l *Loop) start(c *Conn, fn func(*Task, *Conn)) {
 					c.Close()
 				}
 			}
-			delete(l.live, t)
+			l.finished(t)
 			l.numTasks.Store(int64(len(l.live)))
 			l.leave()
 			l.nudge()

@@ -17,6 +17,7 @@ type Task struct {
 	wake   bool // Wake was called since the last Park returned
 	parked bool // in Park, rather than waiting for a socket
 	queued bool // in Loop.ready
+	place  int  // in Loop.live
 }
 
 // newTask makes a coroutine that runs one function after another, so that its stack is grown once.
@@ -60,8 +61,7 @@ func (t *Task) run() {
 // other only by way of the loop, so that the depth of resumption stays 1.
 func (l *Loop) start(t *Task) {
 	t.wake, t.parked = false, false
-	l.live[t] = struct{}{}
-	l.numTasks.Store(int64(len(l.live)))
+	l.began(t)
 	l.enqueueOrResume(t)
 }
 
@@ -84,8 +84,7 @@ func (l *Loop) resume(t *Task) {
 	t.next()
 	l.current = nil
 	if t.idle() {
-		delete(l.live, t)
-		l.numTasks.Store(int64(len(l.live)))
+		l.finished(t)
 		l.free = append(l.free, t)
 	}
 }
