@@ -37,17 +37,11 @@ func conforms(t *testing.T, module []byte) {
 // goModule builds a plugin in Go.
 func goModule(t *testing.T, pkg string) []byte {
 	t.Helper()
-	tool, err := exec.LookPath("go")
-	if err != nil {
-		if os.Getenv("WASMGATE_TEST_ALL") != "" {
-			t.Fatal("go is not installed, and WASMGATE_TEST_ALL is set")
-		}
-		t.Skip("needs the go command to build a plugin, which is not installed")
-	}
+	need(t, "go")
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out := filepath.Join(t.TempDir(), "plugin.wasm")
-	cmd := exec.CommandContext(ctx, tool, "build", "-buildmode=c-shared", "-trimpath", "-o", out, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildmode=c-shared", "-trimpath", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
