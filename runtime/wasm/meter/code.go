@@ -94,12 +94,19 @@ func (w *rewriter) codeSection(s *reader) {
 	w.code = make([]body, n)
 	w.free = make([]uint8, n)
 	sc := &scanner{w: w}
+	tables := w.mayBeInTables()
+	limit := func(i int) int64 {
+		if tables[uint32(i+len(w.imports))] {
+			return freeInTables
+		}
+		return free
+	}
 	begin := s.at
 	for i := range w.code { // first what each function costs its callers
 		if !w.functionBody(s, sc, i) {
 			return
 		}
-		w.free[i] = uint8(sc.settle())
+		w.free[i] = uint8(sc.settle(limit(i)))
 	}
 	s.at = begin
 	for i := range w.code {
@@ -107,7 +114,7 @@ func (w *rewriter) codeSection(s *reader) {
 		if !w.functionBody(s, sc, i) {
 			return
 		}
-		sc.settle()
+		sc.settle(limit(i))
 	}
 	w.function = -1
 }

@@ -24,7 +24,8 @@
 //     edges, for the code between where a jump leaves and where it arrives (dispatch.go).
 //
 // Measured against the same module without it: nothing for straight code and for calls, 0 to 20 % for Go's loops and for
-// common C loops, 50 % for the tightest loop there is, one store and one addition.
+// common C loops, 50 % for the tightest loop there is, one store and one addition. A request's call of the tenant
+// routers in C and Go takes 2 to 5 % more: BenchmarkMetering.
 //
 // Instructions whose cost depends on an operand are paid for by that operand before they run: memory.fill, memory.copy
 // and memory.init one unit for 8 bytes, table.fill, table.copy, table.init and table.grow one unit for each element.

@@ -215,10 +215,15 @@ func (w *rewriter) check() {
 // declared are the functions that code may take references to. Where it does, the rewrite puts the reference into a
 // global, which would declare it.
 func (w *rewriter) declared() map[uint32]bool {
-	set := map[uint32]bool{}
 	if len(w.refOrder) == 0 {
-		return set
+		return nil
 	}
+	return w.mayBeInTables()
+}
+
+// mayBeInTables are the functions that are in an element segment, or that code may take references to.
+func (w *rewriter) mayBeInTables() map[uint32]bool {
+	set := map[uint32]bool{}
 	for _, e := range w.exports {
 		if e.Kind == KindFunction {
 			set[e.Index] = true

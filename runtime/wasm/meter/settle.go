@@ -26,12 +26,16 @@ const (
 const foldable = 24
 
 // free is the most that an entry may cost to be paid for by the function's callers, where the function calls nothing. A
-// call through a table does not know whom it calls, and pays costIndirect for all of them.
-const free = 96
+// call through a table does not know whom it calls, and pays costIndirect for all of them: so it is less for a function
+// that may be in a table.
+const (
+	free         = 160
+	freeInTables = 96
+)
 
 // settle writes what the points cost into the marks, when the whole function has been read. It returns what the
-// function's callers pay for it: 0 if it does so itself.
-func (s *scanner) settle() int64 {
+// function's callers pay for it, at most free: 0 if it does so itself.
+func (s *scanner) settle(free int64) int64 {
 	entry, marks := &s.points[0], s.body.marks
 	var looped, dearest int64
 	for i := range s.points[1:] {
