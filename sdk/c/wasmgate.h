@@ -19,8 +19,8 @@
  *     clang --target=wasm32 -std=c11 -O2 -nostdlib -Wl,--no-entry -Wl,--stack-first -Wl,--strip-all -I sdk/c \
  *       -o plugin.wasm plugin.c
  *
- * It is freestanding: no libc, no allocator in the way of a request. C99 and later, and C++ without designated
- * initialisers. One file of the plugin has WASMGATE_PLUGIN; any number may include the header.
+ * It is freestanding: no libc, no allocator in the way of a request. C99 and later, and C++11 and later (before C++20 without
+ * designated initialisers). One file of the plugin has WASMGATE_PLUGIN; any number may include the header.
  *
  * Strings (wg_str) have a length and no terminator, and hold raw bytes. Those that come from the SDK are views into
  * the gateway's message and valid until the function that got the wg_request or wg_config returns; wg_keep makes a
@@ -128,7 +128,11 @@ static inline bool wg_number(wg_str s, uint64_t *out) {
 /* ---- Memory ---- */
 
 /* The compiler may call these four for copies and comparisons that it finds; a plugin that has its own wins. */
+#ifdef __cplusplus
+#define WG__LIB extern "C" __attribute__((weak, no_builtin))
+#else
 #define WG__LIB __attribute__((weak, no_builtin))
+#endif
 
 /* wg_copy copies n bytes between places that do not overlap. Words at a time: most strings are short. */
 __attribute__((no_builtin)) static inline void wg_copy(void *dst, const void *src, uint32_t n) {

@@ -34,6 +34,39 @@ func conforms(t *testing.T, module []byte) {
 	}
 }
 
+// TestCommittedModule builds the C plugin anew, as .ci/plugins does.
+func TestCommittedModule(t *testing.T) {
+	built := clang(t, "clang", "-std=c11", "-Wl,--strip-all")
+	committed, err := os.ReadFile("../c/conformance/conformance.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(built, committed) {
+		t.Errorf("conformance.wasm has %d bytes, and %d when it is built from its source with this clang: .ci/plugins builds it anew", len(committed), len(built))
+	}
+}
+
+// TestCPlusPlus compiles the same source as C++: the header is for both.
+func TestCPlusPlus(t *testing.T) { conforms(t, clang(t, "clang++", "-x", "c++", "-std=c++20")) }
+
+func clang(t *testing.T, program string, options ...string) []byte {
+	t.Helper()
+	need(t, program)
+	need(t, "wasm-ld") // clang calls it
+	out := filepath.Join(t.TempDir(), "plugin.wasm")
+	args := append([]string{"--target=wasm32", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,--stack-first", "-I", "../c", "-o", out}, options...)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	if text, err := exec.CommandContext(ctx, program, append(args, "../c/conformance/conformance.c")...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	module, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return module
+}
+
 // goModule builds a plugin in Go.
 func goModule(t *testing.T, pkg string) []byte {
 	t.Helper()
