@@ -38,11 +38,17 @@ func need(t *testing.T, program string) string {
 	if err == nil {
 		return path
 	}
-	if os.Getenv("WASMGATE_TEST_ALL") != "" {
-		t.Fatalf("%s is not installed, and WASMGATE_TEST_ALL is set", program)
-	}
-	t.Skipf("needs %s, which is not installed", program)
+	missing(t, program)
 	return ""
+}
+
+// missing ends a test that cannot run here.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("WASMGATE_TEST_ALL") != "" {
+		t.Fatalf("needs %s, and WASMGATE_TEST_ALL is set", what)
+	}
+	t.Skipf("needs %s", what)
 }
 
 // run runs a program and returns what it printed.
@@ -55,6 +61,22 @@ func run(t *testing.T, program string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+var answered = regexp.MustCompile(`(\d+) requests in`)
+
+// hundredThousand sends so many requests by wrk, in as many runs as it takes, and fails if one of them fails.
+func hundredThousand(t *testing.T, clients int, url string, more ...string) {
+	t.Helper()
+	for sum := 0; sum < 100_000; {
+		out := run(t, "wrk", append(more, "-t1", "-c"+strconv.Itoa(clients), "-d1s", url)...)
+		m := answered.FindStringSubmatch(out)
+		if m == nil || strings.Contains(out, "Socket errors") || strings.Contains(out, "Non-2xx") {
+			t.Fatalf("wrk saw errors:\n%s", out)
+		}
+		count, _ := strconv.Atoi(m[1])
+		sum += count
+	}
 }
 
 func eventually(t *testing.T, what string, fact func() bool) {
