@@ -4,53 +4,105 @@ package telemetry
 
 import (
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 )
 
+// recorded is a request that fails at its first attempt and at its second, told to r again and again.
+func recorded(t *testing.T, r *Recorder, fields ...string) (serve func()) {
+	x := request(t, append([]string{"GET /users/42?x=1 HTTP/1.1", "Host: api.test", "User-Agent: curl/8"}, fields...)...)
+	conn := connection(1)
+	r.ConnOpened(conn)
+	refused := failure(fault.Connect, fault.Upstream, 502, "refused")
+	return func() {
+		x.Trace, x.Attempts, x.Err = exchange.Trace{}, x.Attempts[:0], nil
+		r.Begin(x)
+		x.Route, x.FirstByte = "user-by-id", at(15)
+		attempt(x, r, conn).Err = refused
+		attempt(x, r, conn)
+		x.Err = refused
+		end(r, x, 502)
+		r.ConnSegment(conn, wall)
+	}
+}
+
 // What telemetry does on a loop for a request allocates nothing. (The race detector makes pools forget on purpose.)
 func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 	discard := AccessLog{Writer: io.Discard, Query: true}
 	for name, c := range map[string]struct {
+		traces  bool
 		options Options
 		fields  []string
 	}{
-		"nothing":                     {Options{}, nil},
-		"access log":                  {Options{AccessLog: discard}, nil},
-		"access log, caller's trace":  {Options{AccessLog: discard}, []string{callerParent}},
-		"traces, none sampled":        {Options{Traces: Traces{Sample: ratio(0)}, AccessLog: discard}, nil},
-		"traces, caller does not":     {Options{Traces: Traces{}}, []string{callerParent[:len(callerParent)-1] + "0"}},
-		"traces, caller's, exporting": {Options{Traces: Traces{}, AccessLog: discard}, []string{callerParent}},
+		"nothing":                      {false, Options{}, nil},
+		"access log":                   {false, Options{AccessLog: discard}, nil},
+		"access log, a caller's trace": {false, Options{AccessLog: discard}, []string{callerParent}},
+		"traces, none sampled":         {true, Options{Traces: Traces{Sample: ratio(0)}, AccessLog: discard}, nil},
+		"traces, the caller says no":   {true, Options{}, []string{callerParent[:len(callerParent)-1] + "0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if name[:6] == "traces" {
-				c.options.Traces.Endpoint = nowhere(t)
+			got := httpCollector(t)
+			if c.traces {
+				c.options.Traces.Endpoint = got.url
 			}
 			tel := start(t, c.options)
-			r := tel.Loop(0)
-			x := request(t, append([]string{"GET /users/42?x=1 HTTP/1.1", "Host: api.test", "User-Agent: curl/8"}, c.fields...)...)
-			conn := connection(1)
-			r.ConnOpened(conn)
-			refused := failure(fault.Connect, fault.Upstream, 502, "refused")
-			serve := func() {
-				x.Trace, x.Attempts, x.Err = exchange.Trace{}, x.Attempts[:0], nil
-				r.Begin(x)
-				x.Route, x.FirstByte = "user-by-id", at(15)
-				attempt(x, r, conn).Err = refused
-				attempt(x, r, conn)
-				x.Err = refused
-				end(r, x, 502)
-				r.ConnSegment(conn, wall)
+			serve := recorded(t, tel.Loop(0), c.fields...)
+			if c.traces {
+				eventually(t, "the connection is exported", func() bool { return len(got.all()) == 4 })
 			}
-			// Records of sampled requests are made until there are enough of them, or the queue is full.
-			for range 2 * recordsPerLoop {
+			for range 2000 {
 				serve()
 			}
 			if n := testing.AllocsPerRun(2000, serve); n != 0 {
 				t.Errorf("%v allocations for each request", n)
 			}
 		})
+	}
+}
+
+// Nor does a request that is traced, once the records are made: the exporter is held while the loop is measured, for
+// what it allocates is not the loop's.
+func TestATracedRequestIsRecordedWithoutAllocation(t *testing.T) {
+	var hold sync.Mutex
+	asked := make(chan struct{}, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		hold.Lock()
+		hold.Unlock() //nolint:staticcheck // waits until it is let go
+	}))
+	t.Cleanup(s.Close)
+	tel := start(t, Options{Traces: Traces{Endpoint: s.URL}, AccessLog: AccessLog{Writer: io.Discard}})
+	r := tel.Loop(0)
+
+	hold.Lock()
+	serve := recorded(t, r, callerParent)
+	<-asked
+	for range 2 * recordsPerLoop { // every record is made
+		serve()
+	}
+	hold.Unlock()
+	eventually(t, "every record has come back, and the exporter rests", func() bool {
+		return r.spans.free.len() == recordsPerLoop && tel.export.waker.state.Load() == asleep
+	})
+	select {
+	case <-asked: // of what was sent before
+	default:
+	}
+	hold.Lock()
+	defer hold.Unlock()
+	serve()
+	<-asked // the exporter is held
+	dropped := r.cells.spansDropped.Load()
+	if n := testing.AllocsPerRun(500, serve); n != 0 || r.cells.spansDropped.Load() != dropped {
+		t.Errorf("%v allocations for each request, %d records dropped", n, r.cells.spansDropped.Load()-dropped)
 	}
 }
