@@ -145,8 +145,19 @@ func (u *unit) open(hosts []HostModule, dir string) (err error) {
 			return err
 		}
 	}
-	u.compiled, err = u.runtime.CompileModule(ctx, u.module.Binary)
+	u.compiled, err = compileModule(ctx, u.runtime, u.module.Binary)
 	return err
+}
+
+// compileModule is CompileModule. A module is a stranger's work, and one that a compiler's author did not think of must not
+// end the gateway.
+func compileModule(ctx context.Context, r wazero.Runtime, binary []byte) (c wazero.CompiledModule, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the compiler failed: %v", v)
+		}
+	}()
+	return r.CompileModule(ctx, binary)
 }
 
 // finish drops what was needed for compiling only, and has wazero make now what it would make at the first trap.
