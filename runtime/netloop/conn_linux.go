@@ -84,6 +84,23 @@ func (c *Conn) Read(t *Task, b []byte) (int, error) {
 	}
 }
 
+// WaitReadable parks until a Read would return at once. Who asks for a buffer only then has one that was used just now,
+// and none while it waits. It returns ErrDeadline past the read deadline and ErrClosed after Close.
+func (c *Conn) WaitReadable(t *Task) error {
+	for !c.readable {
+		switch {
+		case c.closed:
+			return ErrClosed
+		case c.readBy != 0 && c.loop.now >= c.readBy:
+			return ErrDeadline
+		}
+		c.reader = t
+		t.suspend()
+		c.reader = nil
+	}
+	return nil
+}
+
 // TryRead is Read without parking: 0 and nil mean that there is nothing to read now.
 func (c *Conn) TryRead(b []byte) (int, error) {
 	if c.closed {

@@ -80,6 +80,9 @@ func (c *Conn) Read(t *Task, b []byte) (int, error) {
 	return 0, c.translate(err)
 }
 
+// WaitReadable returns at once: here it is Read that waits.
+func (c *Conn) WaitReadable(*Task) error { return nil }
+
 // TryRead is Read without parking: 0 and nil mean that nothing is known to be there.
 func (c *Conn) TryRead(b []byte) (int, error) {
 	switch {

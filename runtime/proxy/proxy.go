@@ -57,7 +57,7 @@ type Flight struct {
 	Answer wire.Reader // the answer's body comes from here, after Forward
 
 	up        upstream.Acquired
-	out       []byte // the request as it is sent
+	out       wire.Scratch
 	body      []byte // the request's body as far as it was at hand, in the framing that is sent
 	replay    bool   // body is all of it, so the request can be sent again
 	sentBytes uint64
@@ -169,15 +169,16 @@ func note(a *exchange.Attempt, up *upstream.Acquired) {
 // send writes the head and what is at hand of the body in one piece, and starts the pump for the rest.
 func (f *Flight) send(t *netloop.Task) *fault.Error {
 	x, l := f.X, t.Loop()
-	f.out = http1.AppendRequest(f.out[:0], &x.Request, http1.Outgoing{Framing: x.Request.Framing, Upgrade: x.Request.Upgrade, Trailers: x.Request.TETrailers})
-	f.out = append(f.out, f.body...)
+	out := http1.AppendRequest(f.out.Take(l), &x.Request, http1.Outgoing{Framing: x.Request.Framing, Upgrade: x.Request.Upgrade, Trailers: x.Request.TETrailers})
+	out = append(out, f.body...)
+	defer f.out.Give(l, out)
 	if x.Request.ExpectContinue && !f.replay {
 		if err := f.invite(t); err != nil {
 			return err
 		}
 	}
 	f.up.Net.SetWriteDeadline(f.until(l, f.Options.IdleRead))
-	n, err := f.up.Stream.Write(t, f.out)
+	n, err := f.up.Stream.Write(t, out)
 	f.sentBytes = uint64(n)
 	f.up.Facts.BytesOut += uint64(n)
 	if err != nil {
@@ -211,6 +212,9 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 	x, l := f.X, t.Loop()
 	f.Answer.Open(f.up.Stream, l, f.Options.Limits)
 	x.Response.Reset()
+	if f.replay {
+		f.Client.Rest() // nothing of the request is left there
+	}
 	for {
 		n, err := x.Response.Parse(f.Answer.Buffered(), f.Options.Limits, x.Request.Method)
 		if err != nil {
@@ -254,8 +258,10 @@ func (f *Flight) informational(t *netloop.Task) *fault.Error {
 		return nil
 	}
 	x.Response.StripHopByHop()
-	f.out = http1.AppendResponse(f.out[:0], &x.Response, http1.ResponseOut{Minor: x.Request.Minor})
-	if _, err := f.Conn.Write(t, f.out); err != nil {
+	l := t.Loop()
+	out := http1.AppendResponse(f.out.Take(l), &x.Response, http1.ResponseOut{Minor: x.Request.Minor})
+	defer f.out.Give(l, out)
+	if _, err := f.Conn.Write(t, out); err != nil {
 		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err}
 	}
 	return nil

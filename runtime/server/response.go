@@ -33,7 +33,7 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	r.Response.apply(&resp.Head)
 	framing, keep := s.frame(w, snap)
 	x.StatusSent = resp.Status
-	w.out = http1.AppendResponse(w.out[:0], resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep})
+	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep})
 	whole, err := s.relayBody(t, w, snap, framing.Kind == http1.Chunked)
 	if err != nil {
 		x.Err = err
@@ -115,6 +115,21 @@ func (s *session) bodyFailed(w *work, err error) *fault.Error {
 	return fe
 }
 
+// compose begins an answer. composed gives its memory back, when it was sent or never will be.
+func (w *work) compose(l *netloop.Loop) []byte {
+	if w.out != nil {
+		return w.out[:0]
+	}
+	return w.memory.Take(l)
+}
+
+func (w *work) composed(l *netloop.Loop) {
+	if w.out != nil {
+		w.memory.Give(l, w.out)
+		w.out = nil
+	}
+}
+
 func (w *work) addBody(data []byte, chunked bool) {
 	w.x.BytesOut += int64(len(data))
 	if !chunked {
@@ -163,7 +178,7 @@ func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	if string(x.Request.Method) == "HEAD" {
 		framing, body = http1.Framing{Kind: http1.NoBody, Length: framing.Length}, nil
 	}
-	w.out = http1.AppendResponse(w.out[:0], resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep, Date: s.date(t.Loop(), w)})
+	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep, Date: s.date(t.Loop(), w)})
 	w.out = append(w.out, body...)
 	x.BytesOut += int64(len(body))
 	x.FirstByte = t.Loop().Now()

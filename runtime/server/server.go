@@ -46,7 +46,8 @@ type work struct {
 	in      wire.Reader
 	routing routing
 	options proxy.Options
-	out     []byte
+	out     []byte // the answer that is put together, while there is one; see compose
+	memory  wire.Scratch
 	scratch []byte
 }
 
@@ -131,7 +132,7 @@ func (srv *Server) take(l *netloop.Loop) *work {
 // put keeps w for the next request. Buffers that one large message has grown are not kept.
 func (srv *Server) put(l *netloop.Loop, w *work) {
 	const keep = 64 << 10
-	if cap(w.out) > keep || cap(w.x.Local.Body) > keep || len(srv.loops[l.Index()].free) > 4096 {
+	if cap(w.x.Local.Body) > keep || len(srv.loops[l.Index()].free) > 4096 {
 		return
 	}
 	st := &srv.loops[l.Index()]
@@ -145,6 +146,7 @@ func (s *session) serve(t *netloop.Task, c *netloop.Conn) {
 	w.in.Open(c, l, s.server.snapshot.Load().Limits)
 	keep := s.requestsInBuffer(t, w)
 	w.in.Close()
+	w.composed(l)
 	s.server.put(l, w)
 	if !keep {
 		_ = c.Close()
@@ -155,8 +157,6 @@ func (s *session) serve(t *netloop.Task, c *netloop.Conn) {
 func (s *session) requestsInBuffer(t *netloop.Task, w *work) bool {
 	snap := s.server.snapshot.Load()
 	for {
-		w.x.Reset()
-		w.x.Task, w.flight.X = t, nil
 		ok, idle := s.readHead(t, w, snap)
 		if idle {
 			s.wait(snap.KeepAlive.IdleTimeout)
@@ -174,8 +174,13 @@ func (s *session) requestsInBuffer(t *netloop.Task, w *work) bool {
 func (s *session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, idle bool) {
 	l := t.Loop()
 	until := l.Now() + int64(snap.HeadTimeout)
-	for {
+	for begun := false; ; {
 		if len(w.in.Buffered()) > 0 {
+			if !begun {
+				begun = true
+				w.x.Reset()
+				w.x.Task, w.flight.X = t, nil
+			}
 			n, err := w.x.Request.Parse(w.in.Buffered(), snap.Limits)
 			if err != nil {
 				s.begin(t, w, snap)
@@ -234,6 +239,7 @@ func (s *session) exchange(t *netloop.Task, w *work) bool {
 	defer snap.leave(l)
 	s.begin(t, w, snap)
 	keep := s.handle(t, w, snap)
+	w.composed(l)
 	s.end(t, w)
 	return keep
 }

@@ -13,14 +13,16 @@ func (s *session) tunnel(t *netloop.Task, w *work, snap *Snapshot) bool {
 	x, f := &w.x, &w.flight
 	protocol := append([]byte(nil), x.Response.Upgrade...)
 	x.Response.StripHopByHop()
-	w.out = http1.AppendResponse(w.out[:0], &x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol})
+	w.out = http1.AppendResponse(w.compose(t.Loop()), &x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol})
 	w.out = append(w.out, f.Answer.Buffered()...)
 	f.Answer.Consume(len(f.Answer.Buffered()))
 	x.StatusSent = 101
 	f.Abandon(facts.CloseUpgradeEnded)
 	stream, upstream := f.Stream()
 	tn := &tunnelled{client: s.conn, upstream: upstream, idle: int64(f.Options.IdleRead), main: t}
-	if err := s.write(t, w.out, snap); err != nil {
+	err := s.write(t, w.out, snap)
+	w.composed(t.Loop())
+	if err != nil {
 		x.Err = err
 	} else {
 		s.conn.SetWriteDeadline(0)
@@ -73,6 +75,7 @@ func (tn *tunnelled) copy(t *netloop.Task, from *wire.Reader, to wire.Stream, co
 			from.Consume(len(b))
 			tn.touch(t.Loop())
 		}
+		from.Rest() // a tunnel that is silent holds no memory
 		err := from.Fill(t)
 		if err == nil {
 			continue

@@ -17,12 +17,14 @@ type Stream interface {
 	Write(t *netloop.Task, b []byte) (int, error)
 }
 
-// Reader is the reading half of a connection while messages are read from it. It holds a buffer of its loop only
-// between Open and Close. The zero Reader is closed.
+// Reader is the reading half of a connection while messages are read from it. It takes a buffer of its loop when there is
+// something to read, and gives it back in Rest and Close: the one that was given back last is in the processor's cache,
+// and a request that waits holds none. The zero Reader is closed.
 type Reader struct {
 	Body http1.BodyReader // the body under way; see StartBody
 
 	stream Stream
+	conn   *netloop.Conn // stream, if it is a plain connection
 	loop   *netloop.Loop
 	limits *http1.Limits
 	buf    []byte
@@ -30,18 +32,26 @@ type Reader struct {
 	total  uint64 // bytes read from the stream
 }
 
-// Open makes the reader read from s with a buffer of l.
+// Open makes the reader read from s with buffers of l.
 func (r *Reader) Open(s Stream, l *netloop.Loop, limits *http1.Limits) {
 	r.stream, r.loop, r.limits = s, l, limits
-	r.buf, r.r, r.w, r.total = l.Buffer(), 0, 0, 0
+	r.conn, _ = s.(*netloop.Conn)
+	r.r, r.w, r.total = 0, 0, 0
 }
 
 // Close gives the buffer back; what it still holds is lost.
 func (r *Reader) Close() {
-	if r.buf != nil {
+	r.r, r.w = 0, 0
+	r.Rest()
+	r.stream, r.conn = nil, nil
+}
+
+// Rest gives the buffer back if nothing is in it, before a long wait. What Buffered or a body's pieces returned is no
+// longer valid.
+func (r *Reader) Rest() {
+	if r.buf != nil && r.r == r.w {
 		r.loop.Recycle(r.buf)
-		r.buf, r.stream = nil, nil
-		r.r, r.w = 0, 0
+		r.buf, r.r, r.w = nil, 0, 0
 	}
 }
 
@@ -62,7 +72,9 @@ func (r *Reader) Total() uint64 { return r.total }
 // head may need. A message that needs more has failed its limits before.
 func (r *Reader) space() []byte {
 	if r.w == len(r.buf) {
-		if r.r > 0 {
+		if r.buf == nil {
+			r.buf = r.loop.Buffer()
+		} else if r.r > 0 {
 			copy(r.buf, r.buf[r.r:r.w])
 			r.r, r.w = 0, r.w-r.r
 		} else {
@@ -77,6 +89,11 @@ func (r *Reader) space() []byte {
 
 // Fill reads once more from the stream, and parks until there is something.
 func (r *Reader) Fill(t *netloop.Task) error {
+	if r.buf == nil && r.conn != nil {
+		if err := r.conn.WaitReadable(t); err != nil {
+			return err
+		}
+	}
 	n, err := r.stream.Read(t, r.space())
 	r.w += n
 	r.total += uint64(n)
@@ -88,6 +105,9 @@ func (r *Reader) Fill(t *netloop.Task) error {
 
 // TryFill is Fill without parking, for a stream that is a plain connection: false and nil mean that nothing is there.
 func (r *Reader) TryFill(c *netloop.Conn) (bool, error) {
+	if c.Quiet() {
+		return false, nil
+	}
 	n, err := c.TryRead(r.space())
 	r.w += n
 	r.total += uint64(n)
