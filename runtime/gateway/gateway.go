@@ -113,13 +113,18 @@ func New(o Options) (*Gateway, error) {
 
 func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
 	t := &g.options.Config.Telemetry
-	sample := float64(t.Traces.Sample)
+	// Without an endpoint in the config the environment says where traces go, and how many of them.
+	var sample *float64
+	if t.Traces.Endpoint != "" {
+		ratio := float64(t.Traces.Sample)
+		sample = &ratio
+	}
 	o := telemetry.Options{
 		Loops: loops, Build: g.options.Build, Log: g.log, Env: g.options.Env,
 		Sources: []func(*telemetry.Live){g.live},
 		Traces: telemetry.Traces{
 			Endpoint: t.Traces.Endpoint, Protocol: protocol(&t.Traces), Headers: t.Traces.Headers,
-			Sample: &sample, ServiceName: t.ServiceName,
+			Sample: sample, ServiceName: t.ServiceName,
 		},
 	}
 	if t.AccessLog.Output != "off" {
