@@ -131,6 +131,27 @@ routes:
 	}
 }
 
+// TestPluginSeesTheAnswer: the upstream's answer carries a command for the plugin, which edits it on its way to the client.
+func TestPluginSeesTheAnswer(t *testing.T) {
+	n := startNginx(t)
+	g := start(t, fmt.Sprintf(`
+upstreams: { web: { targets: ["http://%s"] } }
+plugins: { p: { module: %s } }
+routes: [{ plugins: [p], upstream: web }]
+`, n.addr(), module(t, conformance)))
+	resp, body := do(t, g.url("/x"), "x-answer", "set x-seen by the plugin")
+	if resp.StatusCode != 200 || resp.Header.Get("X-Seen") != "by the plugin" || !strings.Contains(body, "/x") {
+		t.Errorf("got %s %v %q", resp.Status, resp.Header, body)
+	}
+	resp, body = do(t, g.url("/x"), "x-answer", "respond 451 not for you")
+	if resp.StatusCode != 451 || body != "not for you" {
+		t.Errorf("got %s %q", resp.Status, body)
+	}
+	if resp, _ = do(t, g.url("/x"), "x-answer", "set content-length 0"); resp.StatusCode != 503 {
+		t.Errorf("framing in an answer's edit: %s", resp.Status)
+	}
+}
+
 // abuses are what a hostile plugin does, with what the log must say about it.
 var abuses = map[string]string{
 	"endless loop":      "fuel",
