@@ -38,17 +38,12 @@ routes:
 `, n.addr(), n.port)
 }
 
-// TestKeepAliveHoweverTheRouteMatched is seed 000's pain: a regex route must reuse connections like any other.
+// TestKeepAliveHoweverTheRouteMatched: a regex route must reuse connections like any other, and so must the others.
 func TestKeepAliveHoweverTheRouteMatched(t *testing.T) {
 	for name, path := range map[string]string{"prefix": "/prefix/x", "regex": "/app/users/1234", "authority": "/to/127.0.0.1/x"} {
 		for loops, clients := range map[int]int{1: 64, 2: 8} {
 			t.Run(fmt.Sprintf("%s, %d loops, %d clients", name, loops, clients), func(t *testing.T) {
-				n := startNginx(t)
-				g := start(t, fmt.Sprintf("loops: %d\n", loops)+routes(n))
-				hundredThousand(t, clients, g.url(path))
-				if got := n.accepted(); got > clients {
-					t.Errorf("nginx accepted %d connections for %d clients", got, clients)
-				}
+				reuse(t, loops, clients, routes, path)
 			})
 		}
 	}

@@ -41,14 +41,10 @@ func module(t *testing.T, path string) string {
 const tenantRouter, hostileModule, conformance = "plugins/tenant-router/tenant-router.wasm", "runtime/gateway/testdata/hostile.wasm", "sdk/c/conformance/conformance.wasm"
 
 func TestKeepAliveOfARouteThatAPluginChose(t *testing.T) {
+	config := func(n *nginx) string { return tenants(n, module(t, tenantRouter)) }
 	for loops, clients := range map[int]int{1: 64, 2: 8} {
 		t.Run(fmt.Sprintf("%d loops, %d clients", loops, clients), func(t *testing.T) {
-			n := startNginx(t)
-			g := start(t, fmt.Sprintf("loops: %d\n", loops)+tenants(n, module(t, tenantRouter)))
-			hundredThousand(t, clients, g.url("/tenant/x"), "-H", "x-tenant: acme")
-			if got := n.accepted(); got > clients {
-				t.Errorf("nginx accepted %d connections for %d clients", got, clients)
-			}
+			reuse(t, loops, clients, config, "/tenant/x", "-H", "x-tenant: acme")
 		})
 	}
 }
