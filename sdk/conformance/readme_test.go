@@ -26,6 +26,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	need(t, "sh")
 	dir := t.TempDir()
 	var builds []string
 	for _, m := range block.FindAllStringSubmatch(string(text), -1) {
