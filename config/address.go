@@ -94,7 +94,8 @@ func (p HostPattern) MarshalText() ([]byte, error) { return []byte(p.String()), 
 
 // splitAuthority reads host or host:port into a lower-case host without brackets and a port, 0 if there is none.
 func splitAuthority(s string) (string, uint16, error) {
-	host, text, hasPort := s, "", false
+	var host, text string
+	var hasPort bool
 	if strings.Contains(s, "://") {
 		return "", 0, helped{fmt.Sprintf("%s has a scheme", quote(s)), "write the host, and the port if there is one"}
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -229,7 +230,8 @@ func (c *collector) warn(p keyPath, help, format string, args ...any) {
 
 // failErr notes an error with its help, if err has one.
 func (c *collector) failErr(p keyPath, err error) {
-	if h, ok := err.(helped); ok {
+	var h helped
+	if errors.As(err, &h) {
 		c.fail(p, h.help, "%s", h.message)
 		return
 	}

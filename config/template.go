@@ -28,7 +28,7 @@ func splitTemplate(s string) ([]templatePart, error) {
 			s = after
 			continue
 		}
-		name, after := "", rest
+		var name, after string
 		if inner, ok := strings.CutPrefix(rest, "{"); ok {
 			if name, after, ok = strings.Cut(inner, "}"); !ok {
 				return nil, helped{"${ without }", "write ${1}; for a $ itself write $$"}

@@ -54,7 +54,7 @@ func idleClients(gateway netip.AddrPort) error {
 	for {
 		var n int
 		if _, err := fmt.Scan(&n); err != nil {
-			return nil // the test has ended
+			return nil //nolint:nilerr // the test has ended
 		}
 		for range n {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

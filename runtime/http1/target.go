@@ -164,7 +164,7 @@ func validIPv6[T text](a T) bool {
 			if !validIPv4(a[start:]) {
 				return false
 			}
-			groups, i = groups+2, len(a)
+			groups += 2
 			break
 		}
 		if i == start || i-start > 4 {

@@ -24,7 +24,6 @@ type Conn struct {
 	hungUp     bool  // the peer has closed, or an error is pending
 	closed     bool
 	accepted   bool // counts against Options.MaxConns
-	expired    bool // the read deadline passed while nobody waited
 	reader     *Task
 	writer     *Task
 	onEvent    func(*Conn)

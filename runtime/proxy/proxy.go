@@ -126,13 +126,12 @@ func tooLarge(limit int64) *fault.Error {
 func (f *Flight) attempt(t *netloop.Task, n int) *fault.Error {
 	x, l := f.X, t.Loop()
 	x.Attempts = append(x.Attempts, exchange.Attempt{Upstream: f.Upstream.Name(), Started: l.Now()})
-	a := x.Attempt()
 	acquired, err := f.Upstream.Acquire(t, upstream.Request{
 		Request:   pool.Request{Repeatable: f.replay && Idempotent(x.Request.Method), Fresh: n > 1},
 		Authority: x.Target.Dynamic,
 		Connect:   f.Options.Connect,
 	})
-	a = x.Attempt() // the slice may have moved while we were parked
+	a := x.Attempt()
 	if err != nil {
 		return err
 	}

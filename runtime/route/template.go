@@ -41,10 +41,9 @@ func NewTemplate(text, expr string) (*Template, error) {
 			break
 		}
 		t.literal(text[:at[0]])
-		switch name := text[max(at[2], at[4], 0):max(at[3], at[5], 0)]; {
-		case name == "":
+		if name := text[max(at[2], at[4], 0):max(at[3], at[5], 0)]; name == "" {
 			t.literal("$")
-		default:
+		} else {
 			n, err := capture(names, name)
 			if err != nil {
 				return nil, err

@@ -86,7 +86,7 @@ func (srv *Server) Accept(c *netloop.Conn) {
 	s.peer = c.RemoteAddr().Addr().AppendTo(s.peer)
 	s.readable, s.run = s.onReadable, s.serve
 	c.Owner = s
-	s.wait(time.Duration(srv.snapshot.Load().HeadTimeout))
+	s.wait(srv.snapshot.Load().HeadTimeout)
 }
 
 // session is one client connection.

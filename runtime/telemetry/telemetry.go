@@ -73,7 +73,7 @@ func New(o Options) (*Telemetry, error) {
 	}
 	if err := t.openAccessLog(&o); err != nil {
 		if t.export != nil {
-			t.export.end(context.Background())
+			_ = t.export.end(context.Background()) // the error that is returned came first
 		}
 		return nil, err
 	}

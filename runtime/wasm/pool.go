@@ -345,7 +345,7 @@ func (p *Pool) Stats(loop int) PoolStats {
 	s := l.stats
 	s.Live, s.InUse, s.Idle, s.Waiting = l.live, l.inUse, len(l.idle), len(l.waiting)
 	for _, in := range l.idle {
-		s.Memory += int64(in.MemoryBytes())
+		s.Memory += in.MemoryBytes()
 	}
 	s.Open = l.breaker.state != breakerClosed
 	return s

@@ -31,7 +31,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	var output io.Writer = io.Discard
+	output := io.Discard
 	if *verbose {
 		output = os.Stderr
 	}

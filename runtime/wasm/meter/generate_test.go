@@ -247,11 +247,11 @@ func (p *program) dispatch() []byte {
 	p.loops = p.loops[:len(p.loops)-2]
 	defer func() { p.loops = append(p.loops, steps, pc) }()
 	n := 2 + p.IntN(4)
-	labels := make([]uint32, n)
+	labels := make([]uint32, n+1)
 	for i := range labels {
 		labels[i] = uint32(i)
 	}
-	b := wt.Block(wt.Get(pc), wt.BrTable(append(labels, uint32(n))...))
+	b := wt.Block(wt.Get(pc), wt.BrTable(labels...))
 	for i := range n {
 		// Block i runs inside of n-i blocks, the loop and the block around it.
 		inner := uint32(n - i)

@@ -14,7 +14,6 @@ type grants struct {
 	ids     []int // the gateway's upstream by the guest's id
 	dynamic int   // the upstream through which addresses are chosen
 	allow   func(hostport []byte) bool
-	maxBody int
 }
 
 // judge checks an operation list against what its message, phase and grants allow. A list is applied only after all of

@@ -97,13 +97,14 @@ func (g guestModule) build() []byte {
 	if g.pages == 0 {
 		g.pages = 4
 	}
-	if g.arenas == [2]uint64{} {
-		g.arenas = [2]uint64{abi.Pack(0x2000, 0x1000), abi.Pack(0x2000, 0x4000)}
+	arenas := g.arenas
+	if arenas == [2]uint64{} {
+		arenas = [2]uint64{abi.Pack(0x2000, 0x1000), abi.Pack(0x2000, 0x4000)}
 	}
 	if g.manifest != nil && g.configured == 0 {
 		g.configured = uint64(len(g.manifest))
 	}
-	_, answerAt := abi.Unpack(g.arenas[1])
+	_, answerAt := abi.Unpack(arenas[1])
 	put := func(from uint32, b []byte, answer uint64) []byte {
 		if b == nil {
 			return i64(answer)
@@ -126,7 +127,7 @@ func (g guestModule) build() []byte {
 		code []byte
 	}
 	functions := []function{
-		{abi.ExportArena, 0, code(opLocalGet, 0, opIf, typeI64, i64(g.arenas[1]), opElse, i64(g.arenas[0]), opEnd)},
+		{abi.ExportArena, 0, code(opLocalGet, 0, opIf, typeI64, i64(arenas[1]), opElse, i64(arenas[0]), opEnd)},
 		{abi.ExportConfigure, 0, manifestCode},
 		{abi.ExportRequest, 0, g.requestCode},
 	}
