@@ -123,39 +123,49 @@ func IsHopByHop(id FieldID) bool { return hopByHop.has(id) }
 // IsFraming says whether a field says where a message ends: Content-Length and Transfer-Encoding.
 func IsFraming(id FieldID) bool { return framingFields.has(id) }
 
-// known is a name by which lookups compare: its first and last eight bytes, in lower case.
+// known is a name by which lookups compare: its first and last eight bytes, or all of it twice if it is shorter. The
+// masks have the bit of each letter that makes it lower case, and nothing of other bytes, so that a comparison holds for
+// the name in any case and for nothing else.
 type known struct {
-	first, last uint64
-	name        string
-	id          FieldID
+	first, last         uint64
+	firstMask, lastMask uint64
+	name                string
+	id                  FieldID
 }
 
 // byLength has the known names of each length.
 var byLength = func() (t [32][]known) {
 	for id := FieldUnknown + 1; id < fieldIDs; id++ {
-		n := []byte(names[id])
-		first, last := ends(n)
-		t[len(n)] = append(t[len(n)], known{first, last, names[id], id})
+		name, mask := []byte(names[id]), make([]byte, len(names[id]))
+		for i, c := range name {
+			if name[i] = lower(c); lower(c) >= 'a' && lower(c) <= 'z' {
+				mask[i] = 0x20
+			}
+		}
+		k := known{name: names[id], id: id}
+		k.first, k.last = ends(name)
+		k.firstMask, k.lastMask = ends(mask)
+		t[len(name)] = append(t[len(name)], k)
 	}
 	return t
 }()
 
-// ends returns the first and the last eight bytes of a name, or all of it twice if it is shorter, with the bit set that
-// makes letters lower case. Of the bytes that can be in a name, no two others become alike by that, but '^' and '~',
-// '@' being none; and no known name has one of them.
+// ends returns the first and the last eight bytes of a name, or all of it twice if it is shorter.
 func ends(n []byte) (first, last uint64) {
-	const fold = 0x20 * ones
 	if len(n) >= 8 {
-		return binary.LittleEndian.Uint64(n) | fold, binary.LittleEndian.Uint64(n[len(n)-8:]) | fold
+		return binary.LittleEndian.Uint64(n), binary.LittleEndian.Uint64(n[len(n)-8:])
+	}
+	if cap(n) >= 8 { // what lies behind it in the buffer is read, and cut off
+		first = binary.LittleEndian.Uint64(n[:8]) & (1<<(8*len(n)) - 1)
+		return first, first
 	}
 	for i := len(n) - 1; i >= 0; i-- {
 		first = first<<8 | uint64(n[i])
 	}
-	first |= fold
 	return first, first
 }
 
-// lookup returns the id of a name, which must be a token.
+// lookup returns the id of a name, or FieldUnknown. A name that has an id is a token.
 func lookup(n []byte) FieldID {
 	if len(n) >= len(byLength) {
 		return FieldUnknown
@@ -167,7 +177,7 @@ func lookup(n []byte) FieldID {
 	first, last := ends(n)
 	for i := range bucket {
 		k := &bucket[i]
-		if k.first == first && k.last == last && (len(n) <= 16 || EqualFold(n[8:len(n)-8], k.name[8:len(n)-8])) {
+		if first|k.firstMask == k.first && last|k.lastMask == k.last && (len(n) <= 16 || EqualFold(n[8:len(n)-8], k.name[8:len(n)-8])) {
 			return k.id
 		}
 	}

@@ -165,3 +165,24 @@ func TestValid(t *testing.T) {
 		}
 	}
 }
+
+// TestLookupIsExact: a name is found in any case, and with any other byte in any place it is not.
+func TestLookupIsExact(t *testing.T) {
+	for id := FieldUnknown + 1; id < fieldIDs; id++ {
+		name := []byte(names[id])
+		for _, spelling := range [][]byte{name, bytes.ToUpper(name), bytes.ToLower(name)} {
+			if got := lookup(spelling); got != id {
+				t.Errorf("lookup(%q) = %d, want %d", spelling, got, id)
+			}
+		}
+		for i := range name {
+			for c := range 256 {
+				other := bytes.Clone(name)
+				other[i] = byte(c)
+				if got := lookup(other); (got == id) != EqualFold(other, name) {
+					t.Errorf("lookup(%q) = %d", other, got)
+				}
+			}
+		}
+	}
+}
