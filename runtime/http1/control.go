@@ -80,6 +80,10 @@ func (h *Head) control(c *control) (p *problem) {
 }
 
 func (c *control) connection(list []byte) {
+	if isKeepAlive(list) {
+		c.keepAlive = true
+		return
+	}
 	for more := true; more; {
 		var m []byte
 		m, list, more = nextMember(list)

@@ -227,7 +227,7 @@ func (h *Head) StripHopByHop() {
 	drop := hopByHop | 1<<listedField
 	if h.seen.has(FieldConnection) {
 		for i := 0; i < len(h.fields); i++ {
-			if h.fields[i].id == FieldConnection {
+			if h.fields[i].id == FieldConnection && !isKeepAlive(h.Value(i)) {
 				drop |= h.listed(i)
 			}
 		}
@@ -244,6 +244,9 @@ func (h *Head) StripHopByHop() {
 	h.fields = h.fields[:to]
 	h.seen &^= drop
 }
+
+// isKeepAlive says whether a Connection field is the usual one, which lists only a field that goes in any case.
+func isKeepAlive(list []byte) bool { return len(list) == len("keep-alive") && EqualFold(list, "keep-alive") }
 
 // listedField marks an unknown field that Connection lists, while StripHopByHop runs.
 const listedField = fieldIDs

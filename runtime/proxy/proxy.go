@@ -215,7 +215,10 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 		f.Client.Rest() // nothing of the request is left there
 	}
 	for {
-		n, err := x.Response.Parse(f.Answer.Buffered(), f.Options.Limits, x.Request.Method)
+		n, err := 0, error(nil)
+		if b := f.Answer.Buffered(); len(b) > 0 {
+			n, err = x.Response.Parse(b, f.Options.Limits, x.Request.Method)
+		}
 		if err != nil {
 			return fault.From(err)
 		}
