@@ -125,6 +125,19 @@ type Attempt struct {
 	WhyClosed string // why the connection did not go back to the pool; "" if it did
 }
 
+// AddAttempt adds an attempt and returns it; it may move those before it. It is filled in where it lies: built elsewhere and
+// copied, narrow writes followed by wide reads stall.
+func (x *Exchange) AddAttempt() *Attempt {
+	n := len(x.Attempts)
+	if n == cap(x.Attempts) {
+		x.Attempts = append(x.Attempts, Attempt{})
+		return &x.Attempts[n]
+	}
+	x.Attempts = x.Attempts[:n+1]
+	x.Attempts[n] = Attempt{}
+	return &x.Attempts[n]
+}
+
 // PluginCall is one call into a guest.
 type PluginCall struct {
 	Plugin  string

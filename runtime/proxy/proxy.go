@@ -125,13 +125,13 @@ func tooLarge(limit int64) *fault.Error {
 // attempt is one time that the request is given to the upstream.
 func (f *Flight) attempt(t *netloop.Task, n int) *fault.Error {
 	x, l := f.X, t.Loop()
-	x.Attempts = append(x.Attempts, exchange.Attempt{Upstream: f.Upstream.Name(), Started: l.Now()})
+	a := x.AddAttempt()
+	a.Upstream, a.Started = f.Upstream.Name(), l.Now()
 	acquired, err := f.Upstream.Acquire(t, upstream.Request{
 		Request:   pool.Request{Repeatable: f.replay && Idempotent(x.Request.Method), Fresh: n > 1},
 		Authority: x.Target.Dynamic,
 		Connect:   f.Options.Connect,
 	})
-	a := x.Attempt()
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,6 @@ func (f *Flight) attempt(t *netloop.Task, n int) *fault.Error {
 	if err := f.head(t); err != nil {
 		return f.fail(t, err)
 	}
-	a = x.Attempt()
 	a.FirstByte, a.Status = l.Now(), x.Response.Status
 	return nil
 }

@@ -215,10 +215,10 @@ func (s *session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 	x, l := &w.x, t.Loop()
 	s.requests++
 	x.Started, x.WallStarted, x.HeadRead = l.Now(), l.WallNow(), l.Now()
-	x.Client = exchange.Client{
-		Conn: s.conn.ID(), Ordinal: s.requests, Peer: s.conn.RemoteAddr(), Addr: s.conn.RemoteAddr().Addr(),
-		Local: s.conn.LocalAddr(), Scheme: "http", Server: snap.Name,
-	}
+	c := &x.Client // every field of it
+	c.Conn, c.Ordinal, c.Scheme, c.Server = s.conn.ID(), s.requests, "http", snap.Name
+	c.Peer, c.Local = s.conn.RemoteAddr(), s.conn.LocalAddr()
+	c.Addr = c.Peer.Addr()
 	if s.server.observers != nil {
 		s.server.observers[l.Index()].Begin(x)
 	}
