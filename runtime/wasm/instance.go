@@ -46,7 +46,7 @@ type Instance struct {
 	budget    int64 // of the call under way
 	left      int64 // of the budget, not yet given to the guest
 	used      int64 // by the last call
-	calls     int64
+	uses      int64 // how often a pool has had it back
 	slices    int64
 	refused   uint32 // pages that memory.grow asked for in vain in the call under way
 	reserved  int64  // bytes of memory that are accounted for
@@ -130,9 +130,6 @@ func (in *Instance) Plugin() string { return in.plugin }
 // Broken reports whether a call failed: the instance's state is unknown then, and all that is left is to close it.
 func (in *Instance) Broken() bool { return in.broken }
 
-// Calls is the number of calls that the instance has served.
-func (in *Instance) Calls() int64 { return in.calls }
-
 // FuelUsed is what the last call used, in units.
 func (in *Instance) FuelUsed() int64 { return in.used }
 
@@ -180,7 +177,6 @@ func (in *Instance) CallFuel(f Func, stack []uint64, fuel int64) error {
 	in.running[0], in.depth = fn, 1
 	err := fn.CallWithStack(&in.ctx, stack)
 	in.depth = 0
-	in.calls++
 	in.used = min(fuel, fuel-in.left-in.fuel.get())
 	if err != nil {
 		return in.failure(in.unit.functions[f], err)

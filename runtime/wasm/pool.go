@@ -32,8 +32,8 @@ type PoolOptions struct {
 	MaxWaiting int
 	// MaxWait is how long one waits; default 1 s. It is looked at by Sweep.
 	MaxWait time.Duration
-	// MaxCalls is after how many calls an instance is replaced; 0: never.
-	MaxCalls int64
+	// MaxUses is after how many uses, each from Get to Put, an instance is replaced; 0: never.
+	MaxUses int64
 	// IdleAfter is after how long without a call an instance is closed; default 5 min, negative: never.
 	IdleAfter time.Duration
 	// Inline makes instances on the loop itself, without Await: right for guests that start within some 100 µs.
@@ -234,12 +234,13 @@ func (p *Pool) Put(loop int, now int64, in *Instance) {
 	l := &p.loops[loop]
 	l.backoff.Succeed()
 	l.breaker.Done(now, true)
+	in.uses++
 	p.putBack(l, now, in)
 }
 
 func (p *Pool) putBack(l *loopPool, now int64, in *Instance) {
 	l.inUse--
-	if l.draining || p.options.MaxCalls > 0 && in.calls >= p.options.MaxCalls {
+	if l.draining || p.options.MaxUses > 0 && in.uses >= p.options.MaxUses {
 		l.live--
 		if !l.draining {
 			l.stats.Recycled++

@@ -109,7 +109,7 @@ func TestPoolKeepsIdleInstancesIfAsked(t *testing.T) {
 }
 
 func TestPoolReplacesInstancesThatWereUsedEnough(t *testing.T) {
-	p := newPool(t, PoolOptions{MaxCalls: 3})
+	p := newPool(t, PoolOptions{MaxUses: 3})
 	seen := map[*Instance]bool{}
 	for range 9 {
 		in := get(t, p, nil, 0)

@@ -68,21 +68,9 @@ func newCore(c *wasm.Compiled, o Options) (*core, error) {
 	o.Sys.Log = k.outputLine
 	k.pool = wasm.NewPool(c, wasm.PoolOptions{
 		Loops: o.Loops, Instance: wasm.InstanceOptions{Owner: k, Sys: &o.Sys}, Init: k.start, MaxPerLoop: o.MaxPerLoop,
-		MaxCalls: maxCalls(c, o.RecycleAfter), IdleAfter: o.IdleAfter, Backoff: o.Backoff, Breaker: o.Breaker,
+		MaxUses: o.RecycleAfter, IdleAfter: o.IdleAfter, Backoff: o.Backoff, Breaker: o.Breaker,
 	})
 	return k, k.warm()
-}
-
-// maxCalls is after how many calls of its functions an instance is replaced, so that it serves n requests: the pool counts
-// those of the start too, which are _initialize, arena twice, and configure.
-func maxCalls(c *wasm.Compiled, n int64) int64 {
-	if n <= 0 {
-		return 0
-	}
-	if _, there := c.Lookup(abi.ExportInit); there {
-		n++
-	}
-	return n + 3
 }
 
 // warm starts an instance for each loop, so that no request waits for one: a Go guest takes milliseconds. The first is

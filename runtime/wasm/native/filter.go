@@ -133,7 +133,7 @@ func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int) (filte
 	if err == nil {
 		err = p.act(g, x, phase, role, place, code, value, &o)
 	}
-	fuel := in.FuelUsed()
+	fuel := g.spent
 	g.x = nil
 	switch {
 	case err != nil && !o.reported:

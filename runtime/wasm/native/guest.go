@@ -23,6 +23,7 @@ type guest struct {
 
 	x       *exchange.Exchange // of the call under way; nil while it starts
 	phase   uint32
+	spent   int64 // fuel, of the last request or answer; what growing an arena takes is not in it
 	yielded bool
 	resume  func()
 }
@@ -174,7 +175,7 @@ func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (cod
 	cell := &g.core.cells[x.Task.Loop().Index()]
 	g.head.Time, g.head.Seed = x.Task.Loop().WallNow()/1e6, cell.random.Uint64()
 	need := g.encoder.encode(g.bytes(abi.RequestArena), x, &g.head)
-	g.x, g.phase = x, phase
+	g.x, g.phase, g.spent = x, phase, 0
 	if need > int(g.arenas[abi.RequestArena].cap) {
 		if need > maxView {
 			return 0, 0, badAnswer("a view of %d bytes; at most %d are possible", need, maxView)
@@ -190,8 +191,9 @@ func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (cod
 	}
 	g.stack[0] = uint64(need) //nolint:gosec // at most 1 MiB
 	err = g.in.Call(f, g.stack[:1])
+	g.spent = g.in.FuelUsed()
 	cell.calls.Add(1)
-	cell.fuel.Add(uint64(g.in.FuelUsed())) //nolint:gosec // not negative
+	cell.fuel.Add(uint64(g.spent)) //nolint:gosec // not negative
 	c, value := abi.Unpack(g.stack[0])
 	return abi.Code(c), value, err
 }

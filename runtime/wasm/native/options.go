@@ -29,7 +29,7 @@ type Options struct {
 
 	Backoff      *wasm.Backoff // before a new instance, after failures; default wasm.DefaultBackoff
 	Breaker      *wasm.Breaker // default wasm.DefaultBreaker
-	RecycleAfter int64         // calls after which an instance is replaced; 0: never
+	RecycleAfter int64         // requests and answers after which an instance is replaced; 0: never
 	IdleAfter    time.Duration // without a call, after which an instance is closed; default 5 min, negative: never
 	MaxPerLoop   int           // instances; default 8. More than one is used only while another's call takes long
 	MaxAnswer    int           // bytes; default and most 1 MiB
