@@ -1,6 +1,7 @@
 package native
 
 import (
+	"wasmgate/runtime/wasm/internal/wasmtest"
 	"wasmgate/sdk/abi"
 )
 
@@ -28,26 +29,8 @@ const (
 	void, typeI64, typeI32                           = 0x40, 0x7e, 0x7f
 )
 
-func leb(b []byte, v uint64) []byte {
-	for ; v >= 0x80; v >>= 7 {
-		b = append(b, byte(v)|0x80)
-	}
-	return append(b, byte(v))
-}
-
-func sleb(b []byte, v int64) []byte {
-	for {
-		c := byte(v & 0x7f)
-		v >>= 7
-		if v == 0 && c&0x40 == 0 || v == -1 && c&0x40 != 0 {
-			return append(b, c)
-		}
-		b = append(b, c|0x80)
-	}
-}
-
-func i32(v uint32) []byte { return sleb([]byte{opI32Const}, int64(int32(v))) }
-func i64(v uint64) []byte { return sleb([]byte{opI64Const}, int64(v)) }
+func i32(v uint32) []byte { return append([]byte{opI32Const}, wasmtest.S(int64(int32(v)))...) }
+func i64(v uint64) []byte { return append([]byte{opI64Const}, wasmtest.S(int64(v))...) }
 
 func code(parts ...any) (b []byte) {
 	for _, p := range parts {
@@ -71,14 +54,14 @@ func fillMemory(to, value, n uint32) []byte {
 
 func section(id byte, items ...[]byte) []byte {
 	var body []byte
-	body = leb(body, uint64(len(items)))
+	body = append(body, wasmtest.U(uint32(len(items)))...)
 	for _, it := range items {
 		body = append(body, it...)
 	}
-	return append(leb([]byte{id}, uint64(len(body))), body...)
+	return append(append([]byte{id}, wasmtest.U(uint32(len(body)))...), body...)
 }
 
-func bytesOf(b []byte) []byte { return append(leb(nil, uint64(len(b))), b...) }
+func bytesOf(b []byte) []byte { return append(wasmtest.U(uint32(len(b))), b...) }
 
 const (
 	manifestAt = 0x8000
@@ -161,14 +144,14 @@ func (g guestModule) build() []byte {
 		if n, ok := g.rename[name]; ok {
 			name = n
 		}
-		exports = append(exports, append(append(bytesOf([]byte(name)), 0), leb(nil, uint64(len(imports)+i))...))
+		exports = append(exports, append(append(bytesOf([]byte(name)), 0), wasmtest.U(uint32(len(imports)+i))...))
 	}
 	segment := func(at uint32, b []byte) []byte { return code(0, i32(at), opEnd, bytesOf(b)) }
 	m := []byte("\x00asm\x01\x00\x00\x00")
 	m = append(m, section(1, types...)...)
 	m = append(m, section(2, imports...)...)
 	m = append(m, section(3, decls...)...)
-	m = append(m, section(5, leb([]byte{0}, uint64(g.pages)))...)
+	m = append(m, section(5, append([]byte{0}, wasmtest.U(g.pages)...))...)
 	m = append(m, section(7, exports...)...)
 	m = append(m, section(10, bodies...)...)
 	return append(m, section(11, segment(manifestAt, g.manifest), segment(listAt, g.list), segment(responseAt, g.responseList))...)
