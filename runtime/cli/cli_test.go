@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,38 +15,12 @@ import (
 
 	"wasmgate/config"
 	"wasmgate/runtime/cli/demo"
+	"wasmgate/runtime/internal/testkit"
 )
-
-// output is a stream that can be read while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-func eventually(t *testing.T, what string, fact func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !fact(); runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
 
 // call runs a command that ends by itself.
 func call(args ...string) (code int, stdout, stderr string) {
-	var out, err output
+	var out, err testkit.Buffer
 	code = Main(Process{Args: args, Stdout: &out, Stderr: &err, Env: []string{"HOME=" + os.TempDir()}})
 	return code, out.String(), err.String()
 }
@@ -112,7 +84,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCheckReadsStandardInput(t *testing.T) {
-	var out, text output
+	var out, text testkit.Buffer
 	code := Main(Process{Args: []string{"check", "-"}, Stdin: strings.NewReader("routes: [{ upstream: nothing }]"), Stdout: &out, Stderr: &text})
 	if code != exitFailed {
 		t.Errorf("exit code %d", code)
@@ -138,7 +110,7 @@ func TestSmallCommands(t *testing.T) {
 // running is a run command under way.
 type running struct {
 	t       *testing.T
-	log     output
+	log     testkit.Buffer
 	signals chan os.Signal
 	ended   chan int
 	checked int // how much of the log has been looked at
@@ -167,7 +139,7 @@ func startRun(t *testing.T, args ...string) *running {
 // logs waits for a line that the log did not have before the last call.
 func (r *running) logs(message string) {
 	r.t.Helper()
-	eventually(r.t, message+"\n"+r.log.String(), func() bool {
+	testkit.Eventually(r.t, message+"\n"+r.log.String(), func() bool {
 		text := r.log.String()
 		i := strings.Index(text[r.checked:], `"message":"`+message)
 		if i < 0 {
@@ -183,7 +155,7 @@ var listening = regexp.MustCompile(`"address":"([^"]+)","time":"?[^,]*"?,"messag
 func (r *running) url() string {
 	r.t.Helper()
 	var url string
-	eventually(r.t, "it listens", func() bool {
+	testkit.Eventually(r.t, "it listens", func() bool {
 		m := listening.FindStringSubmatch(r.log.String())
 		if m != nil {
 			url = "http://" + m[1]

@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"wasmgate/runtime/internal/testkit"
 )
 
 // routes is a config in which every way to match leads to the same nginx.
@@ -292,7 +294,7 @@ func TestReloadsUnderLoadFailNothingAndKeepConnections(t *testing.T) {
 	n := startNginx(t)
 	g := start(t, routes(n))
 	stop := hammer(t, g.url("/prefix/x"), 8)
-	eventually(t, "the load runs", func() bool { return n.accepted() >= 8 })
+	testkit.Eventually(t, "the load runs", func() bool { return n.accepted() >= 8 })
 	before := n.accepted()
 	listener := "listeners: [{ name: test, address: '127.0.0.1:0' }]\n"
 	for i := range 200 {
@@ -361,7 +363,7 @@ func TestShutdownUnderLoadLosesNothing(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the load runs", func() bool { return completed.Load() > 500 })
+	testkit.Eventually(t, "the load runs", func() bool { return completed.Load() > 500 })
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := g.Shutdown(ctx); err != nil {
@@ -417,5 +419,5 @@ func TestNoDescriptorIsLeftOver(t *testing.T) {
 		}
 		g.Close()
 	}()
-	eventually(t, "all descriptors are closed", func() bool { return openFiles() <= before })
+	testkit.Eventually(t, "all descriptors are closed", func() bool { return openFiles() <= before })
 }

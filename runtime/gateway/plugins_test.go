@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wasmgate/runtime/internal/testkit"
 )
 
 // tenants is a config in which the tenant router decides every request: tenant acme goes to the nginx, all others too,
@@ -308,7 +310,7 @@ func TestPluginsAreSwappedUnderLoad(t *testing.T) {
 	files := openFiles()
 	g := start(t, "loops: 2\n"+tenants(n, file))
 	stop := hammer(t, g.url("/tenant/x"), 8)
-	eventually(t, "the load runs", func() bool { return n.accepted() >= 8 })
+	testkit.Eventually(t, "the load runs", func() bool { return n.accepted() >= 8 })
 	before := n.accepted()
 	listener := "listeners: [{ name: test, address: '127.0.0.1:0' }]\nloops: 2\n"
 	for i := range 200 {
@@ -332,9 +334,9 @@ func TestPluginsAreSwappedUnderLoad(t *testing.T) {
 	if got := n.accepted(); got > before {
 		t.Errorf("nginx accepted %d connections more during 200 swaps", got-before)
 	}
-	eventually(t, "only the last plugin's instances are left", func() bool { return g.Instances() <= 2 })
+	testkit.Eventually(t, "only the last plugin's instances are left", func() bool { return g.Instances() <= 2 })
 	g.Close()
-	eventually(t, "no descriptor is left", func() bool { return openFiles() <= files })
+	testkit.Eventually(t, "no descriptor is left", func() bool { return openFiles() <= files })
 	if left := g.Instances(); left != 0 {
 		t.Errorf("%d instances are left", left)
 	}

@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -29,6 +28,7 @@ import (
 
 	"wasmgate/config"
 	"wasmgate/runtime/gateway"
+	"wasmgate/runtime/internal/testkit"
 )
 
 // need returns the path of a program, or ends the test: it is skipped, or fails where everything must be there.
@@ -89,16 +89,6 @@ func reuse(t *testing.T, loops, clients int, config func(*nginx) string, path st
 	}
 }
 
-func eventually(t *testing.T, what string, fact func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !fact(); {
-		if time.Now().After(end) {
-			t.Fatalf("waited 10 s in vain: %s", what)
-		}
-		runtime.Gosched()
-	}
-}
-
 // freePort is a port that nobody listens on at the moment, and that the kernel does not give to outgoing connections,
 // which would take it away before it is used.
 func freePort(t *testing.T) int {
@@ -139,7 +129,7 @@ http { access_log off; keepalive_requests 100000000; keepalive_timeout 300s; cli
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "-e", filepath.Join(dir, "error.log"), "-c", conf)
-	output := &logBuffer{}
+	output := &testkit.Buffer{}
 	cmd.Stderr = output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -148,7 +138,7 @@ http { access_log off; keepalive_requests 100000000; keepalive_timeout 300s; cli
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 	})
-	eventually(t, "nginx listens: "+output.String(), func() bool {
+	testkit.Eventually(t, "nginx listens: "+output.String(), func() bool {
 		c, err := net.Dial("tcp", n.addr())
 		if err == nil {
 			n.asked++
@@ -178,24 +168,7 @@ type gate struct {
 	*testing.T
 	*gateway.Gateway
 	addr netip.AddrPort
-	log  *logBuffer
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log  *testkit.Buffer
 }
 
 // load reads a config; a listener, no access log and no admin endpoint are added to it.
@@ -213,7 +186,7 @@ func start(t *testing.T, text string) *gate {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	c := load(t, "listeners: [{ name: test, address: '127.0.0.1:0' }]\n"+text)
-	log := &logBuffer{}
+	log := &testkit.Buffer{}
 	g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.New(log)})
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +196,7 @@ func start(t *testing.T, text string) *gate {
 	}
 	t.Cleanup(func() {
 		g.Close()
-		eventually(t, "no goroutine is left over", func() bool { return runtime.NumGoroutine() <= before })
+		testkit.Eventually(t, "no goroutine is left over", func() bool { return runtime.NumGoroutine() <= before })
 	})
 	return &gate{t, g, g.Addr("test"), log}
 }

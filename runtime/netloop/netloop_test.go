@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"wasmgate/runtime/internal/testkit"
 )
 
 // start runs a group for the test and fails it if goroutines are left over.
@@ -26,20 +28,9 @@ func start(t *testing.T, o Options) *Group {
 	g.Start()
 	t.Cleanup(func() {
 		g.Close()
-		eventually(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= before })
+		testkit.Eventually(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= before })
 	})
 	return g
-}
-
-// eventually waits for a fact that other goroutines bring about.
-func eventually(t *testing.T, what string, fact func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !fact(); runtime.Gosched() {
-		if time.Now().After(end) {
-			buf := make([]byte, 64<<10)
-			t.Fatalf("waited 10 s in vain: %s\n%s", what, buf[:runtime.Stack(buf, true)])
-		}
-	}
 }
 
 // on runs fn as a task of the loop and waits for its end.
@@ -123,7 +114,7 @@ func TestManyClientsTalkToIdleConnections(t *testing.T) {
 	if n := g.Loop(0).Stats().Conns; n != 25 {
 		t.Errorf("loop 0 has %d of 50 connections; they are spread by count", n)
 	}
-	eventually(t, "idle connections hold no task", func() bool {
+	testkit.Eventually(t, "idle connections hold no task", func() bool {
 		return g.Loop(0).Stats().Tasks == 0 && g.Loop(1).Stats().Tasks == 0
 	})
 }
@@ -146,7 +137,7 @@ func TestALargeWriteWaitsForItsReader(t *testing.T) {
 		})
 	})
 	c := dial(t, addr)
-	eventually(t, "the writer has begun", func() bool { return wrote.Load() > 0 })
+	testkit.Eventually(t, "the writer has begun", func() bool { return wrote.Load() > 0 })
 	if wrote.Load() == size {
 		t.Fatal("32 MiB were written although nobody reads: no back-pressure")
 	}
@@ -313,7 +304,7 @@ func TestConnectionsOverTheLimitAreRefusedEarly(t *testing.T) {
 	g := start(t, Options{Loops: 2, MaxConns: 2})
 	addr := listen(t, g, echo)
 	first, second := dial(t, addr), dial(t, addr)
-	eventually(t, "two are accepted", func() bool { return g.Accepted() == 2 })
+	testkit.Eventually(t, "two are accepted", func() bool { return g.Accepted() == 2 })
 	if b, err := io.ReadAll(dial(t, addr)); err != nil || string(b) != "busy" {
 		t.Errorf("the third got %q, %v; want the refusal", b, err)
 	}
@@ -321,7 +312,7 @@ func TestConnectionsOverTheLimitAreRefusedEarly(t *testing.T) {
 		t.Errorf("Refused() = %d, want 1", g.Refused())
 	}
 	first.Close()
-	eventually(t, "the first is gone", func() bool { return g.Accepted() == 1 })
+	testkit.Eventually(t, "the first is gone", func() bool { return g.Accepted() == 1 })
 	fourth := dial(t, addr)
 	fmt.Fprint(fourth, "x")
 	if _, err := io.ReadFull(fourth, make([]byte, 1)); err != nil {
@@ -373,7 +364,7 @@ func TestCloseEndsWhatIsParked(t *testing.T) {
 			ended <- nil
 		})
 	})
-	eventually(t, "both are parked", func() bool { return g.Loop(0).Stats().Tasks+g.Loop(1).Stats().Tasks == 2 })
+	testkit.Eventually(t, "both are parked", func() bool { return g.Loop(0).Stats().Tasks+g.Loop(1).Stats().Tasks == 2 })
 	g.Close()
 	for range 2 {
 		if err := <-ended; err != nil && !errors.Is(err, ErrClosed) {

@@ -1,51 +1,24 @@
 package demo
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"wasmgate/runtime/internal/testkit"
 )
-
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-func eventually(t *testing.T, what string, fact func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !fact(); runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
 
 // row is a line of the table of upstream connections.
 var row = regexp.MustCompile(`(?m)^ +\d+  (acme|shared) +127\.0\.0\.1:\d+  (.*?)  +(\d+) +(\d+)  ([1-4 ]+?)  +(.*)$`)
 
 func TestSummaryAddsUp(t *testing.T) {
-	var out output
+	var out testkit.Buffer
 	if err := Run(Options{Out: &out, Once: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -82,10 +55,10 @@ func TestSummaryAddsUp(t *testing.T) {
 var address = regexp.MustCompile(`on (http://127\.0\.0\.1:\d+)`)
 
 func TestLiveAccount(t *testing.T) {
-	var out output
+	var out testkit.Buffer
 	signals, ended := make(chan os.Signal, 1), make(chan error, 1)
 	go func() { ended <- Run(Options{Out: &out, Signals: signals}) }()
-	eventually(t, "it invites", func() bool { return strings.Contains(out.String(), "Ctrl-C ends") })
+	testkit.Eventually(t, "it invites", func() bool { return strings.Contains(out.String(), "Ctrl-C ends") })
 	url := address.FindStringSubmatch(out.String())[1]
 	ask := func(path, tenant, host string) string {
 		r, err := http.NewRequest(http.MethodGet, url+path, nil)
@@ -121,7 +94,7 @@ func TestLiveAccount(t *testing.T) {
 		"GET /admin/users 403: tenant acme → denied by the plugin, no upstream asked",
 		"GET / 200: tenant globex → upstream shared, connection ",
 	} {
-		eventually(t, want+"\n"+out.String(), func() bool { return strings.Contains(out.String(), want) })
+		testkit.Eventually(t, want+"\n"+out.String(), func() bool { return strings.Contains(out.String(), want) })
 	}
 	http.DefaultClient.CloseIdleConnections()
 	signals <- os.Interrupt
@@ -151,7 +124,7 @@ func TestPortThatIsTaken(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	var out output
+	var out testkit.Buffer
 	(&teller{out: &out}).table([]string{">n", "who", ">how many"}, [][]string{{"1", "ä", "10"}, {"10", "bcd", "9"}})
 	const want = "   n  who  how many\n   1  ä          10\n  10  bcd         9\n"
 	if out.String() != want {
