@@ -23,7 +23,7 @@ import (
 // b import themselves. A package that is on no right side imports nothing of ours. What is not listed is not allowed.
 // Names are folders, below runtime unless they are at the root. folder/* is everything below a folder.
 const order = `
-fault < http1
+fault < http1, proxyproto
 
 fault, http1, netloop < exchange, wire
 fault, http1          < route
@@ -68,8 +68,8 @@ main | runtime/cli | examples | config/internal/gen: os/signal
 // never says which libraries do not come near the bytes of a request. "a | b: library" is: not in a and b.
 const never = `
 runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/exchange | runtime/route: net/http
-runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server: net/http
-runtime/http1: net, os
+runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server | runtime/proxyproto: net/http
+runtime/http1 | runtime/proxyproto: net, os
 `
 
 // processState is what only main and runtime/cli may touch, so that everything else can be run twice in one process.
