@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Source is the party whose doing an error was. It decides the class of the status: a client's mistake is never
@@ -80,15 +81,18 @@ const Kinds = len(kinds)
 type Error struct {
 	Kind      Kind
 	Source    Source
-	Retryable bool   // no byte of the request can have been acted upon, or it is safe to send again
-	Status    int    // the status that answers the client; 0: the connection is closed without an answer
-	Upstream  string // the upstream's name in the config
-	Host      string // the host that was asked for, before resolution
-	Address   string // the address that was dialled
-	Plugin    string
-	Phase     string
-	Detail    string // what exactly, and what to do about it
-	Err       error  // the cause, if another error is it
+	Retryable bool // no byte of the request can have been acted upon, or it is safe to send again
+	Status    int  // the status that answers the client; 0: the connection is closed without an answer
+	// RetryAfter is when the client may ask again, told with a status of 503, or with any if it is set: whole seconds, rounded
+	// up. 0 is a second.
+	RetryAfter time.Duration
+	Upstream   string // the upstream's name in the config
+	Host       string // the host that was asked for, before resolution
+	Address    string // the address that was dialled
+	Plugin     string
+	Phase      string
+	Detail     string // what exactly, and what to do about it
+	Err        error  // the cause, if another error is it
 }
 
 // New returns an error with a formatted detail.

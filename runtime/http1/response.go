@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"time"
 
 	"wasmgate/runtime/fault"
 )
@@ -22,6 +23,7 @@ type Response struct {
 	// otherwise nil.
 	Upgrade []byte
 
+	hint                   []byte // the value of Keep-Alive; nil: there is none
 	scan                   progress
 	reasonStart, reasonEnd uint32
 }
@@ -150,6 +152,7 @@ func (r *Response) interpret(method []byte) *problem {
 	if c.listsUp && c.upgrades == 1 {
 		r.Upgrade = r.Value(c.upgrade)
 	}
+	r.hint, _ = r.GetID(FieldKeepAlive)
 	return r.frame(&c, method)
 }
 
@@ -188,4 +191,51 @@ func (r *Response) frame(c *control, method []byte) *problem {
 		r.KeepAlive = false
 	}
 	return nil
+}
+
+// What a Keep-Alive field may promise at most: whoever says more is not believed further than that.
+const (
+	maxHintTimeout = 24 * time.Hour
+	maxHintMax     = 1 << 32
+)
+
+// KeepAliveHint returns what the answer's Keep-Alive field says about the connection: how long the upstream keeps it open
+// while nothing is under way, and how many more requests it takes. Each is 0 if it is not said, or not as a plain decimal
+// number, or said to be 0: servers that round down say timeout=0 when they mean less than a second. Of a parameter that
+// comes twice the smaller counts, of several fields the first; a day and 2^32 are the most that is returned. It costs
+// nothing without the field, and holds after StripHopByHop too.
+func (r *Response) KeepAliveHint() (timeout time.Duration, max uint64) {
+	for list, more := r.hint, len(r.hint) > 0; more; {
+		var m []byte
+		m, list, more = nextMember(list)
+		eq := bytes.IndexByte(m, '=')
+		if eq < 0 {
+			continue
+		}
+		name, text := trim(m[:eq]), trim(m[eq+1:])
+		switch {
+		case EqualFold(name, "timeout"):
+			if n := decimal(text, uint64(maxHintTimeout/time.Second)); n > 0 && (timeout == 0 || time.Duration(n)*time.Second < timeout) {
+				timeout = time.Duration(n) * time.Second
+			}
+		case EqualFold(name, "max"):
+			if n := decimal(text, maxHintMax); n > 0 && (max == 0 || n < max) {
+				max = n
+			}
+		}
+	}
+	return timeout, max
+}
+
+// decimal returns the value of decimal digits, or most if it is more, or 0 for anything else.
+func decimal(b []byte, most uint64) (n uint64) {
+	if !all(b, digit) {
+		return 0
+	}
+	for _, c := range b {
+		if n = n*10 + uint64(c-'0'); n > most {
+			return most
+		}
+	}
+	return n
 }

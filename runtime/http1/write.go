@@ -1,6 +1,9 @@
 package http1
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // Outgoing says how a request is written towards an upstream.
 type Outgoing struct {
@@ -9,15 +12,30 @@ type Outgoing struct {
 	Upgrade []byte  // the protocols to switch to; nil: none
 	// Trailers says that trailers are wanted (TE: trailers): Request.TETrailers where they are passed on.
 	Trailers bool
+	// HTTP10 writes a request of HTTP/1.0, for an upstream that knows no other: Connection says keep-alive unless Close is
+	// set, which is how such an upstream is asked to keep the connection, and Upgrade and Trailers, which came with 1.1, are
+	// left out. Framing must not be Chunked then.
+	HTTP10 bool
+}
+
+// KeepAlive is what an answer says about a connection that stays open, in a field of that name. The zero value says
+// nothing.
+type KeepAlive struct {
+	Timeout time.Duration // how long the connection may be idle; told in whole seconds, rounded down; below one: not told
+	Max     uint64        // how many requests it may carry after this one; told only beside Timeout; 0: not told
 }
 
 // ResponseOut says how a response is written towards a client.
 type ResponseOut struct {
-	Minor   int     // of the client's version: a 1.0 client is told when its connection stays open
-	Close   bool    // the connection is closed after the response
-	Framing Framing // of the body that follows. A 1.0 client knows no chunks: its body is UntilClose then
-	Upgrade []byte  // the protocol that a 101 switches to, or that is offered; nil: none
-	Date    []byte  // the value of a Date field, for a response that has none; nil: none is added
+	Minor int // of the client's version: a 1.0 client is told when its connection stays open
+	// Advertise tells a client of HTTP/1.1 too that its connection stays open, which is what that version means by saying
+	// nothing: there are clients, and people, who look for the field.
+	Advertise bool
+	KeepAlive KeepAlive // told where it is said that the connection stays open
+	Close     bool      // the connection is closed after the response
+	Framing   Framing   // of the body that follows. A 1.0 client knows no chunks: its body is UntilClose then
+	Upgrade   []byte    // the protocol that a 101 switches to, or that is offered; nil: none
+	Date      []byte    // the value of a Date field, for a response that has none; nil: none is added
 }
 
 var (
@@ -70,7 +88,12 @@ func AppendRequest(dst []byte, r *Request, o Outgoing) []byte {
 		dst = append(dst, '?')
 		dst = append(dst, r.query...)
 	}
-	dst = append(dst, " HTTP/1.1\r\nHost: "...)
+	if o.HTTP10 {
+		dst = append(dst, " HTTP/1.0\r\nHost: "...)
+		o.Upgrade, o.Trailers = nil, false
+	} else {
+		dst = append(dst, " HTTP/1.1\r\nHost: "...)
+	}
 	dst = append(dst, r.Authority...)
 	dst = append(dst, "\r\n"...)
 	skip := skipRequest
@@ -87,7 +110,7 @@ func AppendRequest(dst []byte, r *Request, o Outgoing) []byte {
 	if o.Trailers {
 		dst = append(dst, "TE: trailers\r\n"...)
 	}
-	return append(appendConnection(dst, o.Upgrade, o.Trailers, o.Close, false), "\r\n"...)
+	return append(appendConnection(dst, o.Upgrade, o.Trailers, o.Close, o.HTTP10 && !o.Close), "\r\n"...)
 }
 
 // AppendResponse appends the response's head as it is sent to a client: status line, the fields in order except
@@ -118,7 +141,23 @@ func AppendResponse(dst []byte, r *Response, o ResponseOut) []byte {
 		dst = appendLength(dst, o.Framing.Length)
 	}
 	closes := o.Close || o.Framing.Kind == UntilClose
-	return append(appendConnection(dst, o.Upgrade, false, closes, o.Minor == 0 && !closes), "\r\n"...)
+	tell := !closes && (o.Minor == 0 || o.Advertise)
+	dst = appendConnection(dst, o.Upgrade, false, closes, tell)
+	if tell {
+		dst = appendKeepAlive(dst, o.KeepAlive)
+	}
+	return append(dst, "\r\n"...)
+}
+
+func appendKeepAlive(dst []byte, k KeepAlive) []byte {
+	if k.Timeout < time.Second {
+		return dst
+	}
+	dst = strconv.AppendInt(append(dst, "Keep-Alive: timeout="...), int64(k.Timeout/time.Second), 10)
+	if k.Max > 0 {
+		dst = strconv.AppendUint(append(dst, ", max="...), k.Max, 10)
+	}
+	return append(dst, "\r\n"...)
 }
 
 // announces says whether a response without a body has a Content-Length: one that could have a body must say 0.
