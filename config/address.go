@@ -9,7 +9,7 @@ import (
 )
 
 // UnmarshalText reads scheme://host:port.
-func (t *Target) UnmarshalText(b []byte) error {
+func (o *Origin) UnmarshalText(b []byte) error {
 	s := string(b)
 	if !strings.Contains(s, "://") {
 		return helped{fmt.Sprintf("%s has no scheme", quote(s)), "write `http://" + s + "` or `https://" + s + "`"}
@@ -33,15 +33,19 @@ func (t *Target) UnmarshalText(b []byte) error {
 	if err != nil {
 		return err
 	}
-	if port == 0 {
-		port = scheme.Port()
+	out := Origin{scheme, host, port}
+	switch {
+	case out.SRV() && port != 0:
+		return helped{fmt.Sprintf("%s has a port, and SRV says it", quote(s)), "a name that begins with _ is looked up as SRV: write `" + Origin{scheme, host, 0}.String() + "`"}
+	case !out.SRV() && port == 0:
+		out.Port = scheme.Port()
 	}
-	*t = Target{scheme, host, port}
+	*o = out
 	return nil
 }
 
-// MarshalText writes t as String does.
-func (t Target) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+// MarshalText writes o as String does.
+func (o Origin) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // UnmarshalText reads host, host:port, host:port,port or host:*, where the host may begin with "*.".
 func (p *HostPattern) UnmarshalText(b []byte) error {

@@ -53,6 +53,13 @@ func (d decoder) structure(p keyPath, v any, dst reflect.Value) {
 	if v == nil {
 		v = map[string]any(nil) // a key without anything below it changes no default
 	}
+	if f, can := asText(dst.Type()); can {
+		switch v.(type) {
+		case string, loose:
+			d.decode(p, v, dst.Field(f.index), f)
+			return
+		}
+	}
 	m, ok := v.(map[string]any)
 	if !ok {
 		d.fail(p, "write its keys below it: "+keyList(dst.Type()), "wants a map, got %s", describe(v))
@@ -118,7 +125,7 @@ func (d decoder) list(p keyPath, v any, dst reflect.Value, f field) {
 	}
 	if !ok {
 		help := "write `[a, b]`, or each on a line of its own after `- `"
-		if s := shapeOf(dst.Type().Elem()); s == structShape {
+		if _, text := asText(dst.Type().Elem()); shapeOf(dst.Type().Elem()) == structShape && !text {
 			help = "begin each element with `- `"
 		}
 		if s, isText := v.(string); isText && len(s) < 60 {
@@ -185,7 +192,7 @@ func (d decoder) scalar(p keyPath, v any, dst reflect.Value, f field) {
 		return
 	}
 	switch t {
-	case durationType, sizeType, ratioType:
+	case durationType, sizeType, ratioType, factorType, statusType, retryType:
 		d.text(p, v, dst, f)
 		return
 	case prefixType:
@@ -198,7 +205,7 @@ func (d decoder) scalar(p keyPath, v any, dst reflect.Value, f field) {
 			dst.Set(reflect.ValueOf(prefix))
 		}
 		return
-	case targetType, patternType:
+	case originType, patternType, balanceType:
 		if s, ok := d.stringOf(p, v, t, f); ok {
 			if err := dst.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)); err != nil {
 				d.failErr(p, err)
@@ -329,7 +336,11 @@ func (d decoder) integer(p keyPath, v any, dst reflect.Value, f field) {
 	case err != nil:
 		d.fail(p, "", "wants a whole number, got %s", describe(v))
 	case n < low:
-		d.fail(p, rangeHelp(f), "%d is less than %d", n, low)
+		help := rangeHelp(f)
+		if foreign := foreignValue(f.name, strconv.FormatInt(n, 10)); foreign != "" {
+			help = foreign
+		}
+		d.fail(p, help, "%d is less than %d", n, low)
 	case n > high:
 		d.fail(p, rangeHelp(f), "%d is more than %d", n, high)
 	default:
@@ -419,7 +430,15 @@ func wanted(t reflect.Type, f field) string {
 		return "a ratio such as 0.25"
 	case prefixType:
 		return "a network such as 10.0.0.0/8"
-	case targetType:
+	case factorType:
+		return "a number such as 1.25"
+	case balanceType:
+		return "a way to balance such as least_requests"
+	case statusType:
+		return "a status code such as 503, or a range such as 500-599"
+	case retryType:
+		return "a condition such as connect or 503"
+	case originType:
 		return "an origin such as http://users.internal:8080"
 	case patternType:
 		return "an address such as *.internal:8080"

@@ -27,7 +27,7 @@ func Default() Config {
 // DefaultListener is a listener about which nothing was said.
 func DefaultListener() Listener {
 	return Listener{
-		Address:   ":8080",
+		Address: ":8080", Mode: ModeHTTP, IdleTimeout: 3600 * sec,
 		KeepAlive: KeepAlive{Enabled: true, IdleTimeout: 60 * sec},
 		Forwarded: Forwarded{Headers: ForwardedX},
 	}
@@ -36,18 +36,32 @@ func DefaultListener() Listener {
 // DefaultUpstream is an upstream about which nothing was said but its targets.
 func DefaultUpstream() Upstream {
 	return Upstream{
+		Balance: Balance{Algorithm: RoundRobin}, HashLoad: 1.25,
+		Sticky: Sticky{Separator: ".", Path: "/", HTTPOnly: true, SameSite: SameSiteLax, Failover: true},
+		Health: Health{
+			Passive: PassiveHealth{Failures: 3, OnConnect: true, FailOnTimeout: true, EjectFor: 10 * sec, EjectMax: 300 * sec, RecoverAll: true},
+			Active:  ActiveHealth{Type: CheckOff, Interval: 5 * sec, Timeout: 2 * sec, Path: "/", Status: []StatusRange{{200, 399}}, Rise: 2, Fall: 3},
+		},
+		Retries: Retries{Attempts: 2, On: []RetryCondition{{On: RetryConnect}, {On: RetryReset}}, Budget: 0.2, BudgetLeast: 10},
+		Hedge:   Hedge{Attempts: 1},
+		Breaker: UpstreamBreaker{Requests: 20, Window: 10 * sec, OpenFor: 5 * sec},
+		Queue:   Queue{Max: 1024},
 		Dynamic: defaultDynamic(),
 		Pool: Pool{
-			MaxConnections: 1024, IdleTimeout: 60 * sec, AcquireTimeout: sec, Queue: 1024,
-			Reuse: ReuseAlways, MaxAgeJitter: 0.1,
+			MaxConnections: 1024, IdleTimeout: 60 * sec, LearnIdleTimeout: true, AcquireTimeout: sec,
+			Ping: PingSocket, PingTimeout: sec, Reuse: ReuseAlways, MaxAgeJitter: 0.1,
 		},
-		Timeouts: Timeouts{Connect: 3 * sec, TLSHandshake: 10 * sec, ResponseHeader: 60 * sec, IdleRead: 60 * sec},
-		TCP:      TCP{KeepAlive: 15 * sec},
-		Retries:  Retries{Attempts: 2},
-		Host:     HostPreserve,
-		DNS:      DNS{MinTTL: sec, MaxTTL: 300 * sec},
+		Timeouts:      Timeouts{Connect: 3 * sec, TLSHandshake: 10 * sec, ResponseHeader: 60 * sec, IdleRead: 60 * sec},
+		TCP:           TCP{KeepAlive: 15 * sec},
+		Protocol:      ProtocolHTTP11,
+		ProxyProtocol: ProxyProtocolOff,
+		Host:          HostPreserve,
+		DNS:           DNS{MinTTL: sec, MaxTTL: 300 * sec, Jitter: 0.1, Drain: 30 * sec, Family: FamilyAny},
 	}
 }
+
+// DefaultTarget is a target about which nothing was said but its origin.
+func DefaultTarget() Target { return Target{Weight: 1, State: TargetActive} }
 
 func defaultDynamic() Dynamic { return Dynamic{Scheme: HTTP, MaxPools: 100} }
 

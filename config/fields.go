@@ -63,7 +63,12 @@ var (
 	sizeType         = reflect.TypeFor[Size]()
 	ratioType        = reflect.TypeFor[Ratio]()
 	prefixType       = reflect.TypeFor[netip.Prefix]()
+	factorType       = reflect.TypeFor[Factor]()
 	targetType       = reflect.TypeFor[Target]()
+	originType       = reflect.TypeFor[Origin]()
+	balanceType      = reflect.TypeFor[Balance]()
+	statusType       = reflect.TypeFor[StatusRange]()
+	retryType        = reflect.TypeFor[RetryCondition]()
 	patternType      = reflect.TypeFor[HostPattern]()
 	pluginConfigType = reflect.TypeFor[PluginConfig]()
 	valueMatchType   = reflect.TypeFor[ValueMatch]()
@@ -84,7 +89,7 @@ func shapeOf(t reflect.Type) shape {
 	switch t {
 	case pluginConfigType:
 		return anyShape
-	case prefixType, targetType, patternType, valueMatchType:
+	case prefixType, originType, patternType, balanceType, statusType, retryType, valueMatchType:
 		return scalarShape
 	}
 	switch t.Kind() {
@@ -98,6 +103,14 @@ func shapeOf(t reflect.Type) shape {
 		return listShape
 	}
 	return scalarShape
+}
+
+// asText is the key of a struct that a text may stand for, in place of a map: an origin for a target.
+func asText(t reflect.Type) (field, bool) {
+	if elem(t) != targetType {
+		return field{}, false
+	}
+	return fieldNamed(targetType, "url")
 }
 
 // elem is the type below a map, a list or a pointer.
@@ -116,6 +129,8 @@ func fresh(t reflect.Type) reflect.Value {
 		v.Set(reflect.ValueOf(DefaultListener()))
 	case reflect.TypeFor[Upstream]():
 		v.Set(reflect.ValueOf(DefaultUpstream()))
+	case targetType:
+		v.Set(reflect.ValueOf(DefaultTarget()))
 	case reflect.TypeFor[Plugin]():
 		v.Set(reflect.ValueOf(DefaultPlugin()))
 	case reflect.TypeFor[Route]():

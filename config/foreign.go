@@ -110,7 +110,7 @@ var foreign = map[string]string{
 	"acl":            "say `match` in a route",
 	"httpreuse":      "say `pool.reuse`",
 	"maxconn":        "for upstreams say `pool.max_connections`, for clients `limits.connections`",
-	"maxqueue":       "say `pool.queue`",
+	"maxqueue":       "say `queue.max`",
 	"timeoutconnect": sayConnect,
 	"timeoutserver":  "say `timeouts.response_header` and `timeouts.idle_read`",
 	"timeoutclient":  "say `limits.head_timeout` and `limits.body_idle_timeout`",

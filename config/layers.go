@@ -228,7 +228,7 @@ func (l *layering) parse(p keyPath, at Position, t reflect.Type, value string) a
 			return loose(value)
 		}
 	case listShape:
-		if shapeOf(t.Elem()) == scalarShape && !strings.HasPrefix(trimmed, "[") {
+		if _, text := asText(t.Elem()); (text || shapeOf(t.Elem()) == scalarShape) && !strings.HasPrefix(trimmed, "[") {
 			list := []any{}
 			for part := range strings.SplitSeq(value, ",") {
 				if part = strings.TrimSpace(part); part != "" {
@@ -236,6 +236,10 @@ func (l *layering) parse(p keyPath, at Position, t reflect.Type, value string) a
 				}
 			}
 			return list
+		}
+	case structShape:
+		if _, text := asText(t); text && !strings.HasPrefix(trimmed, "{") {
+			return loose(value)
 		}
 	case anyShape:
 		if !strings.ContainsAny(value, "{[") {
@@ -304,6 +308,12 @@ func overlaid(t reflect.Type, v, under any) any {
 		dest, isMap := under.(map[string]any)
 		if !isMap {
 			dest = map[string]any{}
+			switch under.(type) {
+			case string, loose: // what the text stands for stays
+				if f, text := asText(t); text {
+					dest[f.name] = under
+				}
+			}
 		}
 		overlay(t, m, dest)
 		return dest

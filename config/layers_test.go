@@ -17,7 +17,8 @@ listeners:
 upstreams:
   User-API:
     targets: ["http://a:80"]
-    pool: { reuse: never, queue: 7 }
+    pool: { reuse: never }
+    queue: { max: 7 }
 routes:
   - upstream: User-API
 `
@@ -56,7 +57,7 @@ func TestPrecedence(t *testing.T) {
 		{"whole list", nil, []string{`listeners=[{address: ":1"}]`}, func(c *Config) any { return len(c.Listeners) }, 1},
 		{"whole list, then an element", nil, []string{`listeners=[{address: ":1"}]`, "listeners[1].address=:2"}, func(c *Config) any { return c.Listeners[1].Address }, ":2"},
 		{"name in any case and with _", []string{"WASMGATE_UPSTREAMS__USER_API__POOL__REUSE=safe"}, nil, func(c *Config) any { return c.Upstreams["User-API"].Pool.Reuse }, ReuseSafe},
-		{"name beside it", []string{"WASMGATE_UPSTREAMS__USER_API__POOL__REUSE=safe"}, nil, func(c *Config) any { return c.Upstreams["User-API"].Pool.Queue }, 7},
+		{"name beside it", []string{"WASMGATE_UPSTREAMS__USER_API__POOL__REUSE=safe"}, nil, func(c *Config) any { return c.Upstreams["User-API"].Queue.Max }, 7},
 		{"list of texts", []string{"WASMGATE_UPSTREAMS__USER_API__TARGETS=http://b:80, http://c:81"}, nil, func(c *Config) any { return c.Upstreams["User-API"].Targets[1].String() }, "http://c:81"},
 		{"bool", nil, []string{"listeners[0].keep_alive.enabled=false"}, func(c *Config) any { return c.Listeners[0].KeepAlive.Enabled }, false},
 		{"map of texts", nil, []string{"routes[0].request_headers.set.x-a=b=c"}, func(c *Config) any { return c.Routes[0].RequestHeaders.Set["x-a"] }, "b=c"},
@@ -174,9 +175,9 @@ func TestAt(t *testing.T) {
 		"limits.head":                      "--set limits.head",
 		"limits.body":                      "gateway.yaml:2:1",
 		"listeners[1]":                     "gateway.yaml:5:5",
-		"upstreams.User-API.pool.queue":    "gateway.yaml:9:27",
+		"upstreams.User-API.queue.max":     "gateway.yaml:10:14",
 		"upstreams.User-API.timeouts.idle": "gateway.yaml:7:3",
-		"routes[0].upstream":               "gateway.yaml:11:5",
+		"routes[0].upstream":               "gateway.yaml:12:5",
 		"telemetry":                        "",
 	} {
 		if got := report.At(path).String(); got != want {
@@ -188,11 +189,11 @@ func TestAt(t *testing.T) {
 // TestEqual is what a reload rests on: an upstream about which nothing changed is equal, wherever it stands.
 func TestEqual(t *testing.T) {
 	a := load(t, layersFile, nil)
-	b := load(t, "# moved\n"+strings.Replace(layersFile, "queue: 7", `queue: "${Q}"`, 1), []string{"Q=7", "WASMGATE_LOOPS=2"})
+	b := load(t, "# moved\n"+strings.Replace(layersFile, "max: 7", `max: "${Q}"`, 1), []string{"Q=7", "WASMGATE_LOOPS=2"})
 	if !reflect.DeepEqual(a.Upstreams, b.Upstreams) {
 		t.Error("an unchanged upstream differs")
 	}
-	c := load(t, layersFile, nil, "upstreams.User-API.pool.queue=8")
+	c := load(t, layersFile, nil, "upstreams.User-API.queue.max=8")
 	if reflect.DeepEqual(a.Upstreams, c.Upstreams) {
 		t.Error("a changed upstream is equal")
 	}

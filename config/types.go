@@ -245,22 +245,28 @@ const (
 // with the keys of objects in alphabetical order. It is nil if nothing was given.
 type PluginConfig []byte
 
-// Target is one origin of an upstream.
-type Target struct {
+// Origin is where a target is.
+type Origin struct {
 	Scheme Scheme
 	Host   string // lower-case name, or an IP address without brackets
-	Port   uint16
+	Port   uint16 // 0 if SRV says it
 }
 
-// String writes t as scheme://host:port.
-func (t Target) String() string { return string(t.Scheme) + "://" + t.Authority() }
+// SRV says whether hosts and ports are looked up as SRV: the first label of such a name begins with "_".
+func (o Origin) SRV() bool { return strings.HasPrefix(o.Host, "_") }
 
-// Authority writes host:port, with brackets around an IPv6 address.
-func (t Target) Authority() string {
-	if strings.Contains(t.Host, ":") {
-		return "[" + t.Host + "]:" + strconv.Itoa(int(t.Port))
+// String writes o as scheme://host:port, or scheme://host if SRV says the port.
+func (o Origin) String() string { return string(o.Scheme) + "://" + o.Authority() }
+
+// Authority writes host:port, with brackets around an IPv6 address, or the host alone if SRV says the port.
+func (o Origin) Authority() string {
+	switch {
+	case o.Port == 0:
+		return o.Host
+	case strings.Contains(o.Host, ":"):
+		return "[" + o.Host + "]:" + strconv.Itoa(int(o.Port))
 	}
-	return t.Host + ":" + strconv.Itoa(int(t.Port))
+	return o.Host + ":" + strconv.Itoa(int(o.Port))
 }
 
 // HostPattern is one entry of an allow list for addresses.

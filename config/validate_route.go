@@ -245,7 +245,7 @@ func (v *validator) inline(p keyPath, r *Route, regex *regexp.Regexp, dynamicGiv
 	q := p.key("upstream")
 	u := DefaultUpstream()
 	if !strings.Contains(r.Upstream, "$") {
-		var t Target
+		t := DefaultTarget()
 		if err := t.UnmarshalText([]byte(r.Upstream)); err != nil {
 			v.failErr(q, err)
 			return

@@ -13,6 +13,9 @@ type object map[string]any
 // variable is a text with ${NAME} in it, which may stand for anything.
 const variable = `\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}`
 
+// statusForm is a status code, or two with a - between them.
+const statusForm = `^[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?$`
+
 // schema is the JSON Schema of a file, draft 2020-12.
 func schema() []byte {
 	r := root()
@@ -35,8 +38,11 @@ func (k *key) schema() object {
 	if text := k.text(); text != "" {
 		s["default"] = text
 		switch v := k.value.Interface().(type) {
-		case int, bool, config.Ratio:
+		case int, bool, config.Ratio, config.Factor:
 			s["default"] = v
+		}
+		if k.isList {
+			s["default"] = k.texts()
 		}
 	}
 	return s
@@ -54,6 +60,15 @@ func (k *key) shape() object {
 		return pattern(`^[0-9][0-9_]*(\.[0-9]+)? ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$|`+variable, object{"type": "integer", "minimum": 0})
 	case "ratio":
 		return pattern(`^[0-9]+(\.[0-9]+)?%$|`+variable, object{"type": "number", "minimum": 0, "maximum": 1})
+	case "factor":
+		return pattern(variable, object{"type": "number", "minimum": 1, "maximum": 100})
+	case "status":
+		return pattern(statusForm+"|"+variable, object{"type": "integer", "minimum": 100, "maximum": 599})
+	case "retry condition":
+		return pattern("^(connect|reset|timeout)$|"+statusForm+"|"+variable, object{"type": "integer", "minimum": 400, "maximum": 599})
+	case "balance":
+		return object{"type": "string", "pattern": `^(round_robin|least_requests|least_bytes|random_two|first)$|` +
+			`^hash ?\( *(ip|path|(query|header|cookie) +[^ ()]+) *\)$|` + variable}
 	case "number":
 		return pattern(variable, k.number())
 	case "true or false":
@@ -68,6 +83,8 @@ func (k *key) shape() object {
 		return list
 	case k.isMap:
 		return object{"type": "object", "additionalProperties": k.each.schema()}
+	case k.short != nil:
+		return object{"anyOf": []any{k.short.schema(), k.object()}}
 	case len(k.keys) > 0:
 		return k.object()
 	case len(k.enum) > 0:

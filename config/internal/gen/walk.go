@@ -24,6 +24,7 @@ type key struct {
 	names         string        // what the names of a map are: name, field, parameter
 	required      bool
 	scalar        bool // a list that may be written as one value
+	short         *key // of a map with fixed keys: the one that a text alone stands for
 	optional      bool // a pointer: unset means something of its own
 	isList, isMap bool
 }
@@ -32,20 +33,25 @@ type key struct {
 var defaults = map[reflect.Type]any{
 	reflect.TypeFor[config.Listener](): config.DefaultListener(),
 	reflect.TypeFor[config.Upstream](): config.DefaultUpstream(),
+	reflect.TypeFor[config.Target]():   config.DefaultTarget(),
 	reflect.TypeFor[config.Plugin]():   config.DefaultPlugin(),
 	reflect.TypeFor[config.Route]():    config.DefaultRoute(),
 }
 
 // kinds are the types with a notation of their own.
 var kinds = map[reflect.Type]string{
-	reflect.TypeFor[config.PluginConfig](): "anything",
-	reflect.TypeFor[config.ValueMatch]():   "value match",
-	reflect.TypeFor[config.Target]():       "origin",
-	reflect.TypeFor[config.HostPattern]():  "address pattern",
-	reflect.TypeFor[netip.Prefix]():        "network",
-	reflect.TypeFor[config.Duration]():     "duration",
-	reflect.TypeFor[config.Size]():         "size",
-	reflect.TypeFor[config.Ratio]():        "ratio",
+	reflect.TypeFor[config.PluginConfig]():   "anything",
+	reflect.TypeFor[config.ValueMatch]():     "value match",
+	reflect.TypeFor[config.Origin]():         "origin",
+	reflect.TypeFor[config.HostPattern]():    "address pattern",
+	reflect.TypeFor[config.Balance]():        "balance",
+	reflect.TypeFor[config.StatusRange]():    "status",
+	reflect.TypeFor[config.RetryCondition](): "retry condition",
+	reflect.TypeFor[netip.Prefix]():          "network",
+	reflect.TypeFor[config.Duration]():       "duration",
+	reflect.TypeFor[config.Size]():           "size",
+	reflect.TypeFor[config.Ratio]():          "ratio",
+	reflect.TypeFor[config.Factor]():         "factor",
 }
 
 // root is the whole schema.
@@ -75,6 +81,9 @@ func (k *key) fill(v reflect.Value) {
 	case reflect.Struct:
 		k.kind = "keys"
 		k.structure(v)
+		if t == reflect.TypeFor[config.Target]() {
+			k.short, k.kind = &k.keys[0], k.keys[0].kind+" or keys"
+		}
 	case reflect.Map, reflect.Slice:
 		k.isMap, k.isList = t.Kind() == reflect.Map, t.Kind() == reflect.Slice
 		e := reflect.Zero(t.Elem())
@@ -126,6 +135,10 @@ func (k *key) structure(v reflect.Value) {
 
 func plural(kind string) string {
 	switch {
+	case kind == "origin or keys":
+		return "origins or keys"
+	case strings.HasSuffix(kind, "status"):
+		return kind + " codes"
 	case kind == "keys" || kind == "anything" || strings.HasPrefix(kind, "one of"):
 		return kind
 	case strings.HasSuffix(kind, "match"):
@@ -136,18 +149,36 @@ func plural(kind string) string {
 
 // text writes a default the way a file has it; "" if there is none to speak of.
 func (k *key) text() string {
-	if k.optional || k.required || k.isList || k.isMap || len(k.keys) > 0 {
+	if k.optional || k.required || k.isMap || len(k.keys) > 0 {
+		return ""
+	}
+	if k.isList {
+		if texts := k.texts(); len(texts) > 0 {
+			return "[" + strings.Join(texts, ", ") + "]"
+		}
 		return ""
 	}
 	switch v := k.value.Interface().(type) {
-	case config.PluginConfig, config.ValueMatch, config.Target, config.HostPattern, netip.Prefix:
+	case config.PluginConfig, config.ValueMatch, config.Origin, config.HostPattern, netip.Prefix, config.StatusRange, config.RetryCondition:
 		return ""
 	case encoding.TextMarshaler:
-		b, err := v.MarshalText()
-		if err != nil {
-			return ""
-		}
-		return string(b)
+		return written(v)
 	}
 	return fmt.Sprint(k.value.Interface())
+}
+
+// texts writes a list that is a default, element by element.
+func (k *key) texts() (list []string) {
+	for i := range k.value.Len() {
+		list = append(list, written(k.value.Index(i).Interface().(encoding.TextMarshaler)))
+	}
+	return list
+}
+
+func written(v encoding.TextMarshaler) string {
+	b, err := v.MarshalText()
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }

@@ -1,0 +1,34 @@
+package config
+
+// Plugin is one WebAssembly module with its config, its limits and what it may do.
+type Plugin struct {
+	Module       string       `koanf:"module" file:"true" required:"true" example:"plugins/tenant-router.wasm" doc:"Path of the module; a relative one starts at the config file's folder."`
+	Config       PluginConfig `koanf:"config" example:"{ default: users }" doc:"Handed to the plugin at its start: a string as it is, anything else as JSON."`
+	Limits       PluginLimits `koanf:"limits" doc:"What one instance may use. A plugin that goes over fails its own request only."`
+	OnError      OnError      `koanf:"on_error" enum:"fail_closed,fail_open" example:"fail_open" doc:"A request whose plugin failed. fail_closed: 503. fail_open: goes on as if the plugin had nothing to say."`
+	Upstreams    []string     `koanf:"upstreams" ref:"upstreams" wildcard:"true" example:"[users, orders]" doc:"Upstreams that the plugin may choose; [\"*\"] for all. Default: none."`
+	Dynamic      string       `koanf:"dynamic" ref:"upstreams" example:"tenants" doc:"The upstream with dynamic.allow through which the plugin may choose addresses. Default: none."`
+	Breaker      Breaker      `koanf:"breaker" doc:"When a plugin fails again and again: its calls fail at once for a while, as on_error says."`
+	Env          []string     `koanf:"env" example:"[REGION]" doc:"Environment variables that the plugin may read. Default: none."`
+	Log          PluginLog    `koanf:"log" doc:"What the plugin writes to the log."`
+	RecycleAfter int          `koanf:"recycle_after" min:"0" example:"100_000" doc:"Requests after which an instance is replaced by a fresh one. 0 means never."`
+}
+
+// PluginLimits bound one instance of a plugin.
+type PluginLimits struct {
+	Memory Size `koanf:"memory" min:"64KiB" max:"4GiB" example:"32MiB" doc:"Most linear memory of one instance, rounded down to whole pages of 64 KiB."`
+	Fuel   int  `koanf:"fuel" unit:"instructions" min:"1000" example:"20_000_000" doc:"Most WebAssembly instructions in one call, about; a million are near a millisecond."`
+}
+
+// Breaker is when a failing plugin is left alone.
+type Breaker struct {
+	Failures int      `koanf:"failures" min:"0" example:"50" doc:"Failures within the window that open the breaker, if at least half of the calls failed. 0 turns it off."`
+	Window   Duration `koanf:"window" min:"1ms" example:"1m" doc:"Time over which failures are counted."`
+	OpenFor  Duration `koanf:"open_for" min:"1ms" example:"30s" doc:"How long calls fail at once before one is tried again."`
+}
+
+// PluginLog is what a plugin may write to the log.
+type PluginLog struct {
+	Level LogLevel `koanf:"level" enum:"trace,debug,info,warn,error,off" example:"warn" doc:"Least level that is kept."`
+	Rate  int      `koanf:"rate" unit:"lines/s" min:"0" example:"100" doc:"Most lines in a second; those above are counted, not written."`
+}
