@@ -26,7 +26,7 @@ const order = `
 fault < http1, proxyproto
 
 fault, http1, netloop < exchange, wire
-fault, http1          < route
+fault, http1          < route, session
 fault, exchange       < filter
 
 fault                                                                          < upstream/facts
@@ -39,9 +39,10 @@ wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             <
 
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/pool < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
+proxyproto, session                                                            < server
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 
-config, fault, netloop, http1, exchange, route, filter, wire, proxy, server    < gateway
+config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
 upstream, upstream/facts, upstream/pool, upstream/resolve                      < gateway
 wasm, wasm/native, sdk/abi, telemetry                                          < gateway
 
@@ -67,7 +68,7 @@ main | runtime/cli | examples | config/internal/gen: os/signal
 
 // never says which libraries do not come near the bytes of a request. "a | b: library" is: not in a and b.
 const never = `
-runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/exchange | runtime/route: net/http
+runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/exchange | runtime/route | runtime/session: net/http
 runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server | runtime/proxyproto: net/http
 runtime/http1 | runtime/proxyproto: net, os
 `
