@@ -6,7 +6,14 @@ import (
 
 	"github.com/tetratelabs/wazero/api"
 
+	"wasmgate/runtime/breaker"
 	"wasmgate/runtime/fault"
+)
+
+// What options of this package and of those above it name: when to try again, and when not to.
+type (
+	Backoff = breaker.Backoff
+	Breaker = breaker.Breaker
 )
 
 // Task is what a Pool needs of the coroutine that asks for an instance; *netloop.Task is one. Await runs fn where it may
@@ -38,8 +45,8 @@ type PoolOptions struct {
 	IdleAfter time.Duration
 	// Inline makes instances on the loop itself, without Await: right for guests that start within some 100 µs.
 	Inline  bool
-	Backoff *Backoff // default DefaultBackoff
-	Breaker *Breaker // default DefaultBreaker
+	Backoff *Backoff // default breaker.DefaultBackoff
+	Breaker *Breaker // default breaker.DefaultBreaker
 }
 
 // Pool keeps a plugin's instances, for each loop its own. Methods with a loop argument run on that loop only, and Close
@@ -95,16 +102,16 @@ func NewPool(c *Compiled, o PoolOptions) *Pool {
 	if o.IdleAfter == 0 {
 		o.IdleAfter = 5 * time.Minute
 	}
-	backoff, breaker := DefaultBackoff, DefaultBreaker
+	backoff, calls := breaker.DefaultBackoff, breaker.DefaultBreaker
 	if o.Backoff != nil {
 		backoff = *o.Backoff
 	}
 	if o.Breaker != nil {
-		breaker = *o.Breaker
+		calls = *o.Breaker
 	}
 	p := &Pool{compiled: c, options: o, loops: make([]loopPool, o.Loops)}
 	for i := range p.loops {
-		p.loops[i].backoff, p.loops[i].breaker = backoff, breaker
+		p.loops[i].backoff, p.loops[i].breaker = backoff, calls
 	}
 	return p
 }
@@ -348,7 +355,7 @@ func (p *Pool) Stats(loop int) PoolStats {
 	for _, in := range l.idle {
 		s.Memory += in.MemoryBytes()
 	}
-	s.Open = l.breaker.state != breakerClosed
+	s.Open = !l.breaker.Closed()
 	return s
 }
 

@@ -34,7 +34,7 @@ fault, netloop                                                                 <
 fault, netloop, upstream/facts                                                 < upstream/pool
 fault, netloop, upstream/facts, upstream/pool, upstream/resolve                < upstream
 
-wasm/meter, fault, netloop                                                     < wasm
+wasm/meter, breaker, fault, netloop                                            < wasm
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             < wasm/native
 
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/pool < proxy

@@ -27,8 +27,8 @@ type Options struct {
 	OnError OnError
 	Sys     wasm.Sys // what WASI functions give; Log is set by New
 
-	Backoff      *wasm.Backoff // before a new instance, after failures; default wasm.DefaultBackoff
-	Breaker      *wasm.Breaker // default wasm.DefaultBreaker
+	Backoff      *wasm.Backoff // before a new instance, after failures; default breaker.DefaultBackoff
+	Breaker      *wasm.Breaker // default breaker.DefaultBreaker
 	RecycleAfter int64         // requests and answers after which an instance is replaced; 0: never
 	IdleAfter    time.Duration // without a call, after which an instance is closed; default 5 min, negative: never
 	MaxPerLoop   int           // instances; default 8. More than one is used only while another's call takes long

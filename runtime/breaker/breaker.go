@@ -1,4 +1,9 @@
-package wasm
+// Package breaker holds off what fails: Backoff says how long to wait before something that failed is tried again, Breaker
+// stops calls of something that fails too often, and Shared is a breaker that all loops have in common.
+//
+// It uses the standard library alone: three small state machines whose clock is their caller's cost less than any
+// library's adapter to them.
+package breaker
 
 import (
 	"math/rand/v2"
@@ -17,7 +22,7 @@ type Backoff struct {
 	until    int64
 }
 
-// DefaultBackoff is what a Pool uses: three failures in a row without a delay, then 10 ms to 30 s.
+// DefaultBackoff: three failures in a row without a delay, then 10 ms to 30 s.
 var DefaultBackoff = Backoff{Free: 3, Base: 10 * time.Millisecond, Max: 30 * time.Second}
 
 // Ready reports whether it may be tried now, and if not, for how many nanoseconds it may not.
@@ -53,7 +58,7 @@ type Breaker struct {
 	Window   time.Duration
 	Open     time.Duration
 
-	state   breakerState
+	state   state
 	since   int64 // begin of the window, or when it was opened
 	until   int64 // when it may be probed
 	calls   int64
@@ -61,28 +66,28 @@ type Breaker struct {
 	repeats uint
 }
 
-type breakerState uint8
+type state uint8
 
 const (
-	breakerClosed breakerState = iota
-	breakerOpen
-	breakerProbing
+	closed state = iota
+	open
+	probing
 )
 
-// DefaultBreaker is what a Pool uses: it opens for 5 s when of all calls in 10 s at least 20, and at least half, failed.
+// DefaultBreaker opens for 5 s when of all calls in 10 s at least 20, and at least half, failed.
 var DefaultBreaker = Breaker{Failures: 20, Percent: 50, Window: 10 * time.Second, Open: 5 * time.Second}
 
 // Allow reports whether a call may be made. One that was allowed must be followed by Done, or by Cancel if it was not
 // made after all.
 func (b *Breaker) Allow(now int64) bool {
 	switch b.state {
-	case breakerClosed:
+	case closed:
 		return true
-	case breakerOpen:
+	case open:
 		if now < b.until {
 			return false
 		}
-		b.state = breakerProbing
+		b.state = probing
 		b.until = now + int64(b.Open) // a probe that is never heard of again does not keep it shut
 		return true
 	default:
@@ -97,15 +102,15 @@ func (b *Breaker) Allow(now int64) bool {
 // Done notes how a call went, and reports whether it opened the breaker.
 func (b *Breaker) Done(now int64, ok bool) (opened bool) {
 	switch b.state {
-	case breakerOpen: // a call that began before
+	case open: // a call that began before
 		return false
-	case breakerProbing:
+	case probing:
 		if ok {
 			*b = Breaker{Failures: b.Failures, Percent: b.Percent, Window: b.Window, Open: b.Open, since: now}
 			return false
 		}
 		b.repeats = min(b.repeats+1, 3)
-		b.open(now)
+		b.trip(now)
 		return true
 	}
 	if now-b.since >= int64(b.Window) {
@@ -119,28 +124,31 @@ func (b *Breaker) Done(now int64, ok bool) (opened bool) {
 	if b.Failures <= 0 || b.failed < int64(b.Failures) || b.failed*100 < b.calls*int64(b.Percent) {
 		return false
 	}
-	b.open(now)
+	b.trip(now)
 	return true
 }
 
-func (b *Breaker) open(now int64) {
-	b.state, b.since = breakerOpen, now
+func (b *Breaker) trip(now int64) {
+	b.state, b.since = open, now
 	b.until = now + int64(b.Open)<<b.repeats
 }
 
 // Cancel notes that an allowed call was not made.
 func (b *Breaker) Cancel() {
-	if b.state == breakerProbing {
-		b.state, b.until = breakerOpen, 0
+	if b.state == probing {
+		b.state, b.until = open, 0
 	}
 }
 
 // IsOpen reports whether calls are refused now.
-func (b *Breaker) IsOpen(now int64) bool { return b.state != breakerClosed && now < b.until }
+func (b *Breaker) IsOpen(now int64) bool { return b.state != closed && now < b.until }
+
+// Closed reports whether all calls are allowed. A breaker that opened is not closed until a call went well.
+func (b *Breaker) Closed() bool { return b.state == closed }
 
 // RetryAfter is for how many nanoseconds calls are refused at least.
 func (b *Breaker) RetryAfter(now int64) int64 {
-	if b.state == breakerClosed {
+	if b.state == closed {
 		return 0
 	}
 	return max(0, b.until-now)

@@ -1,0 +1,76 @@
+package wasm
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func TestLimiterCountsWhatItHoldsBack(t *testing.T) {
+	l := Limiter{PerSecond: 2, Burst: 3}
+	said, held := 0, int64(0)
+	say := func(now int64) {
+		if ok, n := l.Allow(now); ok {
+			said++
+			held += n
+		}
+	}
+	for range 10 {
+		say(5 * second)
+	}
+	if said != 3 || held != 0 {
+		t.Errorf("%d said, %d held back", said, held)
+	}
+	say(5*second + second/2)
+	if said != 4 || held != 7 {
+		t.Errorf("%d said, %d held back", said, held)
+	}
+	say(4 * second) // a clock that goes back gives nothing
+	for range 10 {
+		say(100 * second)
+	}
+	if said != 7 || held != 8 {
+		t.Errorf("%d said, %d held back", said, held)
+	}
+}
+
+// TestRepeatsSayOnceAndCount notes keys from many goroutines: each is said once in an interval, and all are counted.
+func TestRepeatsSayOnceAndCount(t *testing.T) {
+	r := NewRepeats(second)
+	if say, before := r.Note(0, "trap", "request"); !say || before != 0 {
+		t.Errorf("the first: %v, %d", say, before)
+	}
+	if say, _ := r.Note(second-1, "trap", "request"); say {
+		t.Error("said twice in an interval")
+	}
+	if say, before := r.Note(second, "trap", "request"); !say || before != 1 {
+		t.Errorf("after the interval: %v, %d", say, before)
+	}
+	if say, _ := r.Note(second, "trap", "respons", "e"); !say {
+		t.Error("other parts are the same key")
+	}
+	var said, counted atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				if say, before := r.Note(10*second, "many"); say {
+					said.Add(1)
+					counted.Add(before)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if _, before := r.Note(20*second, "many"); said.Load() != 1 || counted.Load()+before != 7999 {
+		t.Errorf("said %d times, %d before", said.Load(), counted.Load()+before)
+	}
+	// More keys than there are places: they share, and nothing grows. Old ones give way.
+	for i := range 10 * repeatSlots {
+		r.Note(30*second, fmt.Sprint(i))
+	}
+	if say, _ := r.Note(1000*second, "new"); !say {
+		t.Error("a new key is held back by old ones")
+	}
+}
