@@ -62,7 +62,7 @@ const (
 	OpenNoIdle          = "no_idle"          // connections are open, and every one of them is in use
 	OpenNeverReuse      = "reuse_never"      // the upstream is configured to use each connection once
 	OpenSafeOnly        = "reuse_safe"       // the idle ones must not carry a request that cannot be sent again
-	OpenPreviousRetired = "previous_retired" // the idle one was past max_age or max_requests when it was asked for
+	OpenPreviousRetired = "previous_retired" // the idle one was past max_age, or the peer's own idle timeout was near, when it was asked for
 	OpenPreviousDead    = "previous_dead"    // the idle one turned out closed, or had unexpected bytes on it
 	OpenRetry           = "retry"            // another attempt of a request that failed on a reused one
 	OpenUpgrade         = "upgrade"          // the request becomes a tunnel and wants a connection of its own
@@ -70,17 +70,19 @@ const (
 	OpenHealthCheck     = "health_check"     // a probe
 	OpenAddressChanged  = "address_changed"  // the idle ones lead to addresses that DNS no longer gives
 	OpenTunnel          = "tunnel"           // TCP mode
+	OpenHedge           = "hedge"            // a second attempt beside one that is slow to answer
+	OpenProxyProtocol   = "proxy_protocol"   // the idle ones began with a PROXY header that speaks for other clients
 )
 
 // OpenReasons lists every reason to open a connection.
 var OpenReasons = []string{OpenFirst, OpenNoIdle, OpenNeverReuse, OpenSafeOnly, OpenPreviousRetired, OpenPreviousDead,
-	OpenRetry, OpenUpgrade, OpenPrewarm, OpenHealthCheck, OpenAddressChanged, OpenTunnel}
+	OpenRetry, OpenUpgrade, OpenPrewarm, OpenHealthCheck, OpenAddressChanged, OpenTunnel, OpenHedge, OpenProxyProtocol}
 
 // Why a connection was closed.
 const (
 	CloseIdleTimeout       = "idle_timeout"           // nobody used it for idle_timeout
 	CloseAboveKeepIdle     = "above_keep_idle"        // more than keep_idle were idle
-	CloseMaxRequests       = "max_requests"           // it has served max_requests
+	CloseMaxRequests       = "max_requests"           // it has served max_requests, or as many as the upstream's Keep-Alive field allows
 	CloseMaxAge            = "max_age"                // it has lived max_age
 	CloseNeverReuse        = "reuse_never"            // the upstream is configured to use each connection once
 	ClosePeer              = "peer_closed"            // the upstream closed it while it was idle
@@ -100,13 +102,19 @@ const (
 	CloseDraining          = "draining"               // its upstream or address is being drained, or left the config
 	CloseShutdown          = "shutdown"               // the gateway stops
 	CloseMoveFailed        = "move_failed"            // it could not be handed to another loop
+	CloseLearnedIdle       = "learned_idle_timeout"   // idle for so long that the upstream is about to close it
+	CloseMadePlace         = "made_place"             // idle at the limit, while a request that must not use it needed the place
+	CloseEjected           = "ejected"                // its address is ejected
+	CloseHedgeLost         = "hedge_lost"             // another attempt answered first
+	CloseTunnelEnded       = "tunnel_ended"           // TCP mode: the session has ended
 )
 
 // CloseReasons lists every reason to close a connection.
 var CloseReasons = []string{CloseIdleTimeout, CloseAboveKeepIdle, CloseMaxRequests, CloseMaxAge, CloseNeverReuse,
 	ClosePeer, CloseUnexpectedBytes, CloseUpstreamSaidClose, CloseHTTP10, CloseDelimited, CloseNotDrained,
 	CloseRequestNotSent, CloseClientAborted, CloseTimeout, CloseError, CloseProtocol, CloseConnectFailed,
-	CloseUpgradeEnded, CloseAddressGone, CloseDraining, CloseShutdown, CloseMoveFailed}
+	CloseUpgradeEnded, CloseAddressGone, CloseDraining, CloseShutdown, CloseMoveFailed, CloseLearnedIdle, CloseMadePlace,
+	CloseEjected, CloseHedgeLost, CloseTunnelEnded}
 
 // Why a request was not carried by a pooled connection: exchange.Attempt.WhyNew. They are the reasons to open one,
 // told from the request's side; an attempt that opened a connection has the same word as the connection.
@@ -120,6 +128,8 @@ const (
 	NewRetry          = OpenRetry
 	NewUpgrade        = OpenUpgrade
 	NewAddressChanged = OpenAddressChanged
+	NewHedge          = OpenHedge
+	NewProxyProtocol  = OpenProxyProtocol
 )
 
 // DNSAge is how old the DNS answer was when the connection was dialled; 0 if no name was looked up.
