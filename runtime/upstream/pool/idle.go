@@ -1,6 +1,9 @@
 package pool
 
 import (
+	"net/netip"
+	"time"
+
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/facts"
 )
@@ -10,43 +13,91 @@ func (p *Pool) putIdle(c *Conn) {
 	p.shards[l.Index()].push(c)
 	c.armIdle(p.options.Load(), l.Now())
 	c.Net.OnEvent(c.onIdle)
-	if p.waiting.Load() > 0 { // somebody began to wait after we looked
-		p.serveQueue(l)
-	}
+	p.queue.offer(p, l)
 }
 
+// armIdle sets the time at which idleEvent looks at the connection next.
 func (c *Conn) armIdle(o *Options, now int64) {
 	at := c.retireAt
-	if o.IdleTimeout > 0 && (at == 0 || now+int64(o.IdleTimeout) < at) {
-		at = now + int64(o.IdleTimeout)
+	if o.IdleTimeout > 0 {
+		idle := c.idleSince + int64(o.IdleTimeout)
+		if idle <= now { // kept, for now
+			idle = now + int64(o.IdleTimeout)
+		}
+		at = earlier(at, idle)
+	}
+	if limit := c.idleLimit(now); limit > 0 {
+		at = earlier(at, c.idleSince+limit)
 	}
 	c.Net.SetReadDeadline(at)
 }
 
+// earlier is the earlier of two times of which 0 is never.
+func earlier(a, b int64) int64 {
+	if a == 0 || b < a {
+		return b
+	}
+	return a
+}
+
 // idleEvent is called when something happens to an idle connection: its end, bytes, or its time is up.
 func (c *Conn) idleEvent(*netloop.Conn) {
-	p, now := c.pool, c.Net.Loop().Now()
+	p, l := c.pool, c.Net.Loop()
+	now := l.Now()
 	o := p.options.Load()
+	limit := c.idleLimit(now)
 	switch {
 	case !c.Net.Quiet():
-		c.Close(c.whyDead())
+		c.Close(c.whyDead(l))
 	case c.retireAt != 0 && now >= c.retireAt:
 		c.Close(facts.CloseMaxAge)
-	case o.IdleTimeout > 0 && now-c.idleSince >= int64(o.IdleTimeout) && p.Idle() > o.KeepIdle:
-		c.Close(facts.CloseIdleTimeout)
+	case limit > 0 && now-c.idleSince >= limit:
+		c.Close(facts.CloseLearnedIdle)
+	case o.IdleTimeout > 0 && now-c.idleSince >= int64(o.IdleTimeout):
+		c.outlived(now)
+		c.expire(o, now)
 	default:
 		c.armIdle(o, now)
 		c.Net.OnEvent(c.onIdle)
 	}
 }
 
+// expire closes a connection that was idle for the whole idle timeout, unless it is one of those that are kept. One loop
+// at a time decides, so that no two of them close the same surplus.
+func (c *Conn) expire(o *Options, now int64) {
+	p := c.pool
+	if !p.reaping.CompareAndSwap(false, true) {
+		c.Net.SetReadDeadline(now + int64(time.Millisecond))
+		c.Net.OnEvent(c.onIdle)
+		return
+	}
+	if p.Idle() > max(o.KeepIdle, o.MinIdle) {
+		c.end(c.Net.Loop(), facts.CloseIdleTimeout)
+		p.reaping.Store(false)
+		p.left(c.Net.Loop())
+		return
+	}
+	p.reaping.Store(false)
+	c.armIdle(o, now)
+	c.Net.OnEvent(c.onIdle)
+}
+
 // Close closes the connection for a reason of package facts.
-func (c *Conn) Close(reason string) {
+func (c *Conn) Close(reason string) { c.close(c.Net.Loop(), reason) }
+
+// close closes the connection on the loop that runs: that of Net, unless moving it failed.
+func (c *Conn) close(l *netloop.Loop, reason string) {
 	if c.closed {
 		return
 	}
+	c.end(l, reason)
+	c.pool.left(l)
+}
+
+// end closes the connection and keeps its place.
+func (c *Conn) end(l *netloop.Loop, reason string) {
 	c.closed = true
-	p, l := c.pool, c.Net.Loop()
+	p := c.pool
 	if c.pooled {
 		p.shards[l.Index()].remove(c)
 	}
@@ -54,38 +105,6 @@ func (c *Conn) Close(reason string) {
 	c.Facts.WhyClosed, c.Facts.Closed = reason, l.WallNow()
 	if p.hooks != nil {
 		p.hooks.ConnClosed(l, &c.Facts)
-	}
-	p.open.Add(-1)
-	if p.waiting.Load() > 0 {
-		p.serveQueue(l)
-	}
-}
-
-// evictIdle closes an idle connection to make place for one that may not be reused.
-func (p *Pool) evictIdle(l *netloop.Loop) {
-	if c := p.shards[l.Index()].oldest; c != nil {
-		c.Close(facts.CloseAboveKeepIdle)
-		return
-	}
-	if other := p.otherIdle(l); other != nil {
-		other.Post(func() {
-			if c := p.shards[other.Index()].oldest; c != nil {
-				c.Close(facts.CloseAboveKeepIdle)
-			}
-		})
-	}
-}
-
-// Drain closes the idle connections with reason, and the busy ones as they become free. It must run on no loop.
-func (p *Pool) Drain(g *netloop.Group, reason string) {
-	p.draining.Store(true)
-	for _, l := range g.Loops() {
-		l.Post(func() {
-			s := &p.shards[l.Index()]
-			for s.newest != nil {
-				s.newest.Close(reason)
-			}
-		})
 	}
 }
 
@@ -98,6 +117,13 @@ func (s *shard) push(c *Conn) {
 		s.oldest = c
 	}
 	s.newest = c
+	if c.Owner.IsValid() {
+		if s.owned == nil {
+			s.owned = map[netip.AddrPort]*Conn{}
+		}
+		c.kin = s.owned[c.Owner]
+		s.owned[c.Owner] = c
+	}
 	s.count.Store(s.count.Load() + 1)
 }
 
@@ -112,6 +138,24 @@ func (s *shard) remove(c *Conn) {
 	} else {
 		s.oldest = c.newer
 	}
+	if c.Owner.IsValid() {
+		s.disown(c)
+	}
 	c.newer, c.older, c.pooled = nil, nil, false
 	s.count.Store(s.count.Load() - 1)
+}
+
+// disown takes c out of the list of its Owner's connections, which is short: a client asks one thing at a time.
+func (s *shard) disown(c *Conn) {
+	switch first := s.owned[c.Owner]; {
+	case first != c:
+		for ; first.kin != c; first = first.kin {
+		}
+		first.kin = c.kin
+	case c.kin != nil:
+		s.owned[c.Owner] = c.kin
+	default:
+		delete(s.owned, c.Owner)
+	}
+	c.kin = nil
 }

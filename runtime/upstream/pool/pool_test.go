@@ -86,7 +86,10 @@ type fixture struct {
 	group   *netloop.Group
 	backend *backend
 	pool    *Pool
+	queue   *Queue
 	journal *journal
+	wait    time.Duration // how long get waits at the limit
+	max     int           // how many may wait
 }
 
 func setUp(t *testing.T, loops int, o Options) *fixture {
@@ -96,14 +99,8 @@ func setUp(t *testing.T, loops int, o Options) *fixture {
 	}
 	g.Start()
 	t.Cleanup(g.Close)
-	if o.AcquireTimeout == 0 {
-		o.AcquireTimeout = 5 * time.Second
-	}
-	if o.Queue == 0 {
-		o.Queue = 10000
-	}
-	j := &journal{}
-	return &fixture{t, g, newBackend(t), New(loops, o, j), j}
+	j, q := &journal{}, NewQueue()
+	return &fixture{t, g, newBackend(t), New(loops, o, q, j), q, j, 5 * time.Second, 10000}
 }
 
 // task runs fn as a task of loop i and waits for its end.
@@ -119,20 +116,40 @@ func (f *fixture) spawn(i int, fn func(*netloop.Task)) {
 	l.Post(func() { l.Go(fn) })
 }
 
-// get takes a connection, and opens one if the pool says so.
+// get takes a connection, opens one, or waits, as the owner of a pool does.
 func (f *fixture) get(t *netloop.Task, r Request) (*Conn, string, *fault.Error) {
-	c, why, err := f.pool.Get(t, r)
-	if err != nil || c != nil {
-		return c, why, err
+	p := f.pool
+	c, why, got := p.Try(t, r)
+	if got == Full {
+		var err *fault.Error
+		if p, c, why, err = f.queue.Wait(t, r, nil, nil, f.wait, f.max); err != nil {
+			return nil, why, err
+		}
 	}
-	nc, derr := t.Loop().Dial(t, f.backend.Addr().(*net.TCPAddr).AddrPort(), 0, netloop.DialOptions{})
-	if derr != nil {
-		f.pool.GiveUp(t.Loop())
-		return nil, why, fault.From(derr)
+	if c != nil {
+		return c, why, nil
 	}
-	c = &Conn{Net: nc, Stream: nc, Facts: facts.Connection{Address: netip.AddrPort{}, WhyOpened: why}}
-	f.pool.Opened(c)
+	return f.open(t, p, r, why)
+}
+
+// open dials with leave.
+func (f *fixture) open(t *netloop.Task, p *Pool, r Request, why string) (*Conn, string, *fault.Error) {
+	c := f.dial(t, why)
+	if c == nil {
+		p.GiveUp(t.Loop())
+		return nil, why, fault.New(fault.Connect, fault.Upstream, 502, "refused")
+	}
+	c.Owner = r.Owner
+	p.Opened(c)
 	return c, why, nil
+}
+
+func (f *fixture) dial(t *netloop.Task, why string) *Conn {
+	nc, err := t.Loop().Dial(t, f.backend.Addr().(*net.TCPAddr).AddrPort(), 0, netloop.DialOptions{})
+	if err != nil {
+		return nil
+	}
+	return &Conn{Net: nc, Stream: nc, Facts: facts.Connection{Address: netip.AddrPort{}, WhyOpened: why}}
 }
 
 func (f *fixture) mustGet(t *netloop.Task, want string) *Conn {
@@ -149,7 +166,7 @@ func (f *fixture) eventually(what string, fact func() bool) {
 	f.Helper()
 	for end := time.Now().Add(10 * time.Second); !fact(); runtime.Gosched() {
 		if time.Now().After(end) {
-			f.Fatalf("waited 10 s in vain: %s; open %d idle %d waiting %d, closed %v", what, f.pool.Open(), f.pool.Idle(), f.pool.Waiting(), f.journal.reasons())
+			f.Fatalf("waited 10 s in vain: %s; open %d idle %d waiting %d, closed %v", what, f.pool.Open(), f.pool.Idle(), f.queue.Waiting(), f.journal.reasons())
 		}
 	}
 }
@@ -229,7 +246,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 		left := waiters
 		for i := range waiters {
 			task.Loop().Go(func(waiter *netloop.Task) {
-				for f.pool.Waiting() < i { // they come one after another
+				for f.queue.Waiting() < i { // they come one after another
 					waiter.Sleep(time.Millisecond)
 				}
 				c, _, err := f.get(waiter, Request{Repeatable: true})
@@ -244,7 +261,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 				}
 			})
 		}
-		for f.pool.Waiting() < waiters {
+		for f.queue.Waiting() < waiters {
 			task.Sleep(time.Millisecond)
 		}
 		held.Release("")
@@ -258,11 +275,12 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 }
 
 func TestWaitingEndsWithAMessageThatSaysWhatIsFull(t *testing.T) {
-	f := setUp(t, 1, Options{MaxConnections: 1, AcquireTimeout: 200 * time.Millisecond, Queue: 1})
+	f := setUp(t, 1, Options{MaxConnections: 1})
+	f.wait, f.max = 200*time.Millisecond, 1
 	f.task(0, func(task *netloop.Task) {
 		c := f.mustGet(task, facts.NewFirst)
 		_, _, err := f.get(task, Request{})
-		if err == nil || err.Kind != fault.PoolExhausted || err.Status != 503 || !strings.Contains(err.Detail, "pool exhausted: 1 of 1 busy for 200ms") {
+		if err == nil || err.Kind != fault.PoolExhausted || err.Status != 503 || !strings.Contains(err.Detail, "pool exhausted: 1 of 1 busy for 200ms") || !strings.Contains(err.Detail, "see pool.max_connections") {
 			t.Errorf("at the limit: %v", err)
 		}
 		var second *fault.Error
@@ -270,10 +288,10 @@ func TestWaitingEndsWithAMessageThatSaysWhatIsFull(t *testing.T) {
 			_, _, second = f.get(other, Request{})
 			task.Wake()
 		})
-		for f.pool.Waiting() == 0 && second == nil {
+		for f.queue.Waiting() == 0 && second == nil {
 			task.Sleep(time.Millisecond)
 		}
-		if _, _, err := f.get(task, Request{}); err == nil || !strings.Contains(err.Detail, "the queue is full") {
+		if _, _, err := f.get(task, Request{}); err == nil || !strings.Contains(err.Detail, "the queue is full") || !strings.Contains(err.Detail, "see queue.max") {
 			t.Errorf("with a full queue: %v", err)
 		}
 		for second == nil {
@@ -281,8 +299,8 @@ func TestWaitingEndsWithAMessageThatSaysWhatIsFull(t *testing.T) {
 		}
 		c.Release("")
 	})
-	if f.pool.Open() != 1 || f.pool.Waiting() != 0 {
-		t.Errorf("open %d, waiting %d; want 1, 0", f.pool.Open(), f.pool.Waiting())
+	if f.pool.Open() != 1 || f.queue.Waiting() != 0 {
+		t.Errorf("open %d, waiting %d; want 1, 0", f.pool.Open(), f.queue.Waiting())
 	}
 }
 
@@ -389,18 +407,28 @@ func TestRetirement(t *testing.T) {
 	})
 }
 
-func TestGetAndReleaseAllocateNothing(t *testing.T) {
-	f := setUp(t, 1, Options{IdleTimeout: time.Minute, MaxConnections: 10})
-	f.task(0, func(task *netloop.Task) {
-		f.mustGet(task, facts.NewFirst).Release("")
-		if n := testing.AllocsPerRun(1000, func() {
-			c, _, err := f.pool.Get(task, Request{Repeatable: true})
-			if err != nil || c == nil {
+func TestTryAndReleaseAllocateNothing(t *testing.T) {
+	o := Options{IdleTimeout: time.Minute, MaxConnections: 10, LearnIdle: true}
+	f := setUp(t, 1, o)
+	client := netip.MustParseAddrPort("192.0.2.1:1")
+	for _, r := range []Request{{Repeatable: true}, {}, {Owner: client}} {
+		f.task(0, func(task *netloop.Task) {
+			c, _, err := f.get(task, r)
+			if err != nil {
 				t.Fatal(err)
 			}
 			c.Release("")
-		}); n != 0 {
-			t.Errorf("taking and giving back allocates %v times", n)
-		}
-	})
+			if n := testing.AllocsPerRun(1000, func() {
+				c, _, got := f.pool.Try(task, r)
+				if got != Idle {
+					t.Fatal(got)
+				}
+				c.Hint(5*time.Second, 100)
+				c.allowed = 0 // the run is longer than that
+				c.Release("")
+			}); n != 0 {
+				t.Errorf("%+v: taking and giving back allocates %v times", r, n)
+			}
+		})
+	}
 }

@@ -1,137 +1,418 @@
 package pool
 
 import (
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/facts"
 )
 
-// wait queues until a connection or a place becomes free.
-func (p *Pool) wait(t *netloop.Task, o *Options, deadline int64) (*waiter, *fault.Error) {
-	l := t.Loop()
-	w := &waiter{task: t}
-	p.mu.Lock()
-	if len(p.queue) >= o.Queue {
-		p.mu.Unlock()
-		return nil, p.exhausted(o, "and the queue is full")
-	}
-	p.queue = append(p.queue, w)
-	p.waiting.Add(1)
-	p.mu.Unlock()
-	p.serveQueue(l) // what became free before we stood in the queue would not be offered to us
-
-	timer := l.AfterFunc(time.Duration(deadline-l.Now()), func() { w.expired = true; t.Wake() })
-	defer timer.Stop()
-	for {
-		p.mu.Lock()
-		served := w.conn != nil || w.slot
-		if !served && (w.expired || l.Closing()) {
-			p.leave(w)
-			p.mu.Unlock()
-			return nil, p.exhausted(o, "for "+o.AcquireTimeout.String())
-		}
-		p.mu.Unlock()
-		if served {
-			return w, nil
-		}
-		t.Park()
-	}
+// Queue is where requests wait for a connection of any pool of an upstream, in the order in which they came. Its lock is
+// held for looking at the waiters and never while anything is waited for; nobody takes it as long as nobody waits.
+type Queue struct {
+	pools   atomic.Pointer[[]*Pool] // copied on write
+	waiting atomic.Int64
+	mu      sync.Mutex // guards what follows, and Pool.only
+	any     list       // who waits for no pool in particular
+	last    uint64
 }
 
-func (p *Pool) exhausted(o *Options, how string) *fault.Error {
-	e := fault.New(fault.PoolExhausted, fault.Gateway, 503, "pool exhausted: %d of %d busy %s, %d waiting; see pool.max_connections",
-		p.Open()-p.Idle(), o.MaxConnections, how, p.Waiting())
+// waiter is a request that waits. What it was given is written on its own loop.
+type waiter struct {
+	task    *netloop.Task
+	request Request
+	only    *Pool
+	accept  func(*Pool) bool
+	number  uint64 // the order of arrival
+	newer   *waiter
+	older   *waiter
+	queued  bool // guarded by the queue
+
+	expired bool
+	done    bool
+	pool    *Pool
+	conn    *Conn
+	why     string
+	err     *fault.Error
+}
+
+// list has who came first in front. The queue's lock guards all of it but the count, which anybody may read.
+type list struct {
+	oldest, newest *waiter
+	count          atomic.Int64
+}
+
+// NewQueue makes a queue in which nobody waits.
+func NewQueue() *Queue {
+	q := &Queue{}
+	q.pools.Store(&[]*Pool{})
+	return q
+}
+
+// Waiting is how many requests wait.
+func (q *Queue) Waiting() int { return int(q.waiting.Load()) }
+
+// Wait parks until a pool hands over a connection, c, or leave to open one, for which the caller must call p.Opened or
+// p.GiveUp and which why explains as that of Pool.Try does. The request waits for the pool only, or if that is nil, for
+// any that accept, which is called under the queue's lock and must be quick, says may serve it; nil: all. Pools that are
+// parked or drained serve nobody.
+//
+// It waits for limit at most; 0 does not wait, but takes what is free. At most max requests wait at once. The error's
+// status is 503; it is Retryable if the only pool no longer takes requests, so that another should be chosen.
+func (q *Queue) Wait(t *netloop.Task, r Request, only *Pool, accept func(*Pool) bool, limit time.Duration, max int) (p *Pool, c *Conn, why string, err *fault.Error) {
+	l := t.Loop()
+	w := &waiter{task: t, request: r, only: only, accept: accept}
+	if l.Closing() {
+		return nil, nil, "", stopping()
+	}
+	if !q.enter(w, max) {
+		return nil, nil, "", q.exhausted(w, "and the queue is full", "queue.max")
+	}
+	if only != nil && only.Parked() && q.leave(w) {
+		return nil, nil, "", gone()
+	}
+	q.search(w, l) // what became free before w stood in the queue would not be offered to it
+	if limit > 0 {
+		timer := l.AfterFunc(limit, func() { w.expired = true; t.Wake() })
+		defer timer.Stop()
+	}
+	for !w.done {
+		if (w.expired || limit <= 0 || l.Closing()) && q.leave(w) {
+			if l.Closing() {
+				return nil, nil, "", stopping()
+			}
+			return nil, nil, "", q.exhausted(w, "for "+limit.String(), "pool.max_connections")
+		}
+		t.Park() // also when it was given something that is on its way
+	}
+	return w.receive(l)
+}
+
+// receive takes what w was given. A connection that did not survive its way to w leaves w its place.
+func (w *waiter) receive(l *netloop.Loop) (p *Pool, c *Conn, why string, err *fault.Error) {
+	p, c, why = w.pool, w.conn, w.why
+	switch {
+	case w.err != nil:
+		return nil, nil, "", w.err
+	case l.Closing():
+		if c != nil {
+			c.close(l, facts.CloseShutdown)
+		} else {
+			p.left(l)
+		}
+		return nil, nil, "", stopping()
+	case c == nil:
+		return p, nil, why, nil
+	}
+	if bad := c.spoilt(l, w.request); bad != "" {
+		c.end(l, bad)
+		return p, nil, p.whyNew(w.request, whyNot(bad)), nil
+	}
+	c.taken(l)
+	return p, c, "", nil
+}
+
+func stopping() *fault.Error {
+	return fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping")
+}
+
+func gone() *fault.Error {
+	e := fault.New(fault.PoolExhausted, fault.Gateway, 503, "the address takes no new requests")
+	e.Retryable = true
 	return e
 }
 
-// leave takes w out of the queue; p.mu is held.
-func (p *Pool) leave(w *waiter) {
-	for i, other := range p.queue {
-		if other == w {
-			p.queue = append(p.queue[:i], p.queue[i+1:]...)
-			p.waiting.Add(-1)
-			return
+// exhausted says what is full: the pools that may serve w.
+func (q *Queue) exhausted(w *waiter, how, see string) *fault.Error {
+	busy, most, pools := 0, 0, 0
+	q.mu.Lock()
+	for _, p := range *q.pools.Load() {
+		if p.state.Load() == accepting && w.accepts(p) {
+			pools++
+			busy += p.Open() - p.Idle()
+			most += p.options.Load().MaxConnections
+		}
+	}
+	q.mu.Unlock()
+	if pools == 0 {
+		return fault.New(fault.PoolExhausted, fault.Gateway, 503, "no target takes requests, %s, %d waiting; see queue.timeout and queue.max", how, q.Waiting())
+	}
+	return fault.New(fault.PoolExhausted, fault.Gateway, 503, "pool exhausted: %d of %d busy %s, %d waiting; see %s", busy, most, how, q.Waiting(), see)
+}
+
+// accepts says whether w waits for p; the queue's lock is held.
+func (w *waiter) accepts(p *Pool) bool {
+	if w.only != nil {
+		return w.only == p
+	}
+	return w.accept == nil || w.accept(p)
+}
+
+// Kick offers what is free to those who wait. The owner calls it when a pool may be accepted that was not before. It may
+// be called anywhere.
+func (q *Queue) Kick() {
+	for _, p := range *q.pools.Load() {
+		q.kick(p)
+	}
+}
+
+// kick is Kick for one pool: each loop gives away its idle connections, and then free places.
+func (q *Queue) kick(p *Pool) {
+	if !p.wanted() {
+		return
+	}
+	q.mu.Lock()
+	w := q.first(p)
+	q.mu.Unlock()
+	if w == nil {
+		return
+	}
+	g, idle := w.task.Loop().Group(), false
+	for i := range p.shards {
+		if p.shards[i].count.Load() > 0 {
+			l := g.Loop(i)
+			l.Post(func() { q.serve(p, g, l, 0) })
+			idle = true
+		}
+	}
+	if !idle {
+		q.serve(p, g, nil, 0)
+	}
+}
+
+// wanted says whether somebody may wait for the pool, by what can be seen without a lock.
+func (p *Pool) wanted() bool { return p.queue.any.count.Load() > 0 || p.only.count.Load() > 0 }
+
+// wants says whether somebody waits for the pool.
+func (q *Queue) wants(p *Pool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.first(p) != nil
+}
+
+// offer serves those who wait for a pool in which something became free.
+func (q *Queue) offer(p *Pool, l *netloop.Loop) {
+	if p.wanted() {
+		q.serve(p, l.Group(), l, len(p.shards))
+	}
+}
+
+// search looks for something that is free for w.
+func (q *Queue) search(w *waiter, l *netloop.Loop) {
+	if w.only != nil {
+		q.offer(w.only, l)
+		return
+	}
+	for _, p := range *q.pools.Load() {
+		if p.room() {
+			q.offer(p, l)
 		}
 	}
 }
 
-// first takes the first waiter out of the queue.
-func (p *Pool) first() *waiter {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.queue) == 0 {
-		return nil
-	}
-	w := p.queue[0]
-	p.queue = p.queue[1:]
-	p.waiting.Add(-1)
-	return w
-}
-
-// serveQueue gives free places, and this loop's idle connections, to those who wait.
-func (p *Pool) serveQueue(l *netloop.Loop) {
-	for p.waiting.Load() > 0 {
-		if c := p.shards[l.Index()].newest; c != nil {
-			if !c.usable(l) {
-				continue
-			}
-			p.shards[l.Index()].remove(c)
-			c.Net.OnEvent(nil)
-			if !p.handOver(c) {
-				p.putIdle(c)
+// serve gives the pool's idle connections of loop l, on which it runs, and then its free places to those who wait. l may
+// be nil. Connections that other loops have idle come before places, as long as hops allows to ask them.
+func (q *Queue) serve(p *Pool, g *netloop.Group, l *netloop.Loop, hops int) {
+	for p.wanted() && p.state.Load() == accepting {
+		if l != nil && p.shards[l.Index()].newest != nil {
+			w := q.pop(p, false)
+			if w == nil {
 				return
 			}
+			p.give(w, l)
 			continue
 		}
-		if other := p.otherIdle(l); other != nil {
-			other.Post(func() { p.serveQueue(other) })
-			return
+		other := p.otherIdle(g, l)
+		if other == nil || hops == 0 {
+			if w := q.pop(p, true); w != nil {
+				w.grant(p, p.whyNew(w.request, w.why))
+				continue
+			}
 		}
-		if !p.reserve(p.options.Load().MaxConnections) {
-			return
+		if other != nil && q.wants(p) {
+			other.Post(func() { q.serve(p, g, other, max(hops-1, 0)) })
 		}
-		w := p.first()
-		if w == nil {
-			p.open.Add(-1)
-			return
-		}
-		p.grant(w, nil)
+		return
 	}
 }
 
-func (p *Pool) otherIdle(l *netloop.Loop) *netloop.Loop {
+func (p *Pool) otherIdle(g *netloop.Group, l *netloop.Loop) *netloop.Loop {
 	for i := range p.shards {
-		if i != l.Index() && p.shards[i].count.Load() > 0 {
-			return l.Group().Loop(i)
+		if p.shards[i].count.Load() > 0 && (l == nil || i != l.Index()) {
+			return g.Loop(i)
 		}
 	}
 	return nil
 }
 
-// grant serves a waiter: with a connection of its own loop, or with leave to open one.
-func (p *Pool) grant(w *waiter, c *Conn) {
-	p.mu.Lock()
-	w.conn, w.slot = c, c == nil
-	p.mu.Unlock()
-	w.task.Loop().Post(w.task.Wake)
+// give serves w, which has left the queue, by one of the loop's idle connections: with that, or with its place.
+func (p *Pool) give(w *waiter, l *netloop.Loop) {
+	s := &p.shards[l.Index()]
+	if ok, why := p.options.Load().allows(w.request); !ok {
+		w.why = why
+	} else {
+		for c := s.first(w.request); c != nil; c = c.next(w.request) {
+			switch {
+			case c.Owner != w.request.Owner:
+				continue
+			case !w.request.Repeatable && c.doubtful(l):
+				w.why = facts.NewSafeOnly
+				continue
+			}
+			if bad := c.spoilt(l, w.request); bad != "" {
+				c.end(l, bad)
+				w.grant(p, p.whyNew(w.request, whyNot(bad)))
+				return
+			}
+			s.remove(c)
+			w.hand(p, c, l)
+			return
+		}
+	}
+	if !p.reserve() {
+		p.makePlace(l)
+	}
+	w.grant(p, p.whyNew(w.request, w.why))
 }
 
-// handOver gives a free connection to the first waiter, on whatever loop that is.
-func (p *Pool) handOver(c *Conn) bool {
-	w := p.first()
-	if w == nil {
-		return false
-	}
+// hand moves a connection to the waiter's loop and gives it to the waiter.
+func (w *waiter) hand(p *Pool, c *Conn, from *netloop.Loop) {
 	to := w.task.Loop()
-	if to == c.Net.Loop() {
-		p.grant(w, c)
-		return true
+	c.Net.OnEvent(nil)
+	if to == from {
+		to.Post(func() { w.end(p, c, "", nil) })
+		return
 	}
 	c.Net.MoveTo(to, func(*netloop.Conn) {
-		c.Facts.MovedBetweenLoops++
 		c.arrived()
-		p.grant(w, c)
+		w.end(p, c, "", nil)
 	})
+}
+
+// grant gives the waiter leave to open a connection, whose place is reserved.
+func (w *waiter) grant(p *Pool, why string) {
+	w.task.Loop().Post(func() { w.end(p, nil, why, nil) })
+}
+
+// end runs on the waiter's loop.
+func (w *waiter) end(p *Pool, c *Conn, why string, err *fault.Error) {
+	w.pool, w.conn, w.why, w.err, w.done = p, c, why, err, true
+	w.task.Wake()
+}
+
+// listOf is where w stands.
+func (q *Queue) listOf(w *waiter) *list {
+	if w.only != nil {
+		return &w.only.only
+	}
+	return &q.any
+}
+
+// enter puts w at the end of the queue, unless max requests wait already.
+func (q *Queue) enter(w *waiter, max int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting.Load() >= int64(max) {
+		return false
+	}
+	q.last++
+	w.number, w.queued = q.last, true
+	in := q.listOf(w)
+	w.older = in.newest
+	if in.newest != nil {
+		in.newest.newer = w
+	} else {
+		in.oldest = w
+	}
+	in.newest = w
+	in.count.Add(1)
+	q.waiting.Add(1)
 	return true
+}
+
+// leave takes w out of the queue, if it was given nothing yet.
+func (q *Queue) leave(w *waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !w.queued {
+		return false
+	}
+	q.unlink(w)
+	return true
+}
+
+// unlink takes w out of its list; the lock is held.
+func (q *Queue) unlink(w *waiter) {
+	in := q.listOf(w)
+	if w.older != nil {
+		w.older.newer = w.newer
+	} else {
+		in.oldest = w.newer
+	}
+	if w.newer != nil {
+		w.newer.older = w.older
+	} else {
+		in.newest = w.older
+	}
+	w.newer, w.older, w.queued = nil, nil, false
+	in.count.Add(-1)
+	q.waiting.Add(-1)
+}
+
+// first is who has waited for the pool longest; the lock is held.
+func (q *Queue) first(p *Pool) *waiter {
+	own := p.only.oldest
+	for w := q.any.oldest; w != nil && (own == nil || w.number < own.number); w = w.newer {
+		if w.accepts(p) {
+			return w
+		}
+	}
+	return own
+}
+
+// pop takes who has waited for the pool longest out of the queue; with reserve only if a place is free, which is
+// reserved then.
+func (q *Queue) pop(p *Pool, reserve bool) *waiter {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := q.first(p)
+	if w == nil || reserve && !p.reserve() {
+		return nil
+	}
+	q.unlink(w)
+	if reserve {
+		_, w.why = p.options.Load().allows(w.request)
+	}
+	return w
+}
+
+// dismiss ends the waiting of those who wait for a pool that takes no newcomer.
+func (q *Queue) dismiss(p *Pool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for w := p.only.oldest; w != nil; w = p.only.oldest {
+		q.unlink(w)
+		w.task.Loop().Post(func() { w.end(p, nil, "", gone()) })
+	}
+}
+
+func (q *Queue) add(p *Pool) {
+	q.mu.Lock()
+	pools := append(slices.Clone(*q.pools.Load()), p)
+	q.pools.Store(&pools)
+	q.mu.Unlock()
+	q.kick(p)
+}
+
+// drop forgets a pool that serves nobody any more.
+func (q *Queue) drop(p *Pool) {
+	q.mu.Lock()
+	pools := slices.DeleteFunc(slices.Clone(*q.pools.Load()), func(o *Pool) bool { return o == p })
+	q.pools.Store(&pools)
+	q.mu.Unlock()
+	q.dismiss(p)
 }

@@ -1,0 +1,92 @@
+package pool
+
+import "wasmgate/runtime/netloop"
+
+// Missing is how many connections should be opened ahead: as many as are idle or being opened ahead below
+// Options.MinIdle, within MaxConnections. It is 0 for a pool that takes no newcomer.
+func (p *Pool) Missing() int {
+	o := p.options.Load()
+	if p.state.Load() != accepting || o.MinIdle <= 0 || o.Reuse == Never {
+		return 0
+	}
+	n := o.MinIdle - p.Idle() - int(p.ahead.Load())
+	if o.MaxConnections > 0 {
+		n = min(n, o.MaxConnections-p.Open())
+	}
+	return max(n, 0)
+}
+
+// TryAhead takes leave to open one connection ahead, if one is Missing. The caller must call OpenedIdle or GiveUpAhead.
+func (p *Pool) TryAhead() bool {
+	if p.Missing() == 0 {
+		return false
+	}
+	ahead := int(p.ahead.Add(1)) // counted first, so that two callers do not open what one is to open
+	if p.options.Load().MinIdle-p.Idle() < ahead || !p.reserve() {
+		p.ahead.Add(-1)
+		return false
+	}
+	return true
+}
+
+// OpenedIdle makes a connection that was opened with leave from TryAhead an idle one of the pool. It is no longer the
+// caller's.
+func (p *Pool) OpenedIdle(c *Conn) {
+	p.adopt(c)
+	c.Facts.Requests = 0
+	c.idleSince = c.opened
+	p.everOpen.Store(true)
+	if p.state.Load() == drained {
+		p.ahead.Add(-1)
+		c.Close(*p.draining.Load())
+		return
+	}
+	p.putIdle(c)
+	p.ahead.Add(-1)
+}
+
+// GiveUpAhead returns the leave of TryAhead: opening the connection failed.
+func (p *Pool) GiveUpAhead(l *netloop.Loop) {
+	p.ahead.Add(-1)
+	p.left(l)
+}
+
+// Park closes the pool for newcomers. Requests that have a connection finish; their connections, and those that are idle,
+// stay until they expire, Drain, or Unpark. Those who wait for this pool and no other get an error that is Retryable.
+func (p *Pool) Park() {
+	if p.state.CompareAndSwap(accepting, parked) {
+		p.queue.dismiss(p)
+	}
+}
+
+// Unpark takes newcomers again. It does nothing after Drain.
+func (p *Pool) Unpark() {
+	if p.state.CompareAndSwap(parked, accepting) {
+		p.queue.kick(p)
+	}
+}
+
+// Parked says whether the pool takes no newcomer, because of Park or Drain.
+func (p *Pool) Parked() bool { return p.state.Load() != accepting }
+
+// Drain ends the pool: it closes the idle connections with reason, and the busy ones as they become free. It may be
+// called anywhere, also on a loop.
+func (p *Pool) Drain(g *netloop.Group, reason string) {
+	p.draining.CompareAndSwap(nil, &reason)
+	if p.state.Swap(drained) != drained {
+		p.queue.drop(p)
+	}
+	p.CloseIdle(g, reason)
+}
+
+// CloseIdle closes the connections that are idle now. It may be called anywhere, also on a loop.
+func (p *Pool) CloseIdle(g *netloop.Group, reason string) {
+	for _, l := range g.Loops() {
+		l.Post(func() {
+			s := &p.shards[l.Index()]
+			for n := s.count.Load(); n > 0 && s.oldest != nil; n-- {
+				s.oldest.Close(reason)
+			}
+		})
+	}
+}
