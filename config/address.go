@@ -206,3 +206,8 @@ func checkListen(s string) error {
 	}
 	return nil
 }
+
+func parsesAsAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}

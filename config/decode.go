@@ -131,6 +131,9 @@ func (d decoder) list(p keyPath, v any, dst reflect.Value, f field) {
 		if s, isText := v.(string); isText && len(s) < 60 {
 			help = fmt.Sprintf("write `[%q]`", s)
 		}
+		if foreign := foreignValue(f.name+"[]", scalarText(v)); foreign != "" {
+			help = foreign
+		}
 		d.fail(p, help, "wants a list, got %s", describe(v))
 		return
 	}

@@ -23,6 +23,9 @@ func foreignValue(key, value string) string {
 			return "say `never`"
 		}
 	}
+	if words, ok := foreignValues[key]; ok && words[fold(value)] != "" {
+		return words[fold(value)]
+	}
 	switch key + ":" + fold(value) {
 	case "level:warning":
 		return "say `warn`"
@@ -38,11 +41,56 @@ func foreignValue(key, value string) string {
 	return ""
 }
 
+// foreignValues are the words of one key; those of `on` are of retries, those of `hash` stand within its brackets.
+var foreignValues = map[string]map[string]string{
+	"balance": {
+		"roundrobin": "did you mean `round_robin`?", "byrequests": "say `round_robin`", "staticrr": "say `round_robin`", "weighted": "say `round_robin`, with a weight for each target",
+		"leastconn": "say `least_requests`", "leastrequest": "did you mean `least_requests`?", "bybusyness": "say `least_requests`", "leasttime": "say `least_requests`", "heartbeat": "say `least_requests`",
+		"bytraffic": "say `least_bytes`", "random": "say `random_two`", "p2c": "say `random_two`", "poweroftwo": "say `random_two`",
+		"source": "say `hash(ip)`", "iphash": "say `hash(ip)`", "uri": "say `hash(path)`", "urihash": "say `hash(path)`", "urlparam": "say `hash(query NAME)`", "hdr": "say `hash(header NAME)`",
+		"rdpcookie": "say `hash(cookie NAME)`", "hash": "say of what: " + hashForms, "ringhash": "say of what: " + hashForms, "maglev": "say of what: " + hashForms, "consistent": "say of what: " + hashForms,
+	},
+	"hash": {
+		"source": "say `hash(ip)`", "clientip": "say `hash(ip)`", "$remoteaddr": "say `hash(ip)`", "uri": "say `hash(path)`", "url": "say `hash(path)`", "$requesturi": "say `hash(path)`",
+		"urlparam": "say `hash(query NAME)`", "hdr": "say `hash(header NAME)`", "field": "say `hash(header NAME)`",
+	},
+	"on": {
+		"error": "say `connect, reset`", "connfailure": "say `connect`", "connectfailure": "say `connect`", "refused": "say `connect`", "emptyresponse": "say `reset`",
+		"responsetimeout": "say `timeout`", "5xx": "say `500-599`", "4xx": "say `400-499`", "gatewayerror": "say `502-504`", "retriable4xx": "say `409`",
+		"http500": "say `500`", "http502": "say `502`", "http503": "say `503`", "http504": "say `504`", "nonidempotent": "only requests that may be sent again are: RFC 9110 says which",
+		"off": "say `retries.attempts: 1`", "never": "say `retries.attempts: 1`", "false": "say `retries.attempts: 1`",
+	},
+	"state": {
+		"backup": "say `standby`", "hotstandby": "say `standby`", "+h": "say `standby`", "h": "say `standby`", "hotspare": "say `spare`", "+r": "say `spare`", "r": "say `spare`",
+		"down": "say `disabled`", "maint": "say `disabled`", "+d": "say `disabled`", "d": "say `disabled`", "draining": "say `drain`", "+n": "say `drain`", "n": "say `drain`",
+		"up": "say `active`", "ready": "say `active`", "enabled": "say `active`",
+	},
+	"mode": {
+		"stream": "say `tcp`", "l4": "say `tcp`", "tls": "listeners terminate no TLS: `tcp` passes it on untouched, by name with `sni`", "https": "listeners terminate no TLS: `tcp` passes it on untouched, by name with `sni`",
+		"udp": "there are http and tcp", "l7": "say `http`", "http1": "say `http`",
+	},
+	"ping": {"100continue": "say `expect_continue`", "http": "say `expect_continue`", "continue": "say `expect_continue`", "none": "say `off`"},
+	"type": {"httpchk": "say `http`", "https": "say `http`: https targets are asked over TLS", "connect": "say `tcp`", "none": "say `off`"},
+	"protocol": {
+		"http1": "say `http1.1`", "http": "say `http1.1`", "11": "say `http1.1`", "http/11": "say `http1.1`", "http/10": "say `http1.0`", "10": "say `http1.0`",
+		"h2": "HTTP/2 is not spoken to targets: say `http1.1`", "http2": "HTTP/2 is not spoken to targets: say `http1.1`", "h2c": "HTTP/2 is not spoken to targets: say `http1.1`", "grpc": "HTTP/2 is not spoken to targets",
+	},
+	"proxy_protocol":   {"1": "say `v1`", "2": "say `v2`", "on": "say `v2`, or `v1`", "sendproxy": "say `v1`", "sendproxyv2": "say `v2`", "none": "say `off`"},
+	"proxy_protocol[]": {"true": "say which peers send it: `[10.0.0.0/8]`", "on": "say which peers send it: `[10.0.0.0/8]`", "false": "remove it, or write `[]`", "v1": "say which peers send it: `[10.0.0.0/8]`; both versions are read", "v2": "say which peers send it: `[10.0.0.0/8]`; both versions are read"},
+	"family":           {"4": "say `ipv4`", "6": "say `ipv6`", "inet": "say `ipv4`", "inet6": "say `ipv6`", "both": "say `any`", "auto": "say `any`", "v4only": "say `ipv4`", "v6only": "say `ipv6`"},
+	"weight":           {"0": "say `state: disabled` for a target that takes nothing, `drain` for one that keeps its sessions"},
+}
+
 const (
 	sayReuse   = "say `pool.reuse: always` (the default)"
 	sayConnect = "say `timeouts.connect`"
 	sayMax     = "say `pool.max_connections`"
-	sayRotate  = "there is no choice of balancing: several targets take turns"
+	sayBalance = "say `balance`: round_robin, least_requests, least_bytes, random_two, first or hash(...)"
+	sayWeight  = "say `targets: [{url: \"http://host:port\", weight: 2}]`"
+	saySticky  = "say `sticky.cookie`, `sticky.path_parameter` or `sticky.header`, and `route` for each target"
+	sayReverse = "say `rewrite.reverse: true` in the route"
+	sayActive  = "say `health.active: {type: http, path: /healthz}`"
+	sayPassive = "say `health.passive`: failures in a row, `eject_for`, `fail_on_status`"
 	sayUpper   = "say `upstreams`, a map of names to `{targets: [...]}`"
 	sayRoutes  = "say `routes`, a list of `{match: ..., upstream: NAME}`"
 )
@@ -52,39 +100,68 @@ var foreign = map[string]string{
 	"enableuse":            sayReuse + "; Apache spells it enablereuse",
 	"enablereuse":          sayReuse + ", for regex routes and captured addresses too",
 	"disablereuse":         "say `pool.reuse: never`, or `always` for disablereuse=off",
-	"smax":                 "say `pool.keep_idle`: idle connections that outlive pool.idle_timeout",
 	"ttl":                  "say `pool.idle_timeout`, or `dns.min_ttl` and `dns.max_ttl` for names",
-	"min":                  "there is no minimum; `pool.keep_idle` keeps idle connections that were opened",
 	"max":                  sayMax + "; it counts for the whole process, not for each child",
 	"acquire":              "say `pool.acquire_timeout`",
 	"connectiontimeout":    sayConnect,
 	"proxytimeout":         "say `timeouts.response_header` and `timeouts.idle_read`",
-	"timeout":              "say which: `timeouts.connect`, `.response_header`, `.idle_read` or `.request`",
 	"keepalivetimeout":     "for clients say `listeners[].keep_alive.idle_timeout`, for upstreams `pool.idle_timeout`",
 	"keepalive":            "for upstream connections say `pool.reuse` (and `pool.idle_timeout`), for TCP probes `tcp.keep_alive`, for clients `listeners[].keep_alive`",
 	"maxkeepaliverequests": "for clients say `listeners[].keep_alive.max_requests`, for upstreams `pool.max_requests`",
-	"lbmethod":             sayRotate,
-	"balance":              sayRotate,
-	"lbpolicy":             sayRotate,
-	"loadbalancing":        sayRotate,
-	"stickysession":        "sessions do not stick to a target; a plugin can choose the upstream",
-	"sticky":               "sessions do not stick to a target; a plugin can choose the upstream",
-	"retry":                "say `retries.attempts`",
-	"maxattempts":          "say `retries.attempts`",
-	"ping":                 "idle connections are checked before they are used; there is nothing to set",
-	"nocanon":              "a path that is not rewritten goes on byte for byte; there is nothing to set",
-	"interpolate":          "${NAME} is an environment variable everywhere; there is nothing to set",
-	"proxypass":            "say `upstream`, with `match.path_prefix` and `rewrite`",
-	"proxypassmatch":       "say `match.path_regex`, `rewrite.path` and `upstream`",
-	"proxypreservehost":    "say `host: preserve` (the default)",
-	"preservehost":         "say `host: preserve` (the default)",
-	"virtualhost":          "say `match.host` in a route",
-	"requestheader":        "say `request_headers.set`, `.add` or `.remove`",
-	"header":               "say `headers` in match, `request_headers` or `response_headers` in a route",
+	"lbmethod":             sayBalance + "; byrequests is round_robin, bytraffic least_bytes, bybusyness least_requests",
+	"lbset":                "say `tier` in the target",
+	"loadfactor":           sayWeight,
+	"balancermember":       "say `targets`",
+	"retry":                "say `health.passive.eject_for`; to send a request again say `retries.attempts`",
+	"failonstatus":         "say `health.passive.fail_on_status`",
+	"failontimeout":        "say `health.passive.fail_on_timeout`",
+	"forcerecovery":        "say `health.passive.recover_all`",
+	"stickysession":        saySticky,
+	"stickysessionsep":     "say `sticky.separator`",
+	"scolonpathdelim":      "say `sticky.path_parameter`",
+	"nofailover":           "say `sticky.failover: false`",
+	"maxattempts":          "say `retries.attempts`; it counts the first attempt too",
+	"smax":                 "say `pool.keep_idle`: idle connections that outlive pool.idle_timeout",
+	"min":                  "say `pool.min_idle`",
+	"ping":                 "say `pool.ping`, and `pool.ping_timeout` for expect_continue",
+	"timeout":              "say which: `timeouts.connect`, `.response_header`, `.idle_read` or `.request`; balancer timeouts are `pool.acquire_timeout` and `queue.timeout`",
+	"growth":               "the config is read again when it changes: add to `targets`",
+	"hcmethod":             sayActive + ", or tcp", "hcuri": "say `health.active.path`", "hcinterval": "say `health.active.interval`",
+	"hcpasses": "say `health.active.rise`", "hcfails": "say `health.active.fall`", "hcexpr": "say `health.active.status`",
+	"receivebuffersize": "say `tcp.receive_buffer`",
+	"flushpackets":      "bodies go on as they come; there is nothing to set",
+	"flushwait":         "bodies go on as they come; there is nothing to set",
+	"iobuffersize":      "buffers adapt; for the socket's say `tcp.receive_buffer`",
+	"proxypassreverse":  sayReverse, "proxypassreversecookiedomain": sayReverse, "proxypassreversecookiepath": sayReverse,
+	"proxynokeepalive": "say `pool.reuse: never`", "forceproxyrequest10": "say `protocol: http1.0`", "downgrade10": "say `protocol: http1.0`",
+	"forceresponse10":   "clients are answered in their own version; there is nothing to set",
+	"nocanon":           "a path that is not rewritten goes on byte for byte; there is nothing to set",
+	"interpolate":       "${NAME} is an environment variable everywhere; there is nothing to set",
+	"proxypass":         "say `upstream`, with `match.path_prefix` and `rewrite`",
+	"proxypassmatch":    "say `match.path_regex`, `rewrite.path` and `upstream`",
+	"proxypreservehost": "say `host: preserve` (the default)",
+	"preservehost":      "say `host: preserve` (the default)",
+	"virtualhost":       "say `match.host` in a route",
+	"requestheader":     "say `request_headers.set`, `.add` or `.remove`",
+	"header":            "say `headers` in match, `request_headers` or `response_headers` in a route",
 	// nginx
 	"proxyconnecttimeout": sayConnect,
 	"proxyreadtimeout":    "say `timeouts.response_header` and `timeouts.idle_read`",
-	"proxyredirect":       "say `response_headers`",
+	"proxyredirect":       sayReverse, "proxycookiedomain": sayReverse, "proxycookiepath": sayReverse,
+	"proxynextupstream": "say `retries.on`", "proxynextupstreamtries": "say `retries.attempts`", "proxynextupstreamtimeout": "say `timeouts.request`",
+	"proxyhttpversion": "say `protocol` in the upstream; HTTP/1.1 with keep-alive is the default",
+	"proxybuffering":   "bodies go on as they come; there is nothing to set",
+	"maxfails":         "say `health.passive.failures`",
+	"failtimeout":      "say `health.passive.eject_for`",
+	"iphash":           "say `balance: hash(ip)`",
+	"leastconn":        "say `balance: least_requests`",
+	"leasttime":        "say `balance: least_requests`",
+	"backup":           "say `state: standby` in the target",
+	"down":             "say `state: disabled` in the target",
+	"resolver":         "say `dns.server`", "resolvers": "say `dns.server`", "resolvertimeout": "an answer that is late changes nothing: the last good one stays",
+	"slowstart":           "say `health.slow_start`",
+	"sslpreread":          "say `mode: tcp` and `sni` in a listener",
+	"stream":              "say `mode: tcp` in a listener",
 	"proxysetheader":      "say `request_headers.set`",
 	"addheader":           "say `response_headers.add`",
 	"keepaliverequests":   "for clients say `listeners[].keep_alive.max_requests`, for upstreams `pool.max_requests`",
@@ -110,15 +187,37 @@ var foreign = map[string]string{
 	"acl":            "say `match` in a route",
 	"httpreuse":      "say `pool.reuse`",
 	"maxconn":        "for upstreams say `pool.max_connections`, for clients `limits.connections`",
-	"maxqueue":       "say `queue.max`",
 	"timeoutconnect": sayConnect,
 	"timeoutserver":  "say `timeouts.response_header` and `timeouts.idle_read`",
 	"timeoutclient":  "say `limits.head_timeout` and `limits.body_idle_timeout`",
-	"timeoutqueue":   "say `pool.acquire_timeout`",
-	"forwardfor":     "say `listeners[].forwarded.headers`",
-	"nbthread":       "say `loops`",
-	"global":         "say `limits`, `telemetry` and `admin` at the top of the file",
+	"timeoutqueue":   "say `pool.acquire_timeout`, and `queue.timeout` for the time when no target can take requests",
+	"maxqueue":       "say `queue.max`",
+	"queue":          "say `queue.max`, beside `pool`: one queue serves all addresses of an upstream",
+	"forwardfor":     "say `listeners[].forwarded.headers`, and `.except` for networks that are not added", "optionforwardfor": "say `listeners[].forwarded.headers`, and `.except` for networks that are not added",
+	"httpkeepalive":       "for clients say `listeners[].keep_alive`, for upstreams `pool.reuse`; both are on by default",
+	"optionhttpkeepalive": "for clients say `listeners[].keep_alive`, for upstreams `pool.reuse`; both are on by default",
+	"httpserverclose":     "say `pool.reuse: never`", "optionhttpserverclose": "say `pool.reuse: never`",
+	"httpclose": "say `listeners[].keep_alive.enabled: false` and `pool.reuse: never`", "optionhttpclose": "say `listeners[].keep_alive.enabled: false` and `pool.reuse: never`",
+	"check": sayActive, "httpchk": sayActive, "optionhttpchk": sayActive, "tcpcheck": "say `health.active: {type: tcp}`",
+	"inter": "say `health.active.interval`", "timeoutcheck": "say `health.active.timeout`", "observe": sayPassive, "errorlimit": "say `health.passive.failures`",
+	"sendproxy": "say `proxy_protocol: v1` in the upstream", "sendproxyv2": "say `proxy_protocol: v2` in the upstream",
+	"acceptproxy": "say `listeners[].proxy_protocol: [10.0.0.0/8]`, with the peers that send it",
+	"redispatch":  "say `retries.attempts`: each attempt tries another target", "optionredispatch": "say `retries.attempts`: each attempt tries another target",
+	"retryon":  "say `retries.on`",
+	"hashtype": "hashes are consistent; there is nothing to set", "hashbalancefactor": "say `hash_load`",
+	"timeouttunnel":      "for mode tcp say `listeners[].idle_timeout`, for upgraded connections `timeouts.idle_read`",
+	"timeouthttprequest": "say `limits.head_timeout`", "timeouthttpkeepalive": "say `listeners[].keep_alive.idle_timeout`",
+	"resolveprefer": "say `dns.family`",
+	"defaultserver": "an anchor (`<<: *name`) repeats settings",
+	"nbthread":      "say `loops`",
+	"global":        "say `limits`, `telemetry` and `admin` at the top of the file",
 	// Envoy, Caddy, Traefik, Kubernetes
+	"lbpolicy": sayBalance, "loadbalancing": sayBalance, "loadbalancer": sayBalance, "loadbalancingpolicy": sayBalance,
+	"outlierdetection": sayPassive, "consecutive5xx": "say `health.passive: {failures: 5, fail_on_status: [500-599]}`",
+	"baseejectiontime": "say `health.passive.eject_for`", "maxejectiontime": "say `health.passive.eject_max`",
+	"healthcheck": sayActive, "healthchecks": sayActive, "circuitbreaker": "say `breaker`", "circuitbreakers": "say `breaker`, and `pool.max_connections` and `queue.max` for limits",
+	"maxpendingrequests": "say `queue.max`", "retrypolicy": "say `retries`", "numretries": "say `retries.attempts`; it counts the first attempt too",
+	"hedgepolicy": "say `hedge`", "dnslookupfamily": "say `dns.family`", "dnsrefreshrate": "names are asked for again when their TTL ends; say `dns.min_ttl` and `dns.max_ttl`",
 	"clusters":       sayUpper,
 	"cluster":        "say `upstream` in a route, and `upstreams` for its targets",
 	"services":       sayUpper,
@@ -165,7 +264,10 @@ var foreignIn = map[string]map[string]string{
 		"ssl":              "listeners speak cleartext; put a terminator in front and name it in `trusted_proxies`",
 		"keepalivetimeout": "say `keep_alive.idle_timeout`", "routes": "routes stand at the top of the file, for all listeners",
 		"keepaliverequests": "say `keep_alive.max_requests`", "servername": "say `match.host` in a route",
-		"realip": "say `trusted_proxies`", "forwardfor": "say `forwarded.headers`", "timeout": "say `keep_alive.idle_timeout`, or `limits.head_timeout`",
+		"realip": "say `trusted_proxies`", "forwardfor": "say `forwarded.headers`", "timeout": "say `keep_alive.idle_timeout`, or `limits.head_timeout`; with mode tcp `idle_timeout`",
+		"acceptproxy": "say `proxy_protocol: [10.0.0.0/8]`, with the peers that send it", "protocol": "say `mode: http` or `mode: tcp`",
+		"servernames": "say `sni`, with `mode: tcp`", "sslpreread": "say `sni`, with `mode: tcp`", "tcp": "say `mode: tcp`", "defaultbackend": "with mode tcp say `upstream`; with mode http a last route without `match`",
+		"targets": "say `upstream`, with `mode: tcp`, and declare it below `upstreams`",
 	},
 	"upstreams": {
 		"servers": "say `targets`", "server": "say `targets`", "hosts": "say `targets`", "endpoints": "say `targets`",
@@ -173,8 +275,11 @@ var foreignIn = map[string]map[string]string{
 		"addresses": "say `targets`", "target": "say `targets: [\"http://host:port\"]`", "port": "it is part of the target: `http://host:8080`",
 		"scheme": "it is part of the target: `https://host`", "maxconns": sayMax, "maxidle": "say `pool.keep_idle`",
 		"maxlifetime": "say `pool.max_age`", "maxage": "say `pool.max_age`", "sni": "say `tls.server_name`",
-		"verify": "certificates are always verified, unless `tls.insecure_skip_verify`", "resolver": "say `dns.server`", "resolvers": "say `dns.server`",
-		"weight": sayRotate, "health": "there are no health checks; a failed connection makes the next target's turn", "check": "there are no health checks; a failed connection makes the next target's turn",
+		"verify": "certificates are always verified, unless `tls.insecure_skip_verify`", "down": "say `state: disabled` in the target",
+		"weight": sayWeight, "loadfactor": sayWeight, "hash": "say `balance: hash(ip)`", "random": "say `balance: random_two`", "algorithm": sayBalance,
+		"timeoutmax": "say `health.passive.eject_max`", "cookie": saySticky, "sendproxy": "say `proxy_protocol: v1`", "sendproxyv2": "say `proxy_protocol: v2`",
+		"httpversion": "say `protocol`", "srv": "write a target as in `http://_http._tcp.name`, without a port", "h2": "HTTP/2 is not spoken to targets",
+		"status": "in a target say `state`; for checks `health.active.status`",
 	},
 	"plugins": {
 		"path": "say `module`", "file": "say `module`", "wasm": "say `module`", "image": "say `module`, the path of a file", "url": "say `module`, the path of a file",
@@ -188,7 +293,7 @@ var foreignIn = map[string]map[string]string{
 		"url": "say `upstream`", "to": "say `upstream`", "target": "say `upstream`", "redirect": "say `respond: {status: 302, headers: {location: ...}}`",
 		"deny": "say `respond: {status: 403}`", "status": "say `respond.status`", "stripprefix": "say `rewrite.strip_prefix`", "headers": "say `match.headers`, `request_headers` or `response_headers`",
 		"keepalive": "reuse is a setting of the upstream: `pool.reuse`", "pool": "the pool is a setting of the upstream",
-		"priority": "the order of the file decides: the first route that matches", "reverse": "say `response_headers`",
+		"priority": "the order of the file decides: the first route that matches", "reverse": "say `rewrite.reverse`",
 	},
 	"telemetry": {
 		"metrics": "they are at /metrics of `admin.address`", "tracing": "say `traces`", "accesslogs": "say `access_log`", "logs": "say `log`",

@@ -93,6 +93,40 @@ func anchoredPrefix(expression string) string {
 	return ""
 }
 
+// restCapture returns the LITERAL of an expression that is ^LITERAL(.*) or ^LITERAL(/.*), with + or ? as well, and whether
+// the capture begins with a slash: that of .* after a literal without one at its end is meant to.
+func restCapture(expression string) (literal string, slashed bool) {
+	tree, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return "", false
+	}
+	tree = tree.Simplify()
+	if tree.Op != syntax.OpConcat || len(tree.Sub) < 3 || tree.Sub[0].Op != syntax.OpBeginText ||
+		tree.Sub[1].Op != syntax.OpLiteral || tree.Sub[1].Flags&syntax.FoldCase != 0 {
+		return "", false
+	}
+	capture := tree.Sub[2]
+	if capture.Op == syntax.OpQuest {
+		capture = capture.Sub[0]
+	}
+	if capture.Op != syntax.OpCapture || capture.Cap != 1 {
+		return "", false
+	}
+	literal, inner := string(tree.Sub[1].Rune), capture.Sub[0]
+	switch {
+	case isRest(inner):
+		return literal, !strings.HasSuffix(literal, "/")
+	case inner.Op == syntax.OpConcat && len(inner.Sub) == 2 && isRest(inner.Sub[1]) && inner.Sub[0].Op == syntax.OpLiteral && string(inner.Sub[0].Rune) == "/":
+		return literal, true
+	}
+	return "", false
+}
+
+// isRest says whether an expression is .* or .+
+func isRest(r *syntax.Regexp) bool {
+	return (r.Op == syntax.OpStar || r.Op == syntax.OpPlus) && (r.Sub[0].Op == syntax.OpAnyCharNotNL || r.Sub[0].Op == syntax.OpAnyChar)
+}
+
 func valuesCovered(a, b map[string]ValueMatch, fold func(string) string) bool {
 	for name, want := range a {
 		found := false
@@ -115,7 +149,7 @@ func (v *validator) unused() {
 	}
 	for _, name := range mapKeys(v.config.Upstreams) {
 		if p := (keyPath{"upstreams", name}); !v.used["upstreams."+name] && v.ok(p) {
-			v.warnKey(p, "no route and no plugin uses it")
+			v.warnKey(p, "no route, no plugin and no listener uses it")
 		}
 	}
 	for _, name := range mapKeys(v.config.Plugins) {
@@ -123,8 +157,14 @@ func (v *validator) unused() {
 			v.warnKey(p, "no route and no listener uses it")
 		}
 	}
-	if len(v.config.Routes) == 0 && v.ok(keyPath{"routes"}) {
-		v.warnKey(keyPath{"routes"}, "there are none: every request is answered 404")
+	p := keyPath{"routes"}
+	http := slices.ContainsFunc(v.config.Listeners, func(l Listener) bool { return l.Mode == ModeHTTP })
+	switch {
+	case !v.ok(p) || http == (len(v.config.Routes) > 0):
+	case http:
+		v.warnKey(p, "there are none: every request is answered 404")
+	default:
+		v.warnKey(p, "no listener has mode: http: no request is ever read")
 	}
 }
 

@@ -18,6 +18,7 @@ type validator struct {
 	source Source
 	files  []string
 	used   map[string]bool // paths of upstreams and plugins that something refers to
+	http   map[string]bool // names of upstreams of requests, once they were asked for
 }
 
 func (v *validator) run() {
@@ -43,37 +44,30 @@ func (v *validator) run() {
 	v.files = slices.Compact(v.files)
 }
 
-func (v *validator) listeners() {
-	c := v.config
-	if len(c.Listeners) == 0 && v.ok(keyPath{"listeners"}) {
-		c.Listeners = []Listener{DefaultListener()}
-	}
-	names, addresses := map[string]int{}, map[string]int{}
-	for i := range c.Listeners {
-		l, p := &c.Listeners[i], keyPath{"listeners"}.index(i)
-		v.listen(p.key("address"), l.Address)
-		if first, twice := addresses[l.Address]; twice && !strings.HasSuffix(l.Address, ":0") {
-			v.fail(p.key("address"), "", "%s is the address of listeners[%d] already", quote(l.Address), first)
-		}
-		addresses[l.Address] = i
-		given := l.Name != ""
-		if !given {
-			l.Name = l.Address
-		}
-		if first, twice := names[l.Name]; twice && given {
-			v.fail(p.key("name"), "", "%s is the name of listeners[%d] already", quote(l.Name), first)
-		}
-		names[l.Name] = i
-		v.label(p.key("name"), l.Name)
-		v.references(p.key("plugins"), l.Plugins, "plugins", v.config.Plugins, false)
-	}
-}
-
 // listen checks an address to bind.
 func (v *validator) listen(p keyPath, address string) {
 	if v.ok(p) {
 		if err := checkListen(address); err != nil {
 			v.failErr(p, err)
+		}
+	}
+}
+
+// given says whether a key was set, to whatever value.
+func (v *validator) given(p keyPath) bool {
+	_, is := v.marks[p.String()]
+	return is
+}
+
+// idle warns about keys below p that were set and have no effect, and says why. An error below p may be the reason, and
+// then it says nothing.
+func (v *validator) idle(p keyPath, help, because string, keys ...string) {
+	if v.hurt[p.String()] {
+		return
+	}
+	for _, key := range keys {
+		if q := p.key(key); v.given(q) {
+			v.warn(q, help, "has no effect: %s", because)
 		}
 	}
 }

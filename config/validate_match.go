@@ -11,7 +11,9 @@ import (
 // match checks a condition, and returns its path expression.
 func (v *validator) match(p keyPath, m *Match) (regex *regexp.Regexp) {
 	for i, h := range m.Host {
-		m.Host[i] = v.matchHost(p.key("host").index(i), h)
+		if q := p.key("host").index(i); v.ok(q) {
+			m.Host[i] = v.matchHost(q, h)
+		}
 	}
 	given := slices.DeleteFunc([]string{"path", "path_prefix", "path_regex"}, func(k string) bool {
 		return map[string]string{"path": m.Path, "path_prefix": m.PathPrefix, "path_regex": m.PathRegex}[k] == ""

@@ -159,6 +159,10 @@ func (v *validator) rewrite(p keyPath, r *Route, regex *regexp.Regexp) {
 		}
 	}
 	v.slashes(p, r)
+	v.captureSlashes(p.key("path"), w.Path, r.Match.PathRegex)
+	if w.Reverse && w.Path != "" && v.ok(p.key("path")) && v.ok(p.key("reverse")) {
+		v.warn(p.key("reverse"), "where answers name paths say strip_prefix and add_prefix instead", "only the scheme and the authority of answers are mapped back: there is no way back from rewrite.path")
+	}
 }
 
 // slashes warns where prefixes do not fit together.
@@ -188,6 +192,21 @@ func (v *validator) slashes(p keyPath, r *Route) {
 	}
 	if w.Path != "" && prefix != "" && v.ok(p.key("path")) {
 		v.warn(p.key("path"), fmt.Sprintf("to keep what comes after it say {strip_prefix: %s, add_prefix: %s}", prefix, w.Path), "every path below %s becomes %s", quote(prefix), quote(w.Path))
+	}
+}
+
+// captureSlashes warns where a capture of the rest of the path is put back with one slash too few or too many.
+func (v *validator) captureSlashes(p keyPath, path, expression string) {
+	parts, err := splitTemplate(path)
+	literal, slashed := restCapture(expression)
+	if err != nil || literal == "" || len(parts) < 2 || parts[1].text != "1" || !v.ok(p) {
+		return
+	}
+	switch slash := strings.HasSuffix(parts[0].text, "/"); {
+	case slash && slashed:
+		v.warn(p, "remove the / before $1", "makes //: what comes after %s begins with / itself", quote(literal))
+	case !slash && !slashed:
+		v.warn(p, "write / before $1", "loses the / that %s ends in", quote(literal))
 	}
 }
 

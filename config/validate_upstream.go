@@ -20,25 +20,100 @@ func (v *validator) upstream(p keyPath, u *Upstream) {
 		v.mention(v.keyAt(p), p, "has no targets", "give it `targets: [\"http://host:port\"]`, or `dynamic.allow` if the address comes from the request")
 	}
 	https := u.Dynamic.Enabled() && u.Dynamic.Scheme == HTTPS
-	for i, t := range u.Targets {
+	for _, t := range u.Targets {
 		https = https || t.Scheme == HTTPS
-		if slices.Contains(u.Targets[:i], t) && !v.hurt[p.key("targets").String()] {
-			v.warn(p.key("targets").index(i), "", "%s is in the list already: it gets more turns than the others", t)
-		}
 	}
-	if pool := p.key("pool"); u.Pool.MaxConnections > 0 && u.Pool.KeepIdle > u.Pool.MaxConnections {
-		v.warn(pool.key("keep_idle"), "", "%d idle connections are more than max_connections (%d) allows", u.Pool.KeepIdle, u.Pool.MaxConnections)
+	if !v.hurt[p.key("targets").String()] {
+		v.targets(p, u)
 	}
-	if u.DNS.MinTTL > u.DNS.MaxTTL {
-		v.mention(v.keyAt(p.key("dns")), p.key("dns"), fmt.Sprintf("min_ttl (%s) is more than max_ttl (%s)", u.DNS.MinTTL, u.DNS.MaxTTL), "give both, the smaller one as min_ttl")
-	}
-	if s := u.DNS.Server; s != "" && v.ok(p.key("dns").key("server")) {
-		if err := checkDNSServer(s); err != nil {
-			v.failErr(p.key("dns").key("server"), err)
-		}
-	}
+	v.sticky(p.key("sticky"), u)
+	v.passive(p.key("health").key("passive"), &u.Health.Passive)
+	v.active(p.key("health").key("active"), &u.Health.Active)
+	v.retries(p, u)
+	v.pool(p, u)
+	v.protocols(p, u)
+	v.dns(p.key("dns"), &u.DNS)
 	v.hostPolicy(p.key("host"), u.Host)
 	v.tls(p.key("tls"), &u.TLS, https)
+}
+
+// pool checks how connections are kept.
+func (v *validator) pool(p keyPath, u *Upstream) {
+	o, queue := &u.Pool, p.key("queue")
+	p = p.key("pool")
+	if o.MaxConnections > 0 && o.KeepIdle > o.MaxConnections {
+		v.warn(p.key("keep_idle"), "", "%d idle connections are more than max_connections (%d) allows", o.KeepIdle, o.MaxConnections)
+	}
+	if o.MaxConnections > 0 && o.MinIdle > o.MaxConnections && v.ok(p.key("min_idle")) && v.ok(p.key("max_connections")) {
+		v.fail(p.key("min_idle"), "raise max_connections, or lower min_idle", "%d idle connections are more than max_connections (%d) allows", o.MinIdle, o.MaxConnections)
+	}
+	switch {
+	case o.MinIdle == 0:
+		v.idle(p, "say `pool.min_idle`", "min_idle is 0", "ready")
+	case o.Reuse == ReuseNever:
+		v.idle(p, "say `pool.reuse: always`", "reuse is never", "min_idle")
+	case u.ProxyProtocol != ProxyProtocolOff:
+		v.idle(p, "", "with proxy_protocol a connection is opened for one client, not ahead", "min_idle")
+	}
+	if o.Ping != PingExpectContinue {
+		v.idle(p, "say `pool.ping: expect_continue`", "ping is "+string(o.Ping), "ping_timeout")
+	}
+	if u.Queue.Max == 0 {
+		const because = "queue.max is 0, so that no request waits"
+		v.idle(p, "say `queue.max`", because, "acquire_timeout")
+		v.idle(queue, "say `queue.max`", because, "timeout")
+	}
+	if o.MaxAge == 0 {
+		v.idle(p, "say `pool.max_age`", "max_age is 0s", "max_age_jitter")
+	}
+}
+
+// protocols checks what is spoken against what else is wanted.
+func (v *validator) protocols(p keyPath, u *Upstream) {
+	if q := p.key("pool").key("ping"); u.Protocol == ProtocolHTTP10 && u.Pool.Ping == PingExpectContinue && v.ok(q) {
+		v.fail(q, "say `pool.ping: socket`", "HTTP/1.0 has no Expect: 100-continue")
+	}
+	if q := p.key("proxy_protocol"); u.ProxyProtocol != ProxyProtocolOff && v.ok(q) && !v.given(p.key("pool").key("reuse")) && v.httpUpstreams()[p[1]] {
+		v.warn(q, "say `pool.reuse: always` to show that this is meant, or `never`", "a connection that begins with a client's address is reused for that client's connection only")
+	}
+}
+
+// httpUpstreams are the upstreams that routes or plugins may send requests to.
+func (v *validator) httpUpstreams() map[string]bool {
+	if v.http != nil {
+		return v.http
+	}
+	v.http = map[string]bool{}
+	for i := range v.config.Routes {
+		v.http[v.config.Routes[i].Upstream] = true
+	}
+	for _, g := range v.config.Plugins {
+		v.http[g.Dynamic] = true
+		names := g.Upstreams
+		if slices.Contains(names, "*") {
+			names = mapKeys(v.config.Upstreams)
+		}
+		for _, name := range names {
+			v.http[name] = true
+		}
+	}
+	return v.http
+}
+
+// dns checks how names become addresses.
+func (v *validator) dns(p keyPath, d *DNS) {
+	if d.MinTTL > d.MaxTTL {
+		v.mention(v.keyAt(p), p, fmt.Sprintf("min_ttl (%s) is more than max_ttl (%s)", d.MinTTL, d.MaxTTL), "give both, the smaller one as min_ttl")
+	}
+	if d.Jitter > 0.5 && v.ok(p.key("jitter")) {
+		v.fail(p.key("jitter"), "write 0.5 or less", "%v is more than half of the TTL", float64(d.Jitter))
+	}
+	if d.Server == "" || !v.ok(p.key("server")) {
+		return
+	}
+	if err := checkDNSServer(d.Server); err != nil {
+		v.failErr(p.key("server"), err)
+	}
 }
 
 func checkDNSServer(s string) error {

@@ -1,0 +1,133 @@
+package config
+
+import "strings"
+
+// listeners checks them, and puts one in where there is none.
+func (v *validator) listeners() {
+	c := v.config
+	if len(c.Listeners) == 0 && v.ok(keyPath{"listeners"}) {
+		c.Listeners = []Listener{DefaultListener()}
+	}
+	names, addresses := map[string]int{}, map[string]int{}
+	for i := range c.Listeners {
+		l, p := &c.Listeners[i], keyPath{"listeners"}.index(i)
+		v.listen(p.key("address"), l.Address)
+		if first, twice := addresses[l.Address]; twice && !strings.HasSuffix(l.Address, ":0") {
+			v.fail(p.key("address"), "", "%s is the address of listeners[%d] already", quote(l.Address), first)
+		}
+		addresses[l.Address] = i
+		given := l.Name != ""
+		if !given {
+			l.Name = l.Address
+		}
+		if first, twice := names[l.Name]; twice && given {
+			v.fail(p.key("name"), "", "%s is the name of listeners[%d] already", quote(l.Name), first)
+		}
+		names[l.Name] = i
+		v.label(p.key("name"), l.Name)
+		v.references(p.key("plugins"), l.Plugins, "plugins", v.config.Plugins, false)
+		if v.ok(p.key("mode")) {
+			v.mode(p, l)
+		}
+	}
+}
+
+// modeKeys are, by mode, the keys of a listener that mean nothing in it, with what to say instead.
+var modeKeys = map[ListenerMode]map[string]string{
+	ModeTCP: {
+		"keep_alive":           "a session has no requests; its silence is bounded by `idle_timeout`",
+		"advertise_keep_alive": "bytes pass untouched: fields are the upstream's own",
+		"trusted_proxies":      "no fields are read; say `proxy_protocol` for peers that hand on the client's address",
+		"forwarded":            "no fields are written; say `proxy_protocol` in the upstream to hand on the client's address",
+		"plugins":              "plugins decide about requests, and none are read here",
+	},
+	ModeHTTP: {
+		"upstream":     "say `mode: tcp` to pass bytes on untouched, or name the upstream in a route",
+		"sni":          "say `mode: tcp` to pass TLS on untouched, or `match.host` in a route",
+		"idle_timeout": "say `keep_alive.idle_timeout`, or `mode: tcp`",
+	},
+}
+
+// mode checks that a listener has what its mode needs, and nothing of the other's.
+func (v *validator) mode(p keyPath, l *Listener) {
+	help := modeKeys[l.Mode]
+	for _, key := range mapKeys(help) {
+		if q := p.key(key); v.given(q) {
+			v.add(v.keyAt(q), q, "means nothing with mode: "+string(l.Mode), help[key])
+		}
+	}
+	if l.Mode != ModeTCP {
+		return
+	}
+	if l.Upstream == "" && len(l.SNI) == 0 && !v.hurt[p.String()] {
+		v.mention(v.keyAt(p), p, "goes nowhere", "give it `upstream` for all connections, or `sni` for TLS by the name of the server")
+	}
+	if l.Upstream != "" {
+		v.tcpUpstream(p.key("upstream"), l.Upstream)
+	}
+	hosts := map[string]int{}
+	for i := range l.SNI {
+		q := p.key("sni").index(i)
+		v.sni(q, &l.SNI[i], hosts, i)
+		if s := l.SNI[i].Upstream; s != "" && v.tcpUpstream(q.key("upstream"), s) {
+			v.tlsTwice(q.key("upstream"), s)
+		}
+	}
+}
+
+// sni checks the names of one entry against those of the entries before it.
+func (v *validator) sni(p keyPath, s *SNIRoute, hosts map[string]int, n int) {
+	p = p.key("host")
+	if len(s.Host) == 0 && v.ok(p) && v.given(p) {
+		v.fail(p, "write `host: \"*.example.com\"`; for all other names say `upstream` in the listener", "is empty")
+	}
+	for i, name := range s.Host {
+		q := p.index(i)
+		if !v.ok(q) {
+			continue
+		}
+		s.Host[i] = v.matchHost(q, name)
+		if !v.ok(q) {
+			continue
+		}
+		if strings.Contains(s.Host[i], ":") || parsesAsAddress(s.Host[i]) {
+			v.fail(q, "clients that connect to an address ask for no name: say `upstream` in the listener", "%s is an address", quote(name))
+		} else if first, twice := hosts[s.Host[i]]; twice {
+			v.fail(q, "", "%s goes to the upstream of sni[%d] already", quote(name), first)
+		}
+		hosts[s.Host[i]] = n
+	}
+}
+
+// tcpUpstream checks the upstream of TCP connections.
+func (v *validator) tcpUpstream(p keyPath, name string) bool {
+	if strings.Contains(name, "://") && v.ok(p) {
+		v.fail(p, "declare it below `upstreams`, and write its name here", "%s is an origin", quote(name))
+		return false
+	}
+	if !v.reference(p, name, "upstreams", v.config.Upstreams) || !v.ok(keyPath{"upstreams", name}) {
+		return false
+	}
+	u := v.config.Upstreams[name]
+	if len(u.Targets) == 0 && !v.hurt["upstreams."+name] {
+		v.fail(p, "give it `targets`: a TCP connection names no address", "upstream %s has no targets of its own", quote(name))
+		return false
+	}
+	if u.Balance.Algorithm == Hash && u.Balance.On != HashIP {
+		v.warn(p, "say `balance: hash(ip)`", "upstream %s balances by %s, which TCP connections do not have", quote(name), u.Balance)
+	}
+	if u.Sticky.Enabled() {
+		v.warn(p, "say `balance: hash(ip)`", "the sticky sessions of upstream %s have no effect here: no requests are read", quote(name))
+	}
+	return true
+}
+
+// tlsTwice warns about TLS within TLS.
+func (v *validator) tlsTwice(p keyPath, name string) {
+	for _, t := range v.config.Upstreams[name].Targets {
+		if t.Scheme == HTTPS {
+			v.warn(p, "write `http://` for targets that speak TLS with the client itself", "the client's TLS passes untouched, and %s wraps it in TLS once more", t)
+			return
+		}
+	}
+}
