@@ -33,6 +33,7 @@ fault                                                                          <
 fault, netloop                                                                 < upstream/resolve
 fault, netloop, upstream/facts                                                 < upstream/pool
 fault, netloop, upstream/facts, upstream/pool, upstream/resolve                < upstream
+breaker, upstream/balance                                                      < upstream
 
 wasm/meter, breaker, fault, netloop                                            < wasm
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             < wasm/native
