@@ -5,6 +5,7 @@ package server
 import (
 	"testing"
 
+	"wasmgate/runtime/http1"
 	"wasmgate/runtime/upstream"
 )
 
@@ -35,5 +36,19 @@ func TestKeepAliveAllocatesNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("a proxied request allocates %v times", n)
+	}
+}
+
+// TestMappingBackAllocatesNothing maps an answer back in storage that was used before.
+func TestMappingBackAllocatesNothing(t *testing.T) {
+	v, h, scratch := appAtBase(), http1.Head{}, []byte(nil)
+	if n := testing.AllocsPerRun(2000, func() {
+		h.Reset()
+		h.Add("Location", "http://10.0.0.7:8080/base/x")
+		h.Add("Refresh", "5; url=/base/y")
+		h.Add("Set-Cookie", "a=b; Path=/base; Domain=users.internal")
+		scratch = v.head(scratch, &h)
+	}); n != 0 || string(h.Value(0)) != "http://gate.example/app/x" {
+		t.Errorf("%v allocations; the Location is %s", n, h.Value(0))
 	}
 }

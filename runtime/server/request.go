@@ -42,16 +42,19 @@ func (s *session) identify(w *work, snap *Snapshot) {
 	} else {
 		removeIdentity(&req.Head)
 	}
-	f := snap.Forwarded
+	f := &snap.Forwarded
+	tell := !contains(f.Except, x.Client.Peer.Addr())
 	if f.XForwarded {
-		w.scratch = w.scratch[:0]
-		if trusted {
-			if w.scratch = req.AppendList(w.scratch, http1.FieldXForwardedFor); len(w.scratch) > 0 {
-				w.scratch = append(w.scratch, ", "...)
+		if tell {
+			w.scratch = w.scratch[:0]
+			if trusted {
+				if w.scratch = req.AppendList(w.scratch, http1.FieldXForwardedFor); len(w.scratch) > 0 {
+					w.scratch = append(w.scratch, ", "...)
+				}
 			}
+			w.scratch = append(w.scratch, s.peer...)
+			req.SetID(http1.FieldXForwardedFor, w.scratch)
 		}
-		w.scratch = append(w.scratch, s.peer...)
-		req.SetID(http1.FieldXForwardedFor, w.scratch)
 		if _, ok := req.GetID(http1.FieldXForwardedProto); !ok {
 			req.SetID(http1.FieldXForwardedProto, schemeHTTP)
 		}
@@ -59,7 +62,7 @@ func (s *session) identify(w *work, snap *Snapshot) {
 			req.SetID(http1.FieldXForwardedHost, req.Authority)
 		}
 	}
-	if f.RFC7239 {
+	if f.RFC7239 && tell {
 		req.SetID(http1.FieldForwarded, s.forwarded(w, trusted))
 	}
 }
@@ -122,7 +125,7 @@ func (s *session) forwarded(w *work, trusted bool) []byte {
 			b = append(b, ", "...)
 		}
 	}
-	if s.conn.RemoteAddr().Addr().Is4() {
+	if w.x.Client.Peer.Addr().Is4() {
 		b = append(append(b, "for="...), s.peer...)
 	} else {
 		b = append(append(append(b, `for="[`...), s.peer...), `]"`...)

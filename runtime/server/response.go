@@ -21,6 +21,9 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	}
 	f.Answer.StartBody(resp.Framing, fault.Upstream)
 	resp.StripHopByHop()
+	if r.Rewrite.Reverse { // plugins see, and change, what the client would
+		s.reverse(w, snap, r)
+	}
 	if _, err := r.Chain.Response(x); err != nil {
 		f.Abandon(facts.CloseNotDrained)
 		f.Finish(t)
@@ -33,7 +36,9 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	r.Response.apply(&resp.Head)
 	framing, keep := s.frame(w, snap)
 	x.StatusSent = resp.Status
-	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep})
+	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{
+		Minor: x.Request.Minor, Framing: framing, Close: !keep, Advertise: snap.KeepAlive.Advertise, KeepAlive: s.stays(&snap.KeepAlive),
+	})
 	whole, err := s.relayBody(t, w, snap, framing.Kind == http1.Chunked)
 	if err != nil {
 		x.Err = err
@@ -178,7 +183,10 @@ func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	if string(x.Request.Method) == "HEAD" {
 		framing, body = http1.Framing{Kind: http1.NoBody, Length: framing.Length}, nil
 	}
-	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{Minor: x.Request.Minor, Framing: framing, Close: !keep, Date: s.date(t.Loop(), w)})
+	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{
+		Minor: x.Request.Minor, Framing: framing, Close: !keep, Date: s.date(t.Loop(), w),
+		Advertise: snap.KeepAlive.Advertise, KeepAlive: s.stays(&snap.KeepAlive),
+	})
 	w.out = append(w.out, body...)
 	x.BytesOut += int64(len(body))
 	x.FirstByte = t.Loop().Now()
@@ -233,13 +241,19 @@ func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
 	}
 	x.Local.Body = append(b, '\n')
 	x.Response.Add("Content-Type", "text/plain; charset=utf-8")
-	if fe.Status == 503 {
-		x.Response.Add("Retry-After", "1")
+	if fe.Status == 503 || fe.RetryAfter > 0 {
+		w.scratch = strconv.AppendInt(w.scratch[:0], retryAfter(fe.RetryAfter), 10)
+		x.Response.AddID(http1.FieldRetryAfter, w.scratch)
 	}
 	if fe.Source == fault.Client && fe.Kind != fault.NoRoute && fe.Kind != fault.Denied {
 		x.Request.KeepAlive = false // what follows on the connection is not to be trusted
 	}
 	return s.respond(t, w, snap, nil)
+}
+
+// retryAfter is in whole seconds, at least one and at most an hour: a client that stays away longer has gone.
+func retryAfter(d time.Duration) int64 {
+	return int64((min(max(d, time.Second), time.Hour) + time.Second - 1) / time.Second)
 }
 
 // linger ends our side and reads on for a moment: closing a socket with unread bytes resets it, and the reset may

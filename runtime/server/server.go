@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/proxy"
 	"wasmgate/runtime/wire"
@@ -46,6 +48,7 @@ type work struct {
 	in      wire.Reader
 	routing routing
 	options proxy.Options
+	asked   []byte // the authority that the client asked for; a view of x.Request
 	out     []byte // the answer that is put together, while there is one; see compose
 	memory  wire.Scratch
 	scratch []byte
@@ -82,11 +85,13 @@ func (srv *Server) Drain() {
 
 // Accept takes a new connection; it is the listener's netloop.ListenOptions.Accept.
 func (srv *Server) Accept(c *netloop.Conn) {
-	s := &session{server: srv, conn: c}
-	s.peer = c.RemoteAddr().Addr().AppendTo(s.peer)
+	s, snap := &session{server: srv, conn: c, since: c.Loop().Now()}, srv.snapshot.Load()
+	peer := c.RemoteAddr().Addr()
+	s.peer = peer.AppendTo(s.peer)
+	s.awaitsProxy = contains(snap.AcceptProxy, peer)
 	s.readable, s.run = s.onReadable, s.serve
 	c.Owner = s
-	s.wait(srv.snapshot.Load().HeadTimeout)
+	s.wait(snap.HeadTimeout)
 }
 
 // session is one client connection.
@@ -94,10 +99,14 @@ type session struct {
 	server   *Server
 	conn     *netloop.Conn
 	requests uint64
+	since    int64  // when it was accepted
 	peer     []byte // the peer's address as text
 	idle     bool
-	readable func(*netloop.Conn) // onReadable and serve, made once so that waiting does not allocate
-	run      func(*netloop.Task, *netloop.Conn)
+
+	awaitsProxy bool                // a PROXY protocol header has to come first
+	proxied     *proxied            // what it said; nil: nothing
+	readable    func(*netloop.Conn) // onReadable and serve, made once so that waiting does not allocate
+	run         func(*netloop.Task, *netloop.Conn)
 }
 
 // wait makes the connection idle until something arrives or d has passed.
@@ -144,7 +153,7 @@ func (s *session) serve(t *netloop.Task, c *netloop.Conn) {
 	l := t.Loop()
 	w := s.server.take(l)
 	w.in.Open(c, l, s.server.snapshot.Load().Limits)
-	keep := s.requestsInBuffer(t, w)
+	keep := (!s.awaitsProxy || s.readProxy(t, w)) && s.requestsInBuffer(t, w)
 	w.in.Close()
 	w.composed(l)
 	s.server.put(l, w)
@@ -159,7 +168,11 @@ func (s *session) requestsInBuffer(t *netloop.Task, w *work) bool {
 	for {
 		ok, idle := s.readHead(t, w, snap)
 		if idle {
-			s.wait(snap.KeepAlive.IdleTimeout)
+			if s.requests == 0 { // behind the PROXY protocol header
+				s.wait(snap.HeadTimeout)
+			} else {
+				s.wait(snap.KeepAlive.IdleTimeout)
+			}
 			return true
 		}
 		if !ok || !s.exchange(t, w) {
@@ -178,13 +191,11 @@ func (s *session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, idle b
 		if len(w.in.Buffered()) > 0 {
 			if !begun {
 				begun = true
-				w.x.Reset()
-				w.x.Task, w.flight.X = t, nil
+				w.renew(t)
 			}
 			n, err := w.x.Request.Parse(w.in.Buffered(), snap.Limits)
 			if err != nil {
-				s.begin(t, w, snap)
-				s.refuse(t, w, err)
+				s.reject(t, w, fault.From(err))
 				return false, false
 			}
 			if n > 0 {
@@ -202,12 +213,27 @@ func (s *session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, idle b
 		}
 		if err != nil {
 			if len(w.in.Buffered()) > 0 {
-				s.begin(t, w, snap)
-				s.refuse(t, w, headReadError(err))
+				s.reject(t, w, headReadError(err))
 			}
 			return false, false
 		}
 	}
+}
+
+// renew makes w ready for a request.
+func (w *work) renew(t *netloop.Task) {
+	w.x.Reset()
+	w.x.Task, w.flight.X, w.asked = t, nil, nil
+}
+
+// reject reports, and answers where there is an answer to it, what came instead of a request.
+func (s *session) reject(t *netloop.Task, w *work, err *fault.Error) {
+	snap := s.server.snapshot.Load()
+	snap.enter(t.Loop())
+	defer snap.leave(t.Loop())
+	s.begin(t, w, snap)
+	s.refuse(t, w, err)
+	s.end(t, w)
 }
 
 // begin fills in what is known before the request is looked at.
@@ -218,6 +244,9 @@ func (s *session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 	c := &x.Client // every field of it
 	c.Conn, c.Ordinal, c.Scheme, c.Server = s.conn.ID(), s.requests, "http", snap.Name
 	c.Peer, c.Local = s.conn.RemoteAddr(), s.conn.LocalAddr()
+	if p := s.proxied; p != nil {
+		c.Peer, c.Local = p.source, p.destination
+	}
 	c.Addr = c.Peer.Addr()
 	if s.server.observers != nil {
 		s.server.observers[l.Index()].Begin(x)
@@ -246,6 +275,7 @@ func (s *session) exchange(t *netloop.Task, w *work) bool {
 
 // handle decides about the request, and has it forwarded or answers it.
 func (s *session) handle(t *netloop.Task, w *work, snap *Snapshot) bool {
+	w.asked = w.x.Request.Authority
 	if err := s.admit(w, snap); err != nil {
 		return s.refuse(t, w, err)
 	}
@@ -263,7 +293,17 @@ func (s *session) handle(t *netloop.Task, w *work, snap *Snapshot) bool {
 // mayKeep says whether the connection may carry another request as far as client and configuration are concerned.
 func (s *session) mayKeep(w *work, snap *Snapshot) bool {
 	k := &snap.KeepAlive
-	return w.x.Request.KeepAlive && k.Enabled && (k.MaxRequests == 0 || s.requests < k.MaxRequests) && !s.server.draining.Load()
+	return w.x.Request.KeepAlive && k.Enabled && (k.MaxRequests == 0 || s.requests < k.MaxRequests) &&
+		(k.MaxAge == 0 || s.conn.Loop().Now()-s.since < int64(k.MaxAge)) && !s.server.draining.Load()
+}
+
+// stays is what an answer says of a connection that mayKeep.
+func (s *session) stays(k *KeepAlive) http1.KeepAlive {
+	told := http1.KeepAlive{Timeout: k.IdleTimeout}
+	if k.MaxRequests > s.requests {
+		told.Max = k.MaxRequests - s.requests
+	}
+	return told
 }
 
 // Refusal is what a connection over the process's limit is told.

@@ -21,6 +21,7 @@ type Snapshot struct {
 	HeadTimeout time.Duration
 	BodyIdle    time.Duration
 	KeepAlive   KeepAlive
+	AcceptProxy []netip.Prefix // peers that must begin with a PROXY protocol header; from others it is not read
 	Trusted     []netip.Prefix // peers whose forwarding fields are believed
 	Forwarded   Forwarded
 	Filters     filter.Chain // before routes are matched
@@ -34,16 +35,28 @@ type Snapshot struct {
 type KeepAlive struct {
 	Enabled     bool
 	IdleTimeout time.Duration
-	MaxRequests uint64 // for each connection; 0: no limit
+	MaxRequests uint64        // for each connection; 0: no limit
+	MaxAge      time.Duration // a connection older than that is closed after its next answer; 0: no limit
+	// Advertise tells clients of HTTP/1.1 too, by Connection and Keep-Alive, that their connection stays open, for how long
+	// (IdleTimeout) and for how many requests (what is left of MaxRequests). Clients of HTTP/1.0 are always told.
+	Advertise bool
 }
 
 // Forwarded says which fields tell the upstream about the client.
-type Forwarded struct{ XForwarded, RFC7239 bool }
+type Forwarded struct {
+	XForwarded, RFC7239 bool
+	// Except are peers whose addresses are not told: nothing is added to X-Forwarded-For and Forwarded for them. What such a
+	// peer sends itself is removed like anybody's, unless it is trusted too.
+	Except []netip.Prefix
+}
 
 // Upstream is an upstream with its rules for requests.
 type Upstream struct {
 	*upstream.Upstream
 	Plan
+	// Authorities of all its targets, as host or host:port: what Rewrite.Reverse takes for the upstream besides the Host that
+	// it was sent, and the name and address that the connection was made to.
+	Authorities []string
 }
 
 // Plan is how requests are given to an upstream.
@@ -103,6 +116,11 @@ type Field struct{ Name, Value []byte }
 type Rewrite struct {
 	StripPrefix, AddPrefix []byte
 	Path, Query            *route.Template // instead of the whole; nil: as it is
+	// Reverse maps the upstream's answer back: Location, Content-Location, Refresh, URI, and Domain and Path of Set-Cookie
+	// that speak of the upstream's own authority and paths speak of the client's instead (see reversal). It takes
+	// StripPrefix and AddPrefix back; Path has no inverse, so with it only scheme and authority are mapped, and of cookies the
+	// domain. An upstream that builds public URLs itself, prefix and all, from the client's Host, needs none of it.
+	Reverse bool
 }
 
 // Edits are changes to header fields: first what is removed, then what is set, then what is added.
