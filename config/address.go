@@ -57,7 +57,7 @@ func (p *HostPattern) UnmarshalText(b []byte) error {
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.Contains(s[i:], "]") && (s[0] == '[' || strings.Count(s, ":") == 1) {
 		host, ports = s[:i], s[i+1:]
 		if ports == "" {
-			return helped{fmt.Sprintf("%s has no port after the colon", quote(s)), ""}
+			return helped{fmt.Sprintf("%s has no port after the colon", quote(s)), "write `" + host + "` for the scheme's own port, or `" + host + ":*` for any"}
 		}
 	}
 	out := HostPattern{}
@@ -86,7 +86,7 @@ func (p *HostPattern) UnmarshalText(b []byte) error {
 		return err
 	}
 	if port != 0 {
-		return helped{fmt.Sprintf("%s is not host:port", quote(s)), ""}
+		return helped{fmt.Sprintf("%s is not host:port", quote(s)), "write it as in users.internal:8080 or *.internal:8080,8081"}
 	}
 	out.Host = strings.TrimSuffix(host, ".")
 	*p = out
@@ -106,17 +106,17 @@ func splitAuthority(s string) (string, uint16, error) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
-			return "", 0, helped{fmt.Sprintf("%s has no closing bracket", quote(s)), ""}
+			return "", 0, helped{fmt.Sprintf("%s has no closing bracket", quote(s)), "write it as in [::1]:8080"}
 		}
 		address, err := netip.ParseAddr(s[1:end])
 		if err != nil || !address.Is6() || address.Zone() != "" {
-			return "", 0, helped{fmt.Sprintf("%s is not an IPv6 address", quote(s[:end+1])), ""}
+			return "", 0, helped{fmt.Sprintf("%s is not an IPv6 address", quote(s[:end+1])), "brackets are for IPv6 addresses, as in [::1]:8080"}
 		}
 		host = address.String()
 		rest := s[end+1:]
 		text, hasPort = strings.CutPrefix(rest, ":")
 		if !hasPort && rest != "" {
-			return "", 0, helped{fmt.Sprintf("%s is not host:port", quote(s)), ""}
+			return "", 0, helped{fmt.Sprintf("%s is not host:port", quote(s)), "write it as in [::1]:8080"}
 		}
 	} else {
 		if strings.Count(s, ":") > 1 {
@@ -150,7 +150,7 @@ func checkHost(s string) error {
 	case s == "":
 		return helped{"the host is missing", "write it as in users.internal"}
 	case len(s) > 253:
-		return helped{"a host name of more than 253 letters", ""}
+		return helped{"a host name of more than 253 letters", "names in DNS are not longer"}
 	case strings.ContainsAny(s, "*"):
 		return helped{fmt.Sprintf("%s has a wildcard in the middle", quote(s)), "a wildcard is the whole first label, as in *.example.com"}
 	}

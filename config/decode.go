@@ -61,6 +61,10 @@ func (d decoder) structure(p keyPath, v any, dst reflect.Value) {
 		}
 	}
 	m, ok := v.(map[string]any)
+	if f, can := asText(dst.Type()); can && !ok {
+		d.fail(p, "write the text alone, or the keys "+keyList(dst.Type()), "wants %s, or a map, got %s", wanted(f.typ, f), describe(v))
+		return
+	}
 	if !ok {
 		d.fail(p, "write its keys below it: "+keyList(dst.Type()), "wants a map, got %s", describe(v))
 		return
@@ -125,7 +129,8 @@ func (d decoder) list(p keyPath, v any, dst reflect.Value, f field) {
 	}
 	if !ok {
 		help := "write `[a, b]`, or each on a line of its own after `- `"
-		if _, text := asText(dst.Type().Elem()); shapeOf(dst.Type().Elem()) == structShape && !text {
+		_, isMap := v.(map[string]any)
+		if _, text := asText(dst.Type().Elem()); shapeOf(dst.Type().Elem()) == structShape && (isMap || !text) {
 			help = "begin each element with `- `"
 		}
 		if s, isText := v.(string); isText && len(s) < 60 {
@@ -159,7 +164,7 @@ func (d decoder) pluginConfig(p keyPath, v any, dst reflect.Value) {
 	default:
 		b, err := json.Marshal(plain(v))
 		if err != nil {
-			d.fail(p, "", "cannot be written as JSON: %v", err)
+			d.fail(p, "write it in quotes, as a text", "cannot be written as JSON: %v", err)
 			return
 		}
 		dst.SetBytes(b)
@@ -191,7 +196,7 @@ func (d decoder) scalar(p keyPath, v any, dst reflect.Value, f field) {
 	}
 	switch v.(type) {
 	case map[string]any, []any:
-		d.fail(p, "", "wants %s, got %s", wanted(t, f), describe(v))
+		d.fail(p, "write one value; a text with : or , in it wants quotes", "wants %s, got %s", wanted(t, f), describe(v))
 		return
 	}
 	switch t {
@@ -231,7 +236,7 @@ func (d decoder) scalar(p keyPath, v any, dst reflect.Value, f field) {
 // text reads a type with a unit of its own from a text or a number.
 func (d decoder) text(p keyPath, v any, dst reflect.Value, f field) {
 	if b, ok := v.(bool); ok {
-		d.fail(p, "", "wants %s, got %v", wanted(dst.Type(), f), b)
+		d.fail(p, "write "+wanted(dst.Type(), f), "wants %s, got %v", wanted(dst.Type(), f), b)
 		return
 	}
 	to := dst.Addr().Interface().(encoding.TextUnmarshaler)
@@ -337,7 +342,7 @@ func (d decoder) integer(p keyPath, v any, dst reflect.Value, f field) {
 	low, high := bound(f.min, -1<<62), bound(f.max, 1<<62)
 	switch {
 	case err != nil:
-		d.fail(p, "", "wants a whole number, got %s", describe(v))
+		d.fail(p, "write it in digits, as in 1000", "wants a whole number, got %s", describe(v))
 	case n < low:
 		help := rangeHelp(f)
 		if foreign := foreignValue(f.name, strconv.FormatInt(n, 10)); foreign != "" {

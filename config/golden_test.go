@@ -104,6 +104,11 @@ func checkPlaces(t *testing.T, r *Report, err error) {
 			t.Errorf("no place: %+v", p)
 		}
 	}
+	for _, p := range list {
+		if p.Help == "" {
+			t.Errorf("no help: %+v", p)
+		}
+	}
 }
 
 // TestTenMistakes is the promise made to whoever loses a day to a misspelt word: ten mistakes, ten errors at once, each

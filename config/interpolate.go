@@ -57,7 +57,7 @@ func (d *document) expand(p keyPath, s string, at Position) (string, bool) {
 	}
 	out.WriteString(s)
 	if d.expanded += max(out.Len(), length); d.expanded > maxExpanded {
-		d.add(at, p, fmt.Sprintf("texts with ${...} in them are longer than %d bytes together", maxExpanded), "")
+		d.add(at, p, fmt.Sprintf("texts with ${...} in them are longer than %d bytes together", maxExpanded), "a config is for one gateway; a plugin can hold tables")
 	}
 	return out.String(), changed
 }

@@ -181,7 +181,7 @@ func (l *layering) locate(at Position, keys []string, env bool) (t reflect.Type,
 			key = strconv.Itoa(n)
 			t, p = t.Elem(), p.index(n)
 		default:
-			l.add(at, p, "has no keys below it", "")
+			l.add(at, p, "has no keys below it", "set it to "+wanted(t, field{}))
 			return nil, nil, nil, false
 		}
 		path = append(path, key)

@@ -83,7 +83,7 @@ func content(c *collector, s Source) ([]byte, bool) {
 			return data, true
 		}
 	}
-	c.add(Position{}, nil, "cannot read the config: "+err.Error(), "")
+	c.add(Position{}, nil, "cannot read the config: "+err.Error(), "give the path of a YAML file that may be read")
 	return nil, false
 }
 

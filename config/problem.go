@@ -235,7 +235,7 @@ func (c *collector) failErr(p keyPath, err error) {
 		c.fail(p, h.help, "%s", h.message)
 		return
 	}
-	c.fail(p, "", "%v", err)
+	c.fail(p, "write it as the reference says", "%v", err)
 }
 
 func (c *collector) problem(at Position, p keyPath, message, help string) Problem {

@@ -5,7 +5,7 @@ type Sticky struct {
 	Cookie        string   `koanf:"cookie" example:"JSESSIONID" doc:"Cookie whose value ends in the separator and the route of a target (JSESSIONID=abc.node1), as application servers set it; with insert: the cookie that the gateway sets."`
 	PathParameter string   `koanf:"path_parameter" example:"jsessionid" doc:"Parameter of the path with such a value (/cart;jsessionid=abc.node1)."`
 	Header        string   `koanf:"header" example:"x-session" doc:"Field of the request with such a value."`
-	Separator     string   `koanf:"separator" example:"\"!\"" doc:"The character in front of the route; empty means that the whole value is the route."`
+	Separator     string   `koanf:"separator" example:"\"!\"" doc:"The character in front of the route, the first of its kind in the value; empty means that the whole value is the route."`
 	Insert        bool     `koanf:"insert" example:"true" doc:"Sets the cookie on answers to clients that have no valid one; its value names the target."`
 	TTL           Duration `koanf:"ttl" min:"0s" example:"8h" doc:"With insert: Max-Age of the cookie. 0s makes it last as long as the browser's session."`
 	Path          string   `koanf:"path" example:"/app" doc:"With insert: Path of the cookie."`

@@ -31,7 +31,7 @@ type Target struct {
 	Weight       int         `koanf:"weight" min:"1" max:"1000" example:"3" doc:"Share of the requests, against the weights of the other targets."`
 	Tier         int         `koanf:"tier" min:"0" max:"100" example:"1" doc:"Targets of the lowest tier serve as long as one of them can; then those of the next."`
 	State        TargetState `koanf:"state" enum:"active,standby,spare,drain,disabled" example:"standby" doc:"active: takes requests. standby: only when no active target of its tier can. spare: stands in for one active target of its tier that cannot. drain: only requests of sessions that are on it. disabled: none."`
-	Route        string      `koanf:"route" example:"node1" doc:"What sticky sessions call it: the text behind the separator, or the value of an inserted cookie."`
+	Route        string      `koanf:"route" example:"node1" doc:"What sticky sessions call it: the text behind the first separator, or the value of an inserted cookie. Default: made from the address."`
 	Redirect     string      `koanf:"redirect" example:"node2" doc:"route of the target that takes its sessions while it cannot."`
 	IgnoreErrors bool        `koanf:"ignore_errors" example:"true" doc:"Never ejected for failures of its requests (health.passive)."`
 }

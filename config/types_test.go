@@ -109,6 +109,107 @@ func TestRouteTimeouts(t *testing.T) {
 	}
 }
 
+func TestRouteRetries(t *testing.T) {
+	base, one, five := DefaultUpstream().Retries, 1, 5*sec
+	got := RouteRetries{Attempts: &one, PerTryTimeout: &five}.Over(base)
+	want := base
+	want.Attempts, want.PerTryTimeout = one, five
+	if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(RouteRetries{}.Over(base), base) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestTexts reads values with a notation of their own, and writes them again.
+func TestTexts(t *testing.T) {
+	type text interface {
+		encoding.TextUnmarshaler
+		encoding.TextMarshaler
+	}
+	read := func(to text, s, written string, want any) {
+		t.Helper()
+		if err := to.UnmarshalText([]byte(s)); err != nil {
+			t.Errorf("%s: %v", s, err)
+			return
+		}
+		if got := reflect.ValueOf(to).Elem().Interface(); got != want {
+			t.Errorf("%s: %+v, want %+v", s, got, want)
+		}
+		if b, err := to.MarshalText(); err != nil || string(b) != written {
+			t.Errorf("%s is written %s, %v", s, b, err)
+		}
+	}
+	read(new(Balance), "least_bytes", "least_bytes", Balance{Algorithm: LeastBytes})
+	read(new(Balance), " hash( ip ) ", "hash(ip)", Balance{Hash, HashIP, ""})
+	read(new(Balance), "hash (header  X-Tenant)", "hash(header x-tenant)", Balance{Hash, HashHeader, "x-tenant"})
+	read(new(Balance), "hash(cookie Session)", "hash(cookie Session)", Balance{Hash, HashCookie, "Session"})
+	read(new(Balance), "hash(query user[id])", "hash(query user[id])", Balance{Hash, HashQuery, "user[id]"})
+	read(new(StatusRange), "503", "503", StatusRange{503, 503})
+	read(new(StatusRange), "500 - 599", "500-599", StatusRange{500, 599})
+	read(new(RetryCondition), "timeout", "timeout", RetryCondition{On: RetryTimeout})
+	read(new(RetryCondition), "502-504", "502-504", RetryCondition{RetryStatus, StatusRange{502, 504}})
+	read(new(Factor), "1.5", "1.5", Factor(1.5))
+	read(new(Origin), "HTTPS://Users.Internal", "https://users.internal:443", Origin{HTTPS, "users.internal", 443})
+	read(new(Origin), "http://_http._tcp.users", "http://_http._tcp.users", Origin{HTTP, "_http._tcp.users", 0})
+	read(new(Origin), "http://[::1]", "http://[::1]:80", Origin{HTTP, "::1", 80})
+	if r := (StatusRange{500, 502}); !r.Contains(500) || !r.Contains(502) || r.Contains(503) || r.Contains(499) {
+		t.Errorf("%v contains something else", r)
+	}
+	if (Origin{HTTP, "users._tcp", 80}).SRV() || !(Origin{HTTP, "_http._tcp", 0}).SRV() {
+		t.Error("which names are SRV")
+	}
+}
+
+// TestTargets reads the two forms of a target; they are the same where they say the same.
+func TestTargets(t *testing.T) {
+	const file = "upstreams:\n  a:\n    targets: [\"http://a:80\", { url: \"http://a\" }, { url: \"http://b\", weight: 3, state: drain }]\nroutes: [{ upstream: a }]\n"
+	plain := DefaultTarget()
+	plain.Origin = Origin{HTTP, "a", 80}
+	other := Target{Origin: Origin{HTTP, "b", 80}, Weight: 3, State: TargetDrain}
+	list := load(t, file, nil).Upstreams["a"].Targets
+	if want := []Target{plain, plain, other}; !reflect.DeepEqual(list, want) || list[0] != list[1] || list[0].Host != "a" || list[2].String() != "http://b:80" {
+		t.Errorf("%+v, want %+v", list, want)
+	}
+	for override, want := range map[string]Target{
+		"upstreams.a.targets[0].weight=5":                 {plain.Origin, 5, 0, TargetActive, "", "", false},
+		"upstreams.a.targets[1].tier=1":                   {plain.Origin, 1, 1, TargetActive, "", "", false},
+		"upstreams.a.targets[2].url=http://c:81":          {Origin{HTTP, "c", 81}, 3, 0, TargetDrain, "", "", false},
+		"upstreams.a.targets[2]=http://b":                 {other.Origin, 1, 0, TargetActive, "", "", false},
+		"upstreams.a.targets[3]={url: http://d, tier: 2}": {Origin{HTTP, "d", 80}, 1, 2, TargetActive, "", "", false},
+		"upstreams.a.targets=http://d:80,http://e":        {Origin{HTTP, "e", 80}, 1, 0, TargetActive, "", "", false},
+	} {
+		list := load(t, file, nil, override).Upstreams["a"].Targets
+		found := false
+		for _, target := range list {
+			found = found || target == want
+		}
+		if !found {
+			t.Errorf("%s: %+v", override, list)
+		}
+	}
+}
+
+// TestFullSaysEverything keeps full.good.yaml complete: it sets every key of the schema.
+func TestFullSaysEverything(t *testing.T) {
+	_, report, err := Load(testSource("testdata/full.good.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]bool{}
+	number := regexp.MustCompile(`\[[0-9]+\]`)
+	for path := range report.marks {
+		set[number.ReplaceAllString(path, "[]")] = true
+	}
+	eachField(reflect.ValueOf(Default()), "", func(path string, _ field, _ reflect.Value) {
+		named := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(path), "\\.NAME", "\\.[^.]+") + "$")
+		for s := range set {
+			if named.MatchString(s) {
+				return
+			}
+		}
+		t.Errorf("%s is not in the file", path)
+	})
+}
+
 // TestSchemaIsReadable checks the tags: every bound can be read, and every default is within its bounds.
 func TestSchemaIsReadable(t *testing.T) {
 	eachField(reflect.ValueOf(Default()), "", func(path string, f field, v reflect.Value) {
@@ -183,6 +284,16 @@ func TestForeignWordsLeadSomewhere(t *testing.T) {
 	}
 	for word, help := range foreign {
 		check(word, help)
+	}
+	for key, words := range foreignValues {
+		if name := strings.TrimSuffix(key, "[]"); key != "hash" && !known(name) {
+			t.Errorf("there is no key %s", name)
+		}
+		for word := range words {
+			if fold(word) != word {
+				t.Errorf("%s: %q is never found: write %q", key, word, fold(word))
+			}
+		}
 	}
 	for section, words := range foreignIn {
 		if _, ok := fieldNamed(reflect.TypeFor[Config](), section); section != "" && !ok {

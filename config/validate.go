@@ -75,14 +75,14 @@ func (v *validator) idle(p keyPath, help, because string, keys ...string) {
 // label checks a name that people gave, and that appears in logs and metrics.
 func (v *validator) label(p keyPath, s string) {
 	if len(s) > 128 {
-		v.fail(p, "", "a name of %d bytes, more than 128", len(s))
+		v.fail(p, "write a shorter one", "a name of %d bytes, more than 128", len(s))
 	}
 	v.printable(p, s)
 }
 
 func (v *validator) printable(p keyPath, s string) {
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 }) {
-		v.fail(p, "", "has a control character in it")
+		v.fail(p, "write it in one line of visible characters", "has a control character in it")
 	}
 }
 

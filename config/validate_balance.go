@@ -1,9 +1,6 @@
 package config
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // targets checks the part that each target of an upstream has in it.
 func (v *validator) targets(p keyPath, u *Upstream) {
@@ -79,13 +76,15 @@ func (v *validator) sessionRoutes(p keyPath, u *Upstream) {
 		if t.Route == "" {
 			continue
 		}
-		if err := checkSessionRoute(t.Route, u.Sticky.Separator); err != nil {
-			v.failErr(q, err)
+		if len(t.Route) > 64 || strings.ContainsFunc(t.Route, notOfARoute) {
+			v.fail(q, "a route is 1 to 64 letters, digits, -, _, . and ~", "%s is not a route", quote(t.Route))
 		} else if first, twice := routes[t.Route]; twice {
 			v.fail(q, "give each target a route of its own", "%s is the route of targets[%d] already", quote(t.Route), first)
 		}
-		routes[t.Route] = i
-		names = append(names, t.Route)
+		if _, twice := routes[t.Route]; !twice {
+			routes[t.Route] = i
+			names = append(names, t.Route)
+		}
 	}
 	for i, t := range u.Targets {
 		q := p.index(i)
@@ -110,17 +109,9 @@ func (v *validator) sessionRoutes(p keyPath, u *Upstream) {
 	}
 }
 
-func checkSessionRoute(s, separator string) error {
-	bad := strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("-_.~", r) && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
-	})
-	switch {
-	case bad || len(s) > 64:
-		return helped{quote(s) + " is not a route", "a route is 1 to 64 letters, digits, -, _, . and ~"}
-	case separator != "" && strings.Contains(s, separator):
-		return helped{fmt.Sprintf("%s has the separator %s in it", quote(s), quote(separator)), "leave it out, or choose another `sticky.separator`"}
-	}
-	return nil
+// notOfARoute says whether a character cannot be in a route, which stands in cookies and in paths.
+func notOfARoute(r rune) bool {
+	return !strings.ContainsRune("-_.~", r) && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 }
 
 // sticky checks how sessions are found.
@@ -129,12 +120,12 @@ func (v *validator) sticky(p keyPath, u *Upstream) {
 	for _, in := range []struct{ key, what, name string }{
 		{"cookie", "cookie", s.Cookie}, {"path_parameter", "path parameter", s.PathParameter}, {"header", "field", s.Header},
 	} {
-		if in.name != "" && (!isToken(in.name) || len(in.name) > 128) {
+		if in.name != "" && (!isToken(in.name) || len(in.name) > 128 || in.key == "path_parameter" && strings.ContainsAny(in.name, "&%#")) {
 			v.fail(p.key(in.key), "a name is letters, digits, - and _", "%s is not the name of a %s", quote(in.name), in.what)
 		}
 	}
-	if q := p.key("separator"); s.Separator != "" && v.ok(q) && (len(s.Separator) != 1 || !strings.Contains(".!~-_:|/+*@^&%$#'", s.Separator)) {
-		v.fail(q, `write one of . ! ~ - _ : | / + * @, or "" if the whole value is the route`, "%s cannot be told from the rest", quote(s.Separator))
+	if q := p.key("separator"); s.Separator != "" && v.ok(q) && (len(s.Separator) != 1 || !strings.Contains(".!~-_:|+*@^%$#'", s.Separator)) {
+		v.fail(q, `write one of . ! ~ - _ : | + * @, or "" if the whole value is the route`, "%s cannot be told from the rest", quote(s.Separator))
 	}
 	v.insertedCookie(p, s)
 	if !s.Enabled() {
@@ -161,10 +152,13 @@ func (v *validator) insertedCookie(p keyPath, s *Sticky) {
 	if s.Cookie == "" && v.ok(p.key("cookie")) {
 		v.fail(p.key("insert"), "give `cookie` the name of the cookie", "a cookie without a name")
 	}
-	if q := p.key("path"); v.ok(q) && (!strings.HasPrefix(s.Path, "/") || strings.ContainsFunc(s.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ';' })) {
+	if q := p.key("path"); v.ok(q) && (!strings.HasPrefix(s.Path, "/") || strings.ContainsFunc(s.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(";,\"", r) })) {
 		v.fail(q, "write it as in /app", "%s is not the path of a cookie", quote(s.Path))
 	}
+	if q := p.key("ttl"); s.TTL > 0 && s.TTL < sec && v.ok(q) {
+		v.fail(q, "write 1s or more, or 0s", "cookies count in seconds")
+	}
 	if s.SameSite == SameSiteNone && !s.Secure {
-		v.warn(p.key("same_site"), "say `secure: true`", "browsers refuse a cookie with SameSite=None that is not secure")
+		v.fail(p.key("same_site"), "say `secure: true`", "browsers refuse a cookie with SameSite=None that is not secure")
 	}
 }

@@ -13,7 +13,7 @@ func (v *validator) listeners() {
 		l, p := &c.Listeners[i], keyPath{"listeners"}.index(i)
 		v.listen(p.key("address"), l.Address)
 		if first, twice := addresses[l.Address]; twice && !strings.HasSuffix(l.Address, ":0") {
-			v.fail(p.key("address"), "", "%s is the address of listeners[%d] already", quote(l.Address), first)
+			v.fail(p.key("address"), "give each listener an address of its own; which host goes where is for `match.host` in routes", "%s is the address of listeners[%d] already", quote(l.Address), first)
 		}
 		addresses[l.Address] = i
 		given := l.Name != ""
@@ -21,7 +21,7 @@ func (v *validator) listeners() {
 			l.Name = l.Address
 		}
 		if first, twice := names[l.Name]; twice && given {
-			v.fail(p.key("name"), "", "%s is the name of listeners[%d] already", quote(l.Name), first)
+			v.fail(p.key("name"), "give each listener a name of its own, or none", "%s is the name of listeners[%d] already", quote(l.Name), first)
 		}
 		names[l.Name] = i
 		v.label(p.key("name"), l.Name)
@@ -86,6 +86,10 @@ func (v *validator) sni(p keyPath, s *SNIRoute, hosts map[string]int, n int) {
 		if !v.ok(q) {
 			continue
 		}
+		if name == "*" {
+			v.fail(q, "for all other names say `upstream` in the listener", "`*` is not a name")
+			continue
+		}
 		s.Host[i] = v.matchHost(q, name)
 		if !v.ok(q) {
 			continue
@@ -93,7 +97,7 @@ func (v *validator) sni(p keyPath, s *SNIRoute, hosts map[string]int, n int) {
 		if strings.Contains(s.Host[i], ":") || parsesAsAddress(s.Host[i]) {
 			v.fail(q, "clients that connect to an address ask for no name: say `upstream` in the listener", "%s is an address", quote(name))
 		} else if first, twice := hosts[s.Host[i]]; twice {
-			v.fail(q, "", "%s goes to the upstream of sni[%d] already", quote(name), first)
+			v.fail(q, "remove one of them", "%s goes to the upstream of sni[%d] already", quote(name), first)
 		}
 		hosts[s.Host[i]] = n
 	}

@@ -37,7 +37,7 @@ func (v *validator) match(p keyPath, m *Match) (regex *regexp.Regexp) {
 		case method != upper && slices.Contains(commonMethods, upper):
 			v.fail(q, "did you mean `"+upper+"`?", "methods have a case, and %s is none", quote(method))
 		case method == "CONNECT":
-			v.fail(q, "", "CONNECT is never forwarded")
+			v.fail(q, "remove it", "CONNECT is never forwarded")
 		}
 	}
 	v.valueMatches(p.key("headers"), m.Headers, true)
@@ -64,7 +64,7 @@ func (v *validator) matchHost(p keyPath, host string) string {
 	case strings.HasPrefix(bare, "[") || strings.Contains(bare, ":"):
 		a, err := netip.ParseAddr(strings.Trim(bare, "[]"))
 		if err != nil {
-			v.fail(p, "", "%s is not a host", quote(host))
+			v.fail(p, "write a name, *.name or an IP address", "%s is not a host", quote(host))
 			return name
 		}
 		return a.String()
@@ -137,7 +137,7 @@ func (v *validator) regex(p keyPath, s string) *regexp.Regexp {
 		return nil
 	}
 	if len(s) > maxRegex {
-		v.fail(p, "", "an expression of %d bytes, more than %d", len(s), maxRegex)
+		v.fail(p, "write several routes, or ask a plugin with `match.plugin`", "an expression of %d bytes, more than %d", len(s), maxRegex)
 		return nil
 	}
 	r, err := regexp.Compile(s)
@@ -166,7 +166,7 @@ func (v *validator) valueMatches(p keyPath, m map[string]ValueMatch, fields bool
 			}
 			seen[strings.ToLower(name)] = name
 		} else if name == "" {
-			v.add(v.keyAt(q), q, "a parameter without a name", "")
+			v.add(v.keyAt(q), q, "a parameter without a name", "write its name, as in `debug: {present: true}`")
 		}
 		if m[name].Kind == MatchRegex {
 			v.regex(q.key("regex"), m[name].Value)

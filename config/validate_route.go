@@ -34,7 +34,7 @@ var unchangeableRequest = func() map[string]string {
 func (v *validator) routes() {
 	routes, p := v.config.Routes, keyPath{"routes"}
 	if len(routes) > maxRoutes {
-		v.fail(p, "", "%d routes, more than %d", len(routes), maxRoutes)
+		v.fail(p, "expressions and wildcards make one of many; a plugin can hold tables", "%d routes, more than %d", len(routes), maxRoutes)
 		return
 	}
 	names := map[string]int{}
@@ -42,7 +42,7 @@ func (v *validator) routes() {
 	for i := range routes {
 		r, p := &routes[i], p.index(i)
 		if first, twice := names[r.Name]; twice && r.Name != "" {
-			v.fail(p.key("name"), "", "%s is the name of routes[%d] already", quote(r.Name), first)
+			v.fail(p.key("name"), "give each route a name of its own, or none", "%s is the name of routes[%d] already", quote(r.Name), first)
 		}
 		names[r.Name] = i
 		v.label(p.key("name"), r.Name)
@@ -123,10 +123,10 @@ func (v *validator) action(p keyPath, r *Route) {
 		q := p.key("respond")
 		v.fieldMap(q.key("headers"), r.Respond.Headers, unchangeable)
 		if len(r.Respond.Body) > maxBody {
-			v.fail(q.key("body"), "", "a body of %d bytes, more than %d", len(r.Respond.Body), maxBody)
+			v.fail(q.key("body"), "larger ones are for an upstream", "a body of %d bytes, more than %d", len(r.Respond.Body), maxBody)
 		}
 		if r.Respond.Body != "" && (r.Respond.Status == 204 || r.Respond.Status == 304) {
-			v.fail(q.key("body"), "", "an answer %d has no body", r.Respond.Status)
+			v.fail(q.key("body"), "remove it, or write another status", "an answer %d has no body", r.Respond.Status)
 		}
 	}
 }

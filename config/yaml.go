@@ -70,7 +70,7 @@ func (d *document) Unmarshal(data []byte) (map[string]any, error) {
 // readable refuses what is no text, or too much of it.
 func (d *document) readable(text string) bool {
 	if len(text) > maxFile {
-		d.add(Position{File: d.file}, nil, fmt.Sprintf("the file has %d bytes, more than %d", len(text), maxFile), "")
+		d.add(Position{File: d.file}, nil, fmt.Sprintf("the file has %d bytes, more than %d", len(text), maxFile), "a config is for one gateway; a plugin can hold tables")
 		return false
 	}
 	for n, line := range d.lines[d.file] {
@@ -81,7 +81,7 @@ func (d *document) readable(text string) bool {
 				if r == utf8.RuneError {
 					what = "not UTF-8"
 				}
-				d.add(Position{d.file, n + 1, column, 1}, nil, what, "")
+				d.add(Position{d.file, n + 1, column, 1}, nil, what, "write plain text in UTF-8")
 				return false
 			}
 		}
@@ -115,7 +115,7 @@ func (d *document) parse(text string) ast.Node {
 	}
 	if at, deep := tooDeep(tokens); deep {
 		d.broken = true
-		d.add(d.place(at), nil, fmt.Sprintf("more than %d levels deep", maxDepth), "")
+		d.add(d.place(at), nil, fmt.Sprintf("more than %d levels deep", maxDepth), "no key of a config is that deep")
 		return nil
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -171,11 +171,11 @@ func tooDeep(tokens token.Tokens) (*token.Token, bool) {
 func (d *document) syntax(err error) {
 	var y yaml.Error
 	if !errors.As(err, &y) || y.GetToken() == nil {
-		d.add(Position{File: d.file}, nil, "not YAML: "+err.Error(), "")
+		d.add(Position{File: d.file}, nil, "not YAML: "+err.Error(), "write `key: value` lines, those below a key with two spaces in front")
 		return
 	}
 	at := d.place(y.GetToken())
-	help := ""
+	help := "a key is `name: value`; a text with : # , [ ] { } in it wants quotes"
 	if at.Line > 0 && at.Line <= len(d.lines[d.file]) {
 		line := d.lines[d.file][at.Line-1]
 		switch {
@@ -221,7 +221,7 @@ func (d *document) value(p keyPath, n ast.Node, depth int) any {
 		if target, ok := d.anchors[n.Value.GetToken().Value]; ok {
 			return d.value(p, target, depth+1)
 		}
-		d.add(d.position(n), p, fmt.Sprintf("no anchor &%s before this alias", n.Value.GetToken().Value), "")
+		d.add(d.position(n), p, fmt.Sprintf("no anchor &%s before this alias", n.Value.GetToken().Value), "write &NAME in front of the value that is meant, above")
 		return nil
 	case *ast.TagNode:
 		d.add(d.position(n), p, "tags are not supported", "write the value without "+n.GetToken().Value)
@@ -279,7 +279,7 @@ func (d *document) mapKey(p keyPath, key ast.MapKeyNode) (string, bool) {
 		return "", false
 	}
 	if len(name) > maxKey {
-		d.add(d.position(key), p, fmt.Sprintf("a key of %d bytes, more than %d", len(name), maxKey), "")
+		d.add(d.position(key), p, fmt.Sprintf("a key of %d bytes, more than %d", len(name), maxKey), "write a shorter one")
 		return "", false
 	}
 	return name, true
@@ -318,7 +318,7 @@ func (d *document) scalar(p keyPath, n ast.Node) any {
 		}
 		return s
 	}
-	d.add(d.position(n), p, "not a value", "")
+	d.add(d.position(n), p, "not a value", "write a text, a number, true or false, a list or a map")
 	return nil
 }
 
