@@ -127,3 +127,6 @@ func (s *Shared) RetryAfter(now int64) int64 {
 	defer s.mu.Unlock()
 	return s.after.RetryAfter(now)
 }
+
+// Tripped reports whether it has opened and not closed since: calls are refused, or probed one at a time.
+func (s *Shared) Tripped() bool { return s.opened.Load() }

@@ -27,7 +27,7 @@ func TestSharedOpensByTheShareOfAllLoops(t *testing.T) {
 		t.Fatal("not opened at its share")
 	}
 	now := 2 * second
-	if s.Allow(now) || !s.IsOpen(now) || s.RetryAfter(now) != 5*second {
+	if s.Allow(now) || !s.IsOpen(now) || !s.Tripped() || s.RetryAfter(now) != 5*second {
 		t.Error("not open")
 	}
 	if s.Done(1, now, true) || s.Done(2, now, false) || !s.IsOpen(now) {
@@ -50,7 +50,7 @@ func TestSharedOpensByTheShareOfAllLoops(t *testing.T) {
 	if !s.Allow(now) || s.Done(0, now, true) {
 		t.Fatal("no other probe")
 	}
-	if s.IsOpen(now) || !s.Allow(now) || !s.Allow(now) || s.RetryAfter(now) != 0 {
+	if s.IsOpen(now) || s.Tripped() || !s.Allow(now) || !s.Allow(now) || s.RetryAfter(now) != 0 {
 		t.Error("not closed")
 	}
 	s.Cancel()
