@@ -76,6 +76,9 @@ func TestHostileFiles(t *testing.T) {
 		"commas":            "a: [" + strings.Repeat("a,", big/2) + "]",
 		"routes":            "routes:\n" + strings.Repeat("- {}\n", big/6),
 		"regexes and paths": "routes:\n" + strings.Repeat("- match: { path_regex: \""+strings.Repeat("(a*)*", 400)+"\" }\n- match: { path: /"+strings.Repeat("a", 2000)+" }\n", big/4500),
+		"targets":           "upstreams: { a: { sticky: { cookie: a }, targets: [" + strings.Repeat("{ url: 'http://a', route: abcdefgh, redirect: hgfedcba },", 4000) + "] } }",
+		"names of servers":  "upstreams: {" + names("a%d: {targets: ['http://a']},", 5000) + "}\nlisteners:\n- address: ':1'\n  mode: tcp\n  sni: [" + names("{host: a%d, upstream: a1},", 5000) + "]",
+		"plugins":           "upstreams: {" + names("a%d: {},", 5000) + "}\nplugins: {" + names("a%d: {module: a, upstreams: ['*']},", 5000) + "}",
 		"variables":         "a: \"" + strings.Repeat("${A}", big/4-10) + "\"",
 		"unset variables":   "a: \"" + strings.Repeat("${Z}", big/4-10) + "\"",
 		"open variables":    "a:\n" + strings.Repeat("- \"${\"\n", big/8),
@@ -134,6 +137,15 @@ func nested(depth int) string {
 			break
 		}
 		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
+}
+
+// names writes a text with each number up to n in it.
+func names(form string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, form, i)
 	}
 	return b.String()
 }

@@ -148,7 +148,7 @@ func (v *validator) unused() {
 		return // a name that is mistyped there would be told twice
 	}
 	for _, name := range mapKeys(v.config.Upstreams) {
-		if p := (keyPath{"upstreams", name}); !v.used["upstreams."+name] && v.ok(p) {
+		if p := (keyPath{"upstreams", name}); !v.used["upstreams."+name] && !v.used["upstreams.*"] && v.ok(p) {
 			v.warnKey(p, "no route, no plugin and no listener uses it")
 		}
 	}

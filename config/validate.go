@@ -109,9 +109,7 @@ func (v *validator) references(p keyPath, names []string, section string, declar
 		}
 		seen[n] = true
 		if n == "*" && wildcard {
-			for _, key := range mapKeys(declared) {
-				v.used[section+"."+key] = true
-			}
+			v.used[section+".*"] = true
 			continue
 		}
 		v.reference(q, n, section, declared)
@@ -121,13 +119,13 @@ func (v *validator) references(p keyPath, names []string, section string, declar
 // reference checks that a name is declared, and returns whether it is.
 func (v *validator) reference(p keyPath, name, section string, declared any) bool {
 	v.used[section+"."+name] = true
-	keys := mapKeys(declared)
-	if slices.Contains(keys, name) {
+	if reflect.ValueOf(declared).MapIndex(reflect.ValueOf(name)).IsValid() {
 		return true
 	}
-	if v.failed[section] || !v.ok(p) {
-		return false // the section could not be read
+	if v.failed[section] || !v.ok(p) || v.full() {
+		return false // the section could not be read, or there is too much wrong already
 	}
+	keys := mapKeys(declared)
 	kind := strings.TrimSuffix(section, "s")
 	help := fmt.Sprintf("there are no %s; declare it below `%s`", section, section)
 	if near := nearest(name, keys); near != "" {

@@ -93,6 +93,7 @@ func (v *validator) sessionRoutes(p keyPath, u *Upstream) {
 		case !u.Sticky.Enabled():
 			v.idle(q, "say `sticky`", "sessions do not stick", "route", "redirect")
 		case t.Redirect == "":
+		case !known && v.full():
 		case !known:
 			help := "no target has a route; give one of them `route: " + t.Redirect + "`"
 			if near := nearest(t.Redirect, names); near != "" {

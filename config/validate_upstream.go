@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -73,12 +72,12 @@ func (v *validator) protocols(p keyPath, u *Upstream) {
 	if q := p.key("pool").key("ping"); u.Protocol == ProtocolHTTP10 && u.Pool.Ping == PingExpectContinue && v.ok(q) {
 		v.fail(q, "say `pool.ping: socket`", "HTTP/1.0 has no Expect: 100-continue")
 	}
-	if q := p.key("proxy_protocol"); u.ProxyProtocol != ProxyProtocolOff && v.ok(q) && !v.given(p.key("pool").key("reuse")) && v.httpUpstreams()[p[1]] {
+	if q := p.key("proxy_protocol"); u.ProxyProtocol != ProxyProtocolOff && v.ok(q) && !v.given(p.key("pool").key("reuse")) && (v.httpUpstreams()[p[1]] || v.http["*"]) {
 		v.warn(q, "say `pool.reuse: always` to show that this is meant, or `never`", "a connection that begins with a client's address is reused for that client's connection only")
 	}
 }
 
-// httpUpstreams are the upstreams that routes or plugins may send requests to.
+// httpUpstreams are the upstreams that routes or plugins may send requests to; "*" stands for all.
 func (v *validator) httpUpstreams() map[string]bool {
 	if v.http != nil {
 		return v.http
@@ -89,11 +88,7 @@ func (v *validator) httpUpstreams() map[string]bool {
 	}
 	for _, g := range v.config.Plugins {
 		v.http[g.Dynamic] = true
-		names := g.Upstreams
-		if slices.Contains(names, "*") {
-			names = mapKeys(v.config.Upstreams)
-		}
-		for _, name := range names {
+		for _, name := range g.Upstreams {
 			v.http[name] = true
 		}
 	}
