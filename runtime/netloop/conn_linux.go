@@ -22,11 +22,13 @@ type Conn struct {
 	generation int32 // tells this connection's events from those of an earlier one with the same descriptor
 	readable   bool  // a read is not known to block
 	hungUp     bool  // the peer has closed, or an error is pending
+	urgent     bool  // it has had urgent data, at which splice stops and read does not
 	closed     bool
 	accepted   bool // counts against Options.MaxConns
 	reader     *Task
 	writer     *Task
 	onEvent    func(*Conn)
+	onReset    func(*Conn)
 	readBy     int64
 	writeBy    int64
 	timer      Timer
@@ -131,28 +133,50 @@ func (c *Conn) TryRead(b []byte) (int, error) {
 func (c *Conn) Write(t *Task, b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
-		if c.closed {
-			return written, ErrClosed
+		n, err := c.tryWrite(b[written:])
+		written += n
+		if n == 0 && err == nil {
+			err = c.waitWritable(t)
 		}
-		rest := b[written:]
-		// MSG_NOSIGNAL: a peer that has closed is an error of ours to handle, not a signal.
-		n, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)), unix.MSG_NOSIGNAL, 0, 0)
-		switch {
-		case e == syscall.EAGAIN:
-			if c.writeBy != 0 && c.loop.now >= c.writeBy {
-				return written, ErrDeadline
-			}
-			c.writer = t
-			t.suspend()
-			c.writer = nil
-		case e == syscall.EINTR:
-		case e != 0:
-			return written, os.NewSyscallError("write", e)
-		default:
-			written += int(n)
+		if err != nil {
+			return written, err
 		}
 	}
 	return written, nil
+}
+
+// tryWrite is Write without parking: 0 and nil mean that the socket takes nothing now.
+func (c *Conn) tryWrite(b []byte) (int, error) {
+	if c.closed {
+		return 0, ErrClosed
+	}
+	for {
+		// MSG_NOSIGNAL: a peer that has closed is an error of ours to handle, not a signal.
+		n, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+		switch e {
+		case 0:
+			return int(n), nil
+		case syscall.EAGAIN:
+			return 0, nil
+		case syscall.EINTR:
+		default:
+			return 0, os.NewSyscallError("write", e)
+		}
+	}
+}
+
+// waitWritable parks after a write that would have blocked, until another may do better.
+func (c *Conn) waitWritable(t *Task) error {
+	if c.writeBy != 0 && c.loop.now >= c.writeBy {
+		return ErrDeadline
+	}
+	c.writer = t
+	t.suspend()
+	c.writer = nil
+	if c.closed {
+		return ErrClosed
+	}
+	return nil
 }
 
 // Healthy says whether an idle connection can be used: open, nothing to read, not hung up. It asks the kernel, so that
@@ -197,7 +221,7 @@ func (c *Conn) MoveTo(dst *Loop, then func(*Conn)) {
 	}
 	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
 	c.forget()
-	c.onEvent, c.readBy, c.writeBy, c.readable = nil, 0, 0, false
+	c.onEvent, c.onReset, c.readBy, c.writeBy, c.readable = nil, nil, 0, 0, false
 	dst.Post(func() {
 		if dst.stopping || dst.adopt(c.fd, c) != nil {
 			c.closed = true
@@ -223,7 +247,7 @@ func (c *Conn) Close() error {
 	}
 	c.closed = true
 	c.forget()
-	c.onEvent = nil
+	c.onEvent, c.onReset = nil, nil
 	unix.Close(c.fd)
 	c.uncount()
 	for _, t := range [...]*Task{c.reader, c.writer} {

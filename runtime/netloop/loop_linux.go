@@ -19,9 +19,10 @@ type system struct {
 	current        *Task // nil: the loop itself runs
 	sleeping       atomic.Bool
 	generation     int32
+	pipes          pipes
 }
 
-const interest = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+const interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 const (
 	hungUp  = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
@@ -49,6 +50,7 @@ func newLoop(g *Group, index int) (*Loop, error) {
 }
 
 func (l *Loop) release() {
+	l.pipes.closeAll()
 	unix.Close(l.epoll)
 	l.postMu.Lock()
 	unix.Close(l.eventfd)
@@ -151,8 +153,15 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	if ev.Events&^unix.EPOLLOUT != 0 {
 		c.readable = true
 	}
-	if ev.Events&hungUp != 0 {
-		c.hungUp = true
+	if ev.Events&(hungUp|unix.EPOLLPRI) != 0 {
+		c.hungUp = c.hungUp || ev.Events&hungUp != 0
+		c.urgent = c.urgent || ev.Events&unix.EPOLLPRI != 0
+		if fn := c.onReset; fn != nil && ev.Events&unix.EPOLLERR != 0 {
+			c.onReset = nil
+			if c.call(fn); c.closed {
+				return
+			}
+		}
 	}
 	if w := c.writer; w != nil && ev.Events&^(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
 		c.writer = nil

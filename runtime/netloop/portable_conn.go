@@ -70,14 +70,23 @@ func (c *Conn) Read(t *Task, b []byte) (int, error) {
 	if n, err := c.TryRead(b); n > 0 || err != nil {
 		return n, err
 	}
-	_ = c.nc.SetReadDeadline(c.at(c.readBy))
-	var n int
-	var err error
-	t.blocking(func() { n, err = c.nc.Read(b) })
-	if n > 0 {
-		return n, nil
+	for {
+		_ = c.nc.SetReadDeadline(c.at(c.readBy))
+		var n int
+		var err error
+		t.blocking(func() { n, err = c.nc.Read(b) })
+		if n > 0 {
+			return n, nil
+		}
+		if err = c.translate(err); !early(err, c.readBy) {
+			return 0, err
+		}
 	}
-	return 0, c.translate(err)
+}
+
+// early says that a call ended at a deadline that has been moved back meanwhile.
+func early(err error, deadline int64) bool {
+	return errors.Is(err, ErrDeadline) && (deadline == 0 || deadline > monotonic())
 }
 
 // WaitReadable returns at once: here it is Read that waits.
@@ -127,11 +136,16 @@ func (c *Conn) Write(t *Task, b []byte) (int, error) {
 	if c.closed {
 		return 0, ErrClosed
 	}
-	_ = c.nc.SetWriteDeadline(c.at(c.writeBy))
-	var n int
-	var err error
-	t.blocking(func() { n, err = c.nc.Write(b) })
-	return n, c.translate(err)
+	for written := 0; ; {
+		_ = c.nc.SetWriteDeadline(c.at(c.writeBy))
+		var n int
+		var err error
+		t.blocking(func() { n, err = c.nc.Write(b[written:]) })
+		written += n
+		if err = c.translate(err); !early(err, c.writeBy) {
+			return written, err
+		}
+	}
 }
 
 // watch reads one byte ahead, so that an idle connection notices what happens to it.
