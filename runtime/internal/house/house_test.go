@@ -41,6 +41,7 @@ wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             <
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/pool < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
 proxyproto, session                                                            < server
+fault, netloop, exchange, proxyproto, upstream/facts                           < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
@@ -70,7 +71,7 @@ main | runtime/cli | examples | config/internal/gen: os/signal
 // never says which libraries do not come near the bytes of a request. "a | b: library" is: not in a and b.
 const never = `
 runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/exchange | runtime/route | runtime/session: net/http
-runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server | runtime/proxyproto: net/http
+runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server | runtime/proxyproto | runtime/tcp: net/http
 runtime/http1 | runtime/proxyproto: net, os
 `
 
