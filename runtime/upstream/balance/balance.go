@@ -148,22 +148,25 @@ func (s *Set) Available() int { return s.plan.Load().available }
 // Recovered says that nobody was available, so that ejected members count as if they were (Options.RecoverAll).
 func (s *Set) Recovered() bool { return s.plan.Load().recovered }
 
-// Pick chooses a member for a request on a loop. Only Hash looks at key, and only if there is one. Those in not, which
-// the request has been given to before, are passed over; it is meant to be short. nil: there is nobody, or all that can
-// be chosen are in not. It allocates nothing and takes no lock.
-func (s *Set) Pick(loop int, key uint64, hasKey bool, not []*Member) *Member {
+// Pick chooses a member for a request on a loop. Only Hash looks at key, and only if there is one. Those in tried, which
+// the request has been given to in vain, are passed over; it is meant to be short. nil: there is nobody, or all that can
+// be chosen have been tried. It allocates nothing and takes no lock.
+func (s *Set) Pick(loop int, key uint64, hasKey bool, tried []*Member) *Member {
+	return s.PickBeside(loop, key, hasKey, tried, nil)
+}
+
+// PickBeside is Pick for a request that found some members full: these are passed over too, but standbys and further
+// tiers do not step in for them, as they do for those in tried. nil means then that it is to wait for one that serves.
+func (s *Set) PickBeside(loop int, key uint64, hasKey bool, tried, full []*Member) *Member {
 	p := s.plan.Load()
 	for i := range p.groups {
 		g := &p.groups[i]
-		if len(not) > 0 && g.exhausted(not) {
+		if len(tried) > 0 && g.exhausted(tried) {
 			continue
 		}
-		if len(g.seats) == 1 {
-			return g.seats[0].member
-		}
-		c := choice{set: s, group: g, not: not, key: key}
+		c := choice{set: s, group: g, key: key, tried: tried, busy: full}
 		m := c.choose(loop, hasKey)
-		if s.options.Full != nil && s.options.Full(m) {
+		if m != nil && s.options.Full != nil && len(g.seats) > 1 && s.options.Full(m) {
 			c.full = s.options.Full
 			if other := c.choose(loop, hasKey); other != nil {
 				return other

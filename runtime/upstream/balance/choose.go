@@ -1,28 +1,30 @@
 package balance
 
-import (
-	"math/rand/v2"
-)
+import "math/rand/v2"
 
 // choice is one choice among the members of a group.
 type choice struct {
 	set   *Set
 	group *group
-	not   []*Member
+	tried []*Member
+	busy  []*Member
 	full  func(*Member) bool // nil: it does not matter now
 	key   uint64
 }
 
 // out says that a member is not to be chosen.
 func (c *choice) out(m *Member) bool {
-	return len(c.not) > 0 && among(m, c.not) || c.full != nil && c.full(m)
+	return among(m, c.tried) || among(m, c.busy) || c.full != nil && c.full(m)
 }
 
 // free says that nobody is out.
-func (c *choice) free() bool { return len(c.not) == 0 && c.full == nil }
+func (c *choice) free() bool { return len(c.tried) == 0 && len(c.busy) == 0 && c.full == nil }
 
 // choose returns nil if everybody is out.
 func (c *choice) choose(loop int, hasKey bool) *Member {
+	if g := c.group; len(g.seats) == 1 && c.free() {
+		return g.seats[0].member
+	}
 	var s *seat
 	switch a := c.set.options.Algorithm; {
 	case a == RoundRobin:

@@ -154,10 +154,10 @@ func (g *group) level() {
 	}
 }
 
-// exhausted says that everybody is in not.
-func (g *group) exhausted(not []*Member) bool {
+// exhausted says that everybody has been tried.
+func (g *group) exhausted(tried []*Member) bool {
 	for i := range g.seats {
-		if !among(g.seats[i].member, not) {
+		if !among(g.seats[i].member, tried) {
 			return false
 		}
 	}
