@@ -4,146 +4,78 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/dnstest"
+	"wasmgate/runtime/internal/testkit"
 )
 
-// server is a real name server on loopback, whose answers the test changes.
-type server struct {
-	addr    string
-	mu      sync.Mutex
-	handle  func(q *dns.Msg, m *dns.Msg, tcp bool)
-	queries atomic.Int64
-}
-
-func newServer(t *testing.T) *server {
-	t.Helper()
-	pc, ln := samePort(t)
-	s := &server{addr: pc.LocalAddr().String()}
-	s.zone(nil)
-	handler := func(tcp bool) dns.HandlerFunc {
-		return func(w dns.ResponseWriter, q *dns.Msg) {
-			s.queries.Add(1)
-			m := new(dns.Msg).SetReply(q)
-			s.mu.Lock()
-			h := s.handle
-			s.mu.Unlock()
-			h(q, m, tcp)
-			if m.Rcode != -1 {
-				_ = w.WriteMsg(m)
-			}
-		}
-	}
-	for _, d := range []*dns.Server{{PacketConn: pc, Handler: handler(false)}, {Listener: ln, Handler: handler(true)}} {
-		started := make(chan struct{})
-		d.NotifyStartedFunc = func() { close(started) }
-		go func() { _ = d.ActivateAndServe() }()
-		<-started
-		t.Cleanup(func() { _ = d.Shutdown() })
-	}
-	return s
-}
-
-// samePort opens a port that is free for UDP and for TCP.
-func samePort(t *testing.T) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ln, err := net.Listen("tcp", pc.LocalAddr().String())
-		if err == nil {
-			return pc, ln
-		}
-		pc.Close()
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			t.Fatal(err)
-		}
-	}
-}
-
-// with changes the answers.
-func (s *server) with(h func(q, m *dns.Msg, tcp bool)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.handle = h
-}
-
-// zone answers by lines of a zone file; other names do not exist.
-func (s *server) zone(lines []string) {
-	var rrs []dns.RR
-	for _, l := range lines {
-		rr, err := dns.NewRR(l)
-		if err != nil {
-			panic(err)
-		}
-		rrs = append(rrs, rr)
-	}
-	s.with(func(q, m *dns.Msg, _ bool) {
-		name, known := q.Question[0].Name, false
-		for _, rr := range rrs {
-			if strings.EqualFold(rr.Header().Name, name) {
-				known = true
-				if rr.Header().Rrtype == q.Question[0].Qtype || rr.Header().Rrtype == dns.TypeCNAME {
-					m.Answer = append(m.Answer, rr)
-				}
-				if c, ok := rr.(*dns.CNAME); ok {
-					name = c.Target
-				}
-			}
-		}
-		if !known {
-			m.Rcode = dns.RcodeNameError
-		}
-	})
-}
-
-// clock is a time that the test moves.
-type clock struct{ at atomic.Int64 }
-
-func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()) }
-func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
-
+// fixture is a resolver with a name server and a clock of the test's own. The resolver closes with the test, which fails
+// if anything of it is left.
 type fixture struct {
 	*testing.T
-	*server
-	*clock
+	*dnstest.Server
+	clock    *dnstest.Clock
 	resolver *Resolver
+	hosts    string
+	conf     string
+	random   atomic.Int64 // what Rand gives, in thousandths
+	mu       sync.Mutex
+	told     []*Answer
 }
 
 func setUp(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{T: t, server: newServer(t), clock: &clock{}}
-	f.clock.at.Store(time.Now().UnixNano())
+	dir := t.TempDir()
+	f := &fixture{T: t, Server: dnstest.New(t), clock: dnstest.NewClock(), hosts: filepath.Join(dir, "hosts"), conf: filepath.Join(dir, "resolv.conf")}
 	before := runtime.NumGoroutine()
-	f.resolver = New(Options{Hosts: filepath.Join(t.TempDir(), "none"), Now: f.now})
+	f.resolver = New(Options{Hosts: f.hosts, ResolvConf: f.conf, Clock: f.clock, Rand: func() float64 { return float64(f.random.Load()) / 1000 }})
 	t.Cleanup(func() {
 		f.resolver.Close()
-		for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
-			if time.Now().After(end) {
-				t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
-				return
-			}
-		}
+		f.Release()
+		testkit.Eventually(t, "no goroutine is left of the resolver", func() bool { return runtime.NumGoroutine() <= before })
 	})
 	return f
 }
 
+// name is a name that the fixture's server is asked for.
 func (f *fixture) name(host string) *Name {
-	return f.resolver.Name(host, NameOptions{Server: f.addr, MinTTL: time.Second, MaxTTL: time.Minute})
+	return f.with(host, NameOptions{Server: f.Addr(), MinTTL: time.Second, MaxTTL: time.Hour})
+}
+
+func (f *fixture) with(host string, o NameOptions) *Name {
+	o.OnChange = func(a *Answer) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.told = append(f.told, a)
+	}
+	return f.resolver.Name(host, o)
+}
+
+// changes is how often OnChange was called, and with what last.
+func (f *fixture) changes() (int, *Answer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.told) == 0 {
+		return 0, nil
+	}
+	return len(f.told), f.told[len(f.told)-1]
+}
+
+func (f *fixture) wantChanges(want int) {
+	f.Helper()
+	if got, _ := f.changes(); got != want {
+		f.Errorf("OnChange was called %d times, want %d", got, want)
+	}
 }
 
 func (f *fixture) resolve(n *Name) *Answer {
@@ -155,196 +87,402 @@ func (f *fixture) resolve(n *Name) *Answer {
 	return a
 }
 
+// fails resolves a name that has no answer.
+func (f *fixture) fails(n *Name, texts ...string) {
+	f.Helper()
+	a, err := n.Resolve(context.Background())
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Kind != fault.DNS || e.Host != n.host || !e.Retryable {
+		f.Fatalf("%+v, %v; want an error of kind dns", a, err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			f.Errorf("the error does not say %q: %v", text, err)
+		}
+	}
+}
+
+// pass lets time go by, and waits for the look-up that it brought, if any.
+func (f *fixture) pass(n *Name, d time.Duration) *Answer {
+	f.clock.Advance(d)
+	return n.Await(context.Background())
+}
+
+// asked waits until the server got so many questions about a name.
+func (f *fixture) asked(s *dnstest.Server, host string, n int) {
+	f.Helper()
+	testkit.Eventually(f.T, fmt.Sprintf("%d questions for %s", n, host), func() bool { return s.Queries(host) >= n })
+}
+
 func (f *fixture) want(a *Answer, addrs string) {
 	f.Helper()
-	if got := fmt.Sprint(a.Addrs); got != "["+addrs+"]" {
-		f.Errorf("got %s, want [%s]", got, addrs)
+	if a == nil {
+		f.Fatal("no answer")
+	}
+	var got []string
+	for _, e := range a.Endpoints {
+		text := e.Addr.String()
+		if e.Port != 0 {
+			text = fmt.Sprintf("%s:%d/%d/%d", e.Addr, e.Port, e.Priority, e.Weight)
+		}
+		got = append(got, text)
+	}
+	if strings.Join(got, " ") != addrs {
+		f.Errorf("got %v, want [%s]", got, addrs)
+	}
+}
+
+func (f *fixture) wantFresh(a *Answer, addrs string) {
+	f.Helper()
+	f.want(a, addrs)
+	if a.Stale || a.Doubt != "" {
+		f.Errorf("stale: %s", a.Doubt)
+	}
+}
+
+func (f *fixture) wantStale(a *Answer, addrs string, doubts ...string) {
+	f.Helper()
+	f.want(a, addrs)
+	if !a.Stale {
+		f.Error("not marked as stale")
+	}
+	for _, d := range doubts {
+		if !strings.Contains(a.Doubt, d) {
+			f.Errorf("the doubt does not say %q: %s", d, a.Doubt)
+		}
 	}
 }
 
 func TestAnAddressNeedsNoServer(t *testing.T) {
 	f := setUp(t)
 	for _, host := range []string{"10.0.0.1", "[::1]", "::ffff:10.0.0.1"} {
-		if a := f.name(host).Current(); a == nil || len(a.Addrs) != 1 {
-			t.Errorf("%s: %+v", host, a)
+		n := f.name(host)
+		a, err := n.Resolve(context.Background())
+		if err != nil || len(a.Endpoints) != 1 || n.Current() != a || n.Await(context.Background()) != a || a.Endpoints[0].Addr.Is4In6() {
+			t.Errorf("%s: %+v, %v", host, a, err)
 		}
+		n.Refresh()
+		n.Close()
 	}
-	if f.queries.Load() != 0 {
-		t.Error("a server was asked")
+	f.wantChanges(0)
+	if f.clock.Timers() != 0 {
+		t.Error("an address is not refreshed")
 	}
 }
 
-func TestAnAnswerIsUsedForItsTTLAndThenAskedForAgain(t *testing.T) {
+func TestANameIsAskedForAgainWhenItsTTLEnds(t *testing.T) {
 	f := setUp(t)
-	f.zone([]string{"web.test. 30 A 10.0.0.1", "web.test. 20 A 10.0.0.2", "web.test. 60 AAAA fd00::1"})
+	f.Set("web.test", 20*time.Second, "fd00::1", "10.0.0.1", "10.0.0.2")
 	n := f.name("web.test")
-	if n.Current() != nil {
+	if n.Current() != nil || n.Await(context.Background()) != nil {
 		t.Fatal("an answer before the first question")
 	}
 	a := f.resolve(n)
-	f.want(a, "10.0.0.1 10.0.0.2 fd00::1")
-	if a.TTL != 20*time.Second || a.Server != f.addr || a.Stale {
-		t.Errorf("%+v; want the least TTL, 20 s", a)
+	f.wantFresh(a, "10.0.0.1 10.0.0.2 fd00::1")
+	if a.TTL != 20*time.Second || a.Server != f.Addr() || !a.At.Equal(f.clock.Now()) {
+		t.Errorf("%+v", a)
 	}
-	f.zone([]string{"web.test. 5 A 10.0.0.9"})
-	f.advance(19 * time.Second)
-	if n.Current() != a || f.queries.Load() != 2 {
+	f.Set("web.test", 5*time.Second, "10.0.0.9")
+	if f.pass(n, 20*time.Second-1) != a || f.Queries("web.test") != 2 {
 		t.Error("within its TTL the answer stays, and nobody is asked")
 	}
-	f.advance(1100 * time.Millisecond)
-	if n.Current() != a {
-		t.Error("just past its TTL the answer is used once more")
+	f.wantChanges(1)
+	b := f.pass(n, 1)
+	f.wantFresh(b, "10.0.0.9")
+	if got, last := f.changes(); got != 2 || last != b || n.Current() != b {
+		t.Errorf("OnChange was called %d times, last with %+v", got, last)
 	}
-	f.want(f.resolve(n), "10.0.0.9") // the refresh that Current began, or the next
-	f.advance(5*time.Second + grace)
-	if n.Current() != nil {
-		t.Error("past TTL and grace nobody may use the old answer")
+	if c := f.pass(n, 5*time.Second); c == b || c.At.Equal(b.At) {
+		t.Error("the next TTL has ended as well")
 	}
-	f.want(f.resolve(n), "10.0.0.9")
+	f.wantChanges(2)
 }
 
 func TestTTLIsBounded(t *testing.T) {
 	f := setUp(t)
-	f.zone([]string{"low.test. 0 A 10.0.0.1", "high.test. 86400 A 10.0.0.1"})
-	if a := f.resolve(f.name("low.test")); a.TTL != time.Second {
-		t.Errorf("min_ttl: %v", a.TTL)
-	}
-	if a := f.resolve(f.name("high.test")); a.TTL != time.Minute {
-		t.Errorf("max_ttl: %v", a.TTL)
-	}
-}
-
-func TestNXDOMAINAndSilenceAreDoubtAndNotNews(t *testing.T) {
-	for name, broken := range map[string]func(q, m *dns.Msg, tcp bool){
-		"NXDOMAIN": func(_, m *dns.Msg, _ bool) { m.Rcode = dns.RcodeNameError },
-		"SERVFAIL": func(_, m *dns.Msg, _ bool) { m.Rcode = dns.RcodeServerFailure },
-		"empty":    func(_, m *dns.Msg, _ bool) {},
-		"another question": func(_, m *dns.Msg, _ bool) {
-			m.Question[0].Name = "other.test."
-		},
+	f.Set("low.test", 0, "10.0.0.1")
+	f.Set("mid.test", 30*time.Second, "10.0.0.1")
+	f.Set("high.test", 24*time.Hour, "10.0.0.1")
+	f.Set("absurd.test", (1<<31)*time.Second, "10.0.0.1")
+	for _, c := range []struct {
+		host     string
+		min, max time.Duration
+		want     time.Duration
+	}{
+		{"low.test", 0, 0, time.Second},
+		{"low.test", 5 * time.Second, 0, 5 * time.Second},
+		{"low.test", 0, 50 * time.Millisecond, 50 * time.Millisecond},
+		{"mid.test", 5 * time.Second, time.Minute, 30 * time.Second},
+		{"high.test", 0, time.Minute, time.Minute},
+		{"high.test", 0, 0, 24 * time.Hour},
+		{"absurd.test", 0, 0, time.Second},
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := setUp(t)
-			f.zone([]string{"web.test. 10 A 10.0.0.1"})
-			n := f.name("web.test")
-			f.resolve(n)
-			f.with(broken)
-			f.advance(time.Minute)
-			a := f.resolve(n)
-			f.want(a, "10.0.0.1")
-			if !a.Stale || a.Doubt == "" {
-				t.Errorf("%+v; want it marked stale, and why", a)
-			}
-			if n.Current() == nil {
-				t.Error("the stale answer is in force until the next try")
-			}
-			f.zone([]string{"web.test. 10 A 10.0.0.2"})
-			f.advance(retryDoubt)
-			if a = f.resolve(n); a.Stale {
-				t.Error("still stale")
-			}
-			f.want(a, "10.0.0.2")
-		})
-	}
-}
-
-func TestANameThatNeverHadAnAnswer(t *testing.T) {
-	f := setUp(t)
-	_, err := f.name("gone.test").Resolve(context.Background())
-	var e *fault.Error
-	if !errors.As(err, &e) || e.Kind != fault.DNS || e.Host != "gone.test" || !strings.Contains(err.Error(), f.addr) || !strings.Contains(err.Error(), "NXDOMAIN") {
-		t.Errorf("the error says not enough: %v", err)
-	}
-}
-
-func TestATruncatedAnswerIsAskedForByTCP(t *testing.T) {
-	f := setUp(t)
-	f.with(func(q, m *dns.Msg, tcp bool) {
-		if m.Truncated = !tcp; tcp && q.Question[0].Qtype == dns.TypeA {
-			for i := range 200 {
-				rr, _ := dns.NewRR(fmt.Sprintf("%s 60 A 10.1.%d.%d", q.Question[0].Name, i/100, i%100))
-				m.Answer = append(m.Answer, rr)
-			}
+		if a := f.resolve(f.with(c.host, NameOptions{Server: f.Addr(), MinTTL: c.min, MaxTTL: c.max})); a.TTL != c.want {
+			t.Errorf("%s in %s to %s: %s, want %s", c.host, c.min, c.max, a.TTL, c.want)
 		}
-	})
-	if a := f.resolve(f.name("large.test")); len(a.Addrs) != maxAddrs {
-		t.Errorf("%d addresses, want the bound of %d", len(a.Addrs), maxAddrs)
 	}
 }
 
-func TestCNAMEsAreFollowedButNotForEver(t *testing.T) {
+func TestRefreshesAreEarlierAtRandomAndNeverLater(t *testing.T) {
 	f := setUp(t)
-	f.zone([]string{"web.test. 60 CNAME real.test.", "real.test. 7 A 10.0.0.1"})
-	if a := f.resolve(f.name("web.test")); a.TTL != 7*time.Second {
-		t.Errorf("%+v", a)
+	f.Set("web.test", 100*time.Second, "10.0.0.1")
+	for _, c := range []struct {
+		jitter float64
+		random int64
+		want   time.Duration
+	}{
+		{0, 999, 100 * time.Second}, {0.2, 0, 100 * time.Second}, {0.2, 500, 90 * time.Second},
+		{7, 500, 55 * time.Second}, {-1, 500, 100 * time.Second},
+	} {
+		f.random.Store(c.random)
+		n := f.with("web.test", NameOptions{Server: f.Addr(), Jitter: c.jitter})
+		if a := f.resolve(n); !f.clock.In(c.want) || a.TTL != 100*time.Second {
+			t.Errorf("jitter %v of %v: not after %s", c.random, c.jitter, c.want)
+		}
+		n.Close()
 	}
-	f.zone([]string{"web.test. 60 CNAME loop.test.", "loop.test. 60 CNAME web.test."})
-	if _, err := f.name("web.test").Resolve(context.Background()); err == nil {
-		t.Error("a loop of names has an address")
+}
+
+func TestRotationIsAChangeOnlyWhenAddressesAre(t *testing.T) {
+	f := setUp(t)
+	f.Set("web.test", 10*time.Second, "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	n := f.name("web.test")
+	f.resolve(n)
+	f.Set("web.test", 10*time.Second, "10.0.0.3", "10.0.0.1", "10.0.0.2")
+	f.wantFresh(f.pass(n, 10*time.Second), "10.0.0.3 10.0.0.1 10.0.0.2")
+	f.wantChanges(1)
+	f.Rotate("web.test", 10*time.Second, 2, "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	for i, want := range []string{"10.0.0.1 10.0.0.2", "10.0.0.3 10.0.0.1", "10.0.0.2 10.0.0.3"} {
+		f.wantFresh(f.pass(n, 10*time.Second), want)
+		f.wantChanges(2 + i)
 	}
 }
 
 func TestOneQuestionForAllWhoWait(t *testing.T) {
 	f := setUp(t)
-	release := make(chan struct{})
-	f.with(func(q, m *dns.Msg, _ bool) {
-		<-release
-		if rr, _ := dns.NewRR(q.Question[0].Name + " 60 A 10.0.0.1"); q.Question[0].Qtype == dns.TypeA {
-			m.Answer = append(m.Answer, rr)
-		}
-	})
+	f.Set("web.test", time.Minute, "10.0.0.1")
+	f.Hold()
 	n := f.name("web.test")
-	var wg sync.WaitGroup
+	var all sync.WaitGroup
 	for range 20 {
 		n.Refresh()
-		wg.Go(func() {
-			if _, err := n.Resolve(context.Background()); err != nil {
-				t.Error(err)
+		all.Go(func() {
+			if a, err := n.Resolve(context.Background()); err != nil || len(a.Endpoints) != 1 {
+				t.Error(a, err)
+			}
+		})
+		all.Go(func() {
+			if n.Await(context.Background()) == nil {
+				t.Error("Await ended before the look-up did")
 			}
 		})
 	}
-	close(release)
-	wg.Wait()
-	if got := f.queries.Load(); got != 2 {
+	f.asked(f.Server, "web.test", 2)
+	f.Release()
+	all.Wait()
+	if got := f.Queries("web.test"); got != 2 {
 		t.Errorf("%d questions, want one for each family", got)
+	}
+	f.wantChanges(1)
+}
+
+func TestWhoWaitsGoesWhenItsContextEnds(t *testing.T) {
+	f := setUp(t)
+	f.Silence(true)
+	n := f.name("web.test")
+	ctx, cancel := context.WithCancel(context.Background())
+	n.Refresh()
+	f.asked(f.Server, "web.test", 2)
+	cancel()
+	if n.Await(ctx) != nil {
+		t.Error("there is no answer")
+	}
+	var e *fault.Error
+	if _, err := n.Resolve(ctx); !errors.As(err, &e) || e.Status != 504 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%v; want a 504", err)
 	}
 }
 
-func TestHostsFileAndSearchList(t *testing.T) {
+func TestRefreshAsksAtOnceButNotTooOften(t *testing.T) {
 	f := setUp(t)
-	dir := t.TempDir()
-	hosts, conf := filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf")
-	host, port, _ := net.SplitHostPort(f.addr)
-	for path, text := range map[string]string{
-		hosts: "# comment\n10.9.9.9 Local.test other\nfd00::9 local.test # end\nnonsense line\n",
-		conf:  "nameserver " + host + "\nsearch a.test b.test\noptions ndots:1\n",
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+	f.Set("web.test", time.Minute, "10.0.0.1")
+	n := f.name("web.test")
+	a := f.resolve(n)
+	f.Set("web.test", time.Minute, "10.0.0.2")
+	f.clock.Advance(refreshRest - 1)
+	for range 5 {
+		n.Refresh()
+	}
+	if n.Await(context.Background()) != a || f.Queries("web.test") != 2 {
+		t.Fatal("asked again within 500 ms of an answer")
+	}
+	f.clock.Advance(1)
+	f.Hold()
+	for range 5 {
+		n.Refresh()
+		if n.Current() != a {
+			t.Error("nobody waits for a refresh")
 		}
 	}
-	r := New(Options{Hosts: hosts, ResolvConf: conf})
-	defer r.Close()
-	a, err := r.Name("local.test", NameOptions{}).Resolve(context.Background())
-	if err != nil || fmt.Sprint(a.Addrs) != "[10.9.9.9 fd00::9]" || a.Server != hosts {
-		t.Errorf("%+v, %v", a, err)
+	f.asked(f.Server, "web.test", 4)
+	f.Release()
+	f.wantFresh(n.Await(context.Background()), "10.0.0.2")
+	if got := f.Queries("web.test"); got != 4 {
+		t.Errorf("%d questions, want 4", got)
 	}
-	c, err := r.conf("")
-	if err != nil {
+	if f.pass(n, time.Minute-1); f.Queries("web.test") != 4 {
+		t.Error("the TTL counts from the refresh")
+	}
+	if f.pass(n, 1); f.Queries("web.test") != 6 {
+		t.Error("the refresh was the last one")
+	}
+}
+
+func TestAFailedRefreshWithinTheTTL(t *testing.T) {
+	f := setUp(t)
+	f.Set("web.test", time.Minute, "10.0.0.1")
+	n := f.name("web.test")
+	f.resolve(n)
+	f.clock.Advance(10 * time.Second)
+	f.Silence(true)
+	n.Refresh()
+	f.asked(f.Server, "web.test", 4)
+	f.wantStale(f.pass(n, ownTimeout*ownAttempts), "10.0.0.1", "no answer in 4s")
+}
+
+func TestCloseEndsRefreshes(t *testing.T) {
+	f := setUp(t)
+	f.Set("web.test", 10*time.Second, "10.0.0.1")
+	n := f.name("web.test")
+	a := f.resolve(n)
+	n.Close()
+	n.Close()
+	n.Refresh()
+	f.clock.Advance(time.Hour)
+	if f.Queries("web.test") != 2 || f.clock.Timers() != 0 {
+		t.Errorf("%d questions, %d timers after Close", f.Queries("web.test"), f.clock.Timers())
+	}
+	if b, err := n.Resolve(context.Background()); b != a || err != nil || n.Current() != a {
+		t.Error("the answer in force stays")
+	}
+	unused := f.name("other.test")
+	unused.Close()
+	f.fails(unused, "not in use")
+}
+
+func TestCloseBreaksOffWhatIsUnderWay(t *testing.T) {
+	for name, closeIt := range map[string]func(f *fixture, n *Name){
+		"name": func(_ *fixture, n *Name) { n.Close() }, "resolver": func(f *fixture, _ *Name) { f.resolver.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t)
+			f.Set("web.test", 10*time.Second, "10.0.0.1")
+			n, first := f.name("web.test"), f.name("first.test")
+			f.resolve(n)
+			f.Silence(true)
+			f.clock.Advance(10 * time.Second)
+			first.Refresh()
+			f.asked(f.Server, "web.test", 4)
+			f.asked(f.Server, "first.test", 2)
+			closeIt(f, n)
+			closeIt(f, first)
+			f.want(n.Await(context.Background()), "10.0.0.1")
+			f.fails(first)
+			if f.clock.Advance(time.Hour); f.clock.Timers() != 0 {
+				t.Errorf("%d timers are left", f.clock.Timers())
+			}
+			f.wantChanges(1)
+		})
+	}
+}
+
+func TestOnChangeMayAskForMore(t *testing.T) {
+	f := setUp(t)
+	f.Set("web.test", 10*time.Second, "10.0.0.1")
+	var n *Name
+	ran := make(chan *Answer, 1)
+	n = f.resolver.Name("web.test", NameOptions{Server: f.Addr(), OnChange: func(a *Answer) {
+		n.Refresh()
+		if n.Current() != a {
+			t.Error("told before it is in force")
+		}
+		n.Close()
+		ran <- a
+	}})
+	if a := f.resolve(n); a != <-ran {
+		t.Error("told of another answer")
+	}
+}
+
+// TestManyAtOnce is for the race detector, and runs by the real clock.
+func TestManyAtOnce(t *testing.T) {
+	s := dnstest.New(t)
+	s.Rotate("web.test", 0, 2, "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	s.SetSRV("_http._tcp.web.test", 0, []dnstest.SRV{{Port: 80, Target: "web.test"}, {Port: 81, Target: "gone.test"}})
+	r := New(Options{Hosts: filepath.Join(t.TempDir(), "none")})
+	defer r.Close()
+	var told atomic.Int64
+	var all sync.WaitGroup
+	var names []*Name
+	for _, host := range []string{"web.test", "_http._tcp.web.test", "gone.test"} {
+		n := r.Name(host, NameOptions{Server: s.Addr(), MaxTTL: 10 * time.Millisecond, OnChange: func(*Answer) { told.Add(1) }})
+		names = append(names, n)
+		for range 4 {
+			all.Go(func() {
+				for range 200 {
+					_, _ = n.Resolve(context.Background())
+					n.Refresh()
+					if a := n.Current(); a != nil && len(a.Endpoints) == 0 {
+						t.Error("an answer without an address")
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	testkit.Eventually(t, "changes are told", func() bool { return told.Load() > 20 })
+	for _, n := range names {
+		n.Close()
+	}
+}
+
+func TestTheRealClock(t *testing.T) {
+	s := dnstest.New(t)
+	s.Set("web.test", 0, "10.0.0.1")
+	r := New(Options{})
+	defer r.Close()
+	n := r.Name("web.test", NameOptions{Server: s.Addr(), MaxTTL: 20 * time.Millisecond, Jitter: 0.1})
+	if _, err := n.Resolve(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(c.NameList("web")); got != "[web.a.test. web.b.test. web.]" {
-		t.Errorf("search: %s", got)
-	}
-	_ = port // resolv.conf cannot name a port, so the list is not asked here
+	s.Set("web.test", 0, "10.0.0.2")
+	testkit.Eventually(t, "the new address is in force", func() bool { return n.Current().Endpoints[0].Addr.String() == "10.0.0.2" })
 }
 
 func TestCurrentAllocatesNothing(t *testing.T) {
 	f := setUp(t)
-	f.zone([]string{"web.test. 60 A 10.0.0.1"})
+	f.Set("web.test", time.Minute, "10.0.0.1")
 	n := f.name("web.test")
 	f.resolve(n)
 	if got := testing.AllocsPerRun(100, func() { _ = n.Current() }); got != 0 {
 		t.Errorf("Current allocates %v times", got)
 	}
+}
+
+func TestIsService(t *testing.T) {
+	if !IsService("_http._tcp.users.internal") || IsService("users.internal") || IsService("a._tcp.users.internal") {
+		t.Error("a service is what begins with _")
+	}
+}
+
+var _ Clock = (*dnstest.Clock)(nil)
+
+// failing are the ways to say no.
+var failing = map[string]func(*dnstest.Server){
+	"NXDOMAIN": func(s *dnstest.Server) { s.Remove("web.test") },
+	"SERVFAIL": func(s *dnstest.Server) { s.Fail("web.test", dns.RcodeServerFailure) },
+	"REFUSED":  func(s *dnstest.Server) { s.Fail("web.test", dns.RcodeRefused) },
+	"without an address": func(s *dnstest.Server) {
+		s.Set("web.test", time.Minute)
+	},
 }
