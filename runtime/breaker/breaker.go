@@ -22,7 +22,7 @@ type Backoff struct {
 	until    int64
 }
 
-// DefaultBackoff: three failures in a row without a delay, then 10 ms to 30 s.
+// DefaultBackoff lets three failures in a row cost no delay, then 10 ms to 30 s.
 var DefaultBackoff = Backoff{Free: 3, Base: 10 * time.Millisecond, Max: 30 * time.Second}
 
 // Ready reports whether it may be tried now, and if not, for how many nanoseconds it may not.
