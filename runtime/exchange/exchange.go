@@ -85,9 +85,10 @@ type Trace struct {
 
 // Target is where the request shall go: set by the route, overridden by plugins.
 type Target struct {
-	Upstream int    // id in the snapshot; NoUpstream: none
-	Dynamic  []byte // host:port of a dynamic upstream, owned by the exchange; empty where the upstream's own targets are used
-	HashKey  uint64
+	Upstream int           // id in the snapshot; NoUpstream: none
+	Dynamic  []byte        // host:port of a dynamic upstream, owned by the exchange; empty where the upstream's own targets are used
+	HashKey  uint64        // for balancing by a consistent hash; 0: none
+	Session  []byte        // the token of a sticky session, valid until the request is changed; empty: none
 	Timeout  time.Duration // the whole request; 0: the route's
 }
 
@@ -159,7 +160,7 @@ func (x *Exchange) Reset() {
 	x.Response.Reset()
 	x.Trace = Trace{}
 	x.Asked = Asked{buf: x.Asked.buf}
-	x.Target = Target{Upstream: NoUpstream, Dynamic: x.Target.Dynamic[:0]}
+	x.Target = Target{Upstream: NoUpstream, Dynamic: x.Target.Dynamic[:0], Session: x.Target.Session[:0]}
 	x.Route, x.words, x.Local = "", [Words]uint64{}, LocalResponse{Body: x.Local.Body[:0]}
 	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
 	x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0

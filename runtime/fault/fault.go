@@ -44,6 +44,7 @@ const (
 	NoRoute                       // nothing matched
 	Denied                        // refused by rule: not on an allow list, excluded, or by a plugin
 	PoolExhausted                 // no connection within acquire_timeout
+	Unavailable                   // every target is ejected, unhealthy, drained or disabled
 	DNS                           // the name has no address
 	Connect                       // refused, unreachable
 	ConnectTimeout                // not connected in time
@@ -65,7 +66,7 @@ const (
 var kinds = [...]string{
 	Internal: "internal", Malformed: "malformed", HeadTooLarge: "head_too_large", TargetTooLong: "target_too_long",
 	BodyTooLarge: "body_too_large", Unsupported: "unsupported", ClientTimeout: "client_timeout", ClientClosed: "client_closed",
-	NoRoute: "no_route", Denied: "denied", PoolExhausted: "pool_exhausted", DNS: "dns", Connect: "connect",
+	NoRoute: "no_route", Denied: "denied", PoolExhausted: "pool_exhausted", Unavailable: "no_target_available", DNS: "dns", Connect: "connect",
 	ConnectTimeout: "connect_timeout", TLS: "tls", WriteFailed: "write_failed", UpstreamClosed: "upstream_closed",
 	HeaderTimeout: "response_header_timeout", IdleTimeout: "idle_read_timeout", RequestTimeout: "request_timeout",
 	PluginTrap: "plugin_trap", PluginFuel: "plugin_fuel", PluginMemory: "plugin_memory", PluginAnswer: "plugin_answer",

@@ -21,10 +21,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"wasmgate/config"
+	"wasmgate/runtime/admin"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/netloop"
-	"wasmgate/runtime/server"
 	"wasmgate/runtime/telemetry"
+	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/resolve"
 	"wasmgate/runtime/wasm"
@@ -71,11 +72,6 @@ type Gateway struct {
 	listeners map[string]*listener // by address
 	retiring  sync.WaitGroup       // snapshots that requests still use
 	closed    bool
-}
-
-type listener struct {
-	server *server.Server
-	socket *netloop.Listener
 }
 
 // New builds a gateway. It opens the telemetry's outputs and compiles the plugins, but no listener.
@@ -161,44 +157,6 @@ func (g *Gateway) Start() error {
 	return g.openListeners(g.state)
 }
 
-// openListeners opens those that the state has and we have not. If one fails, those opened here are closed again.
-func (g *Gateway) openListeners(s *state) error {
-	var opened []string
-	for i := range s.config.Listeners {
-		address := s.config.Listeners[i].Address
-		if g.listeners[address] != nil {
-			continue
-		}
-		srv := server.New(g.group, s.listeners[i], g.serverObservers())
-		socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: srv.Accept, Refusal: server.Refusal()})
-		if err != nil {
-			for _, a := range opened {
-				g.closeListener(a)
-			}
-			return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
-		}
-		g.listeners[address] = &listener{srv, socket}
-		opened = append(opened, address)
-		g.log.Info().Str("listener", s.listeners[i].Name).Stringer("address", socket.Addr()).Msg("listening")
-	}
-	return nil
-}
-
-func (g *Gateway) closeListener(address string) {
-	l := g.listeners[address]
-	delete(g.listeners, address)
-	_ = l.socket.Close()
-	l.server.Drain()
-}
-
-func (g *Gateway) serverObservers() []server.Observer {
-	list := make([]server.Observer, len(g.observers))
-	for i, o := range g.observers {
-		list[i] = o
-	}
-	return list
-}
-
 // Addr is the address that the listener with this name, or address, has; invalid if there is none.
 func (g *Gateway) Addr(name string) netip.AddrPort {
 	g.mu.Lock()
@@ -251,19 +209,19 @@ func (g *Gateway) swap(old, next *state) {
 	for i := range next.config.Listeners {
 		address := next.config.Listeners[i].Address
 		keep[address] = true
-		g.listeners[address].server.Use(next.listeners[i])
+		g.listeners[address].use(next.listeners[i])
 	}
 	for address := range g.listeners {
 		if !keep[address] {
 			g.closeListener(address)
 		}
 	}
-	next.apply(old)
+	next.apply()
 	var using atomic.Int64
 	using.Store(int64(len(old.listeners) * len(g.group.Loops())))
 	g.retiring.Add(1)
 	for _, s := range old.listeners {
-		s.Retire(g.group, func() {
+		s.retire(g.group, func() {
 			if using.Add(-1) == 0 {
 				go func() {
 					defer g.retiring.Done()
@@ -293,8 +251,7 @@ func (g *Gateway) discard(s, other *state) {
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.mu.Lock()
 	for _, l := range g.listeners {
-		_ = l.socket.Close()
-		l.server.Drain()
+		l.drain()
 	}
 	g.mu.Unlock()
 	err := g.drained(ctx)
@@ -364,14 +321,36 @@ func (g *Gateway) openAdmin() error {
 	if err != nil {
 		return fmt.Errorf("admin.address %s: %w", address, err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", g.telemetry.MetricsHandler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	g.admin = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	g.adminAddr = ln.Addr().(*net.TCPAddr).AddrPort()
+	handler := admin.Handler(admin.Options{Metrics: g.telemetry.MetricsHandler(), Ready: g.missing, Upstreams: g.upstreams, Log: g.log, Address: g.adminAddr})
+	g.admin = &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 	go func() { _ = g.admin.Serve(ln) }()
-	g.log.Info().Stringer("address", g.adminAddr).Msg("admin endpoint: /metrics, /healthz")
+	g.log.Info().Stringer("address", g.adminAddr).Msg("admin endpoint: /metrics, /healthz, /readyz, /upstreams")
 	return nil
+}
+
+// missing says what is to be waited for before requests are welcome.
+func (g *Gateway) missing() (list []string) {
+	s := g.current.Load()
+	if s == nil {
+		return []string{"the listeners are not open yet"}
+	}
+	for _, name := range s.order {
+		if u := s.upstreams[name]; u.config.Pool.Ready && !u.Warm() {
+			list = append(list, "upstream "+name+": pool.min_idle connections are not open yet")
+		}
+	}
+	return list
+}
+
+// upstreams are those in force, by name.
+func (g *Gateway) upstreams() (list []*upstream.Upstream) {
+	if s := g.current.Load(); s != nil {
+		for _, name := range s.order {
+			list = append(list, s.upstreams[name].Upstream)
+		}
+	}
+	return list
 }
 
 // live tells telemetry what it does not count itself.

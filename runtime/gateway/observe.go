@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"github.com/rs/zerolog"
+
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/telemetry"
@@ -28,7 +30,10 @@ func (o *observer) End(x *exchange.Exchange) {
 }
 
 // hooks pass what upstreams tell of connections on to the telemetry of the loop that owns them.
-type hooks struct{ observers []*observer }
+type hooks struct {
+	observers []*observer
+	log       zerolog.Logger
+}
 
 var _ upstream.Hooks = (*hooks)(nil)
 
@@ -53,3 +58,18 @@ func (h *hooks) ConnClosed(l *netloop.Loop, c *facts.Connection) {
 		o.watcher.ConnClosed(c)
 	}
 }
+
+// MemberChanged writes a line: a request that goes elsewhere than yesterday has its reason in the log.
+func (h *hooks) MemberChanged(e upstream.MemberEvent) {
+	line := h.log.Info()
+	if e.State == "ejected" || e.State == "unhealthy" {
+		line = h.log.Warn()
+	}
+	if e.Why != "" {
+		line.Str("why", e.Why)
+	}
+	line.Str("upstream", e.Upstream).Str("host", e.Host).Stringer("address", e.Address).Str("state", e.State).Msg("an address of an upstream changed its state")
+}
+
+// SessionEnded implements tcp.Observer.
+func (o *observer) SessionEnded(s *exchange.Session) {}

@@ -59,7 +59,7 @@ func (s *state) route(c *config.Route) (*server.Route, error) {
 	r := &server.Route{
 		Name: c.Name, Chain: s.chain(c.Plugins), Respond: respond(c), Override: override(c),
 		Request: edits(&c.RequestHeaders), Response: edits(&c.ResponseHeaders), Upstream: exchange.NoUpstream,
-		Rewrite: server.Rewrite{StripPrefix: []byte(c.Rewrite.StripPrefix), AddPrefix: []byte(c.Rewrite.AddPrefix)},
+		Rewrite: server.Rewrite{StripPrefix: []byte(c.Rewrite.StripPrefix), AddPrefix: []byte(c.Rewrite.AddPrefix), Reverse: c.Rewrite.Reverse},
 	}
 	if c.Match.Plugin != "" {
 		r.Matcher = s.chain([]string{c.Match.Plugin})[0]
@@ -121,16 +121,19 @@ func fields(m map[string]string) []server.Field {
 	return list
 }
 
+// override is what the route changes of its upstream's plan, or nil.
 func override(c *config.Route) *server.Override {
-	t := &c.Timeouts
-	if t.Connect == nil && t.ResponseHeader == nil && t.IdleRead == nil && t.Request == nil && c.Host == "" {
+	if c.Timeouts == (config.RouteTimeouts{}) && c.Retries == (config.RouteRetries{}) && c.Host == "" {
 		return nil
 	}
-	o := &server.Override{}
+	o := &server.Override{Attempts: c.Retries.Attempts}
 	for _, p := range [...]struct {
 		to   **time.Duration
 		from *config.Duration
-	}{{&o.Connect, t.Connect}, {&o.ResponseHeader, t.ResponseHeader}, {&o.IdleRead, t.IdleRead}, {&o.Request, t.Request}} {
+	}{
+		{&o.Connect, c.Timeouts.Connect}, {&o.ResponseHeader, c.Timeouts.ResponseHeader}, {&o.IdleRead, c.Timeouts.IdleRead},
+		{&o.Request, c.Timeouts.Request}, {&o.PerTry, c.Retries.PerTryTimeout},
+	} {
 		if p.from != nil {
 			d := p.from.Std()
 			*p.to = &d

@@ -16,6 +16,8 @@ type Outgoing struct {
 	// set, which is how such an upstream is asked to keep the connection, and Upgrade and Trailers, which came with 1.1, are
 	// left out. Framing must not be Chunked then.
 	HTTP10 bool
+	// Expect asks the upstream to say whether it wants the body before it is sent (RFC 9110 section 10.1.1).
+	Expect bool
 }
 
 // KeepAlive is what an answer says about a connection that stays open, in a field of that name. The zero value says
@@ -109,6 +111,9 @@ func AppendRequest(dst []byte, r *Request, o Outgoing) []byte {
 	}
 	if o.Trailers {
 		dst = append(dst, "TE: trailers\r\n"...)
+	}
+	if o.Expect {
+		dst = append(dst, "Expect: 100-continue\r\n"...)
 	}
 	return append(appendConnection(dst, o.Upgrade, o.Trailers, o.Close, o.HTTP10 && !o.Close), "\r\n"...)
 }

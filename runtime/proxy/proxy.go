@@ -7,8 +7,11 @@
 //
 //	Forward ─ Acquire ─ send ─ answer head ──────────────► answer body ─ Finish
 //	             │        │        │
-//	             └────────┴────────┴─ failed: again() ─ yes: next attempt
+//	             └────────┴────────┴─ failed: again() ─ yes: next attempt, with another member if there is one
 //	                                                  └ no:  *fault.Error, the connection closed with a reason
+//
+// What was learned of the member goes to it with Report; the upstream makes health, ejection and its breaker of it.
+// With Options.Hedge, an attempt that takes long gets a second one beside it (hedge.go); the first answer is used.
 package proxy
 
 import (
@@ -22,6 +25,7 @@ import (
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/health"
 	"wasmgate/runtime/upstream/pool"
 	"wasmgate/runtime/wire"
 )
@@ -32,6 +36,13 @@ type Options struct {
 	ResponseHeader time.Duration // from the end of the request to the head of the answer; 0: no limit
 	IdleRead       time.Duration // between two reads of a body, and between two writes; 0: no limit
 	Attempts       int           // how often a request is given to the upstream at most; 0 is 1
+	RetryOn        RetryOn
+	PerTry         time.Duration // from the start of an attempt to the head of its answer; 0: no limit of its own
+	Backoff        time.Duration // before the second attempt, doubled before each further one, and varied; 0: none
+	Hedge          time.Duration // without an answer for so long, a second attempt is made beside the first; 0: never
+	Ping           time.Duration // how long a pooled connection may take to say that it wants a body; 0: it is not asked
+	HTTP10         bool          // the upstream is spoken to in HTTP/1.0
+	Owned          bool          // its connections are each for one client, whom they name (PROXY protocol)
 	Limits         *http1.Limits // of the answer's head
 }
 
@@ -59,27 +70,41 @@ type Flight struct {
 	up        upstream.Acquired
 	out       wire.Scratch
 	body      []byte // the request's body as far as it was at hand, in the framing that is sent
-	replay    bool   // body is all of it, so the request can be sent again
+	framing   http1.Framing
+	replay    bool // body is all of it, so the request can be sent again
 	sentBytes uint64
 	pump      pump
+	hedge     *hedge
+	noPing    bool               // the upstream did not understand to be asked
+	tried     []*upstream.Member // by the attempts so far
 	reason    string
 }
 
 // Forward gives the request to the upstream and returns when x.Response holds the head of its answer.
 func (f *Flight) Forward(t *netloop.Task) *fault.Error {
-	f.reason, f.pump.state = "", pumpIdle
+	f.reason, f.pump.state, f.hedge, f.noPing, f.tried = "", pumpIdle, nil, false, f.tried[:0]
 	if err := f.takeBody(t); err != nil {
 		return err
 	}
-	for n := 1; ; n++ {
+	f.Upstream.Budget().Deposit()
+	for n, free := 1, 0; ; n++ {
 		err := f.attempt(t, n)
-		if err == nil {
+		switch {
+		case err == nil && !f.better(t, n-free):
 			return nil
+		case err == nil:
+			f.drop()
+		default:
+			a := f.X.Attempt()
+			a.Err, a.Ended = err, t.Loop().Now()
+			if f.raced(err) {
+				free = 1 // a connection that was closed before it could be used is nobody's attempt
+			} else if !f.again(t.Loop(), err, n-free) {
+				return err
+			}
 		}
-		a := f.X.Attempt()
-		a.Err, a.Ended = err, t.Loop().Now()
-		if !f.again(t.Loop(), err, n) {
-			return err
+		if f.Options.Backoff > 0 && !f.raced(err) {
+			t.Sleep(backoff(f.Options.Backoff, n))
 		}
 	}
 }
@@ -87,12 +112,12 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 // takeBody copies what is at hand of the request's body, framed anew.
 func (f *Flight) takeBody(t *netloop.Task) *fault.Error {
 	req := &f.X.Request
-	f.body = f.body[:0]
+	f.body, f.framing = f.body[:0], req.Framing
 	f.Client.StartBody(req.Framing, fault.Client)
 	if req.Framing.Kind == http1.Length && f.MaxBody > 0 && req.Framing.Length > f.MaxBody {
 		return tooLarge(f.MaxBody)
 	}
-	chunked := req.Framing.Kind == http1.Chunked
+	chunked := req.Framing.Kind == http1.Chunked && !f.Options.HTTP10
 	for len(f.body) < netloop.BufferSize {
 		data, err := f.Client.BufferedBody()
 		if err != nil {
@@ -104,9 +129,35 @@ func (f *Flight) takeBody(t *netloop.Task) *fault.Error {
 		f.X.BytesIn += int64(len(data))
 		f.body = appendBody(f.body, data, chunked)
 	}
-	if f.replay = f.Client.Body.Done(); f.replay && chunked {
+	f.replay = f.Client.Body.Done()
+	switch {
+	case f.Options.HTTP10 && req.Framing.Kind == http1.Chunked:
+		return f.measureBody(t)
+	case f.replay && chunked:
 		f.body = http1.AppendLastChunk(f.body, f.Client.Body.Trailers())
 	}
+	return nil
+}
+
+// maxMeasured is how much of a body is kept to find out its length.
+const maxMeasured = 1 << 20
+
+// measureBody reads the rest of a body in chunks, for an upstream that must be told the length (HTTP/1.0 knows no
+// transfer coding).
+func (f *Flight) measureBody(t *netloop.Task) *fault.Error {
+	for !f.replay {
+		f.Conn.SetReadDeadline(deadline(t.Loop(), f.BodyIdle))
+		data, err := f.Client.NextBody(t)
+		if err != nil && err != io.EOF {
+			return clientError(err)
+		}
+		f.X.BytesIn += int64(len(data))
+		if f.body = append(f.body, data...); len(f.body) > maxMeasured {
+			return fault.New(fault.BodyTooLarge, fault.Client, 411, "the upstream speaks HTTP/1.0, and must be told the length of a body over 1 MiB: send Content-Length")
+		}
+		f.replay = f.Client.Body.Done()
+	}
+	f.framing = http1.Framing{Kind: http1.Length, Length: int64(len(f.body))}
 	return nil
 }
 
@@ -127,11 +178,8 @@ func (f *Flight) attempt(t *netloop.Task, n int) *fault.Error {
 	x, l := f.X, t.Loop()
 	a := x.AddAttempt()
 	a.Upstream, a.Started = f.Upstream.Name(), l.Now()
-	acquired, err := f.Upstream.Acquire(t, upstream.Request{
-		Request:   pool.Request{Repeatable: f.replay && Idempotent(x.Request.Method), Fresh: n > 1},
-		Authority: x.Target.Dynamic,
-		Connect:   f.Options.Connect,
-	})
+	f.sentBytes = 0
+	acquired, err := f.Upstream.Acquire(t, f.wanted(n))
 	if err != nil {
 		return err
 	}
@@ -147,8 +195,33 @@ func (f *Flight) attempt(t *netloop.Task, n int) *fault.Error {
 	if err := f.head(t); err != nil {
 		return f.fail(t, err)
 	}
+	a = x.Attempt() // a hedge may have come between
 	a.FirstByte, a.Status = l.Now(), x.Response.Status
+	f.up.Report(l, health.Status(x.Response.Status))
+	if timeout, most := x.Response.KeepAliveHint(); timeout > 0 || most > 0 {
+		f.up.Hint(timeout, most)
+	}
 	return nil
+}
+
+// wanted is what the upstream must know of the request for its n-th attempt.
+func (f *Flight) wanted(n int) upstream.Request {
+	x := f.X
+	r := upstream.Request{
+		Request:   pool.Request{Repeatable: f.replay && Idempotent(x.Request.Method), Fresh: n > 1},
+		Authority: x.Target.Dynamic,
+		Connect:   f.Options.Connect,
+		Key:       x.Target.HashKey,
+		HasKey:    x.Target.HashKey != 0,
+		Token:     x.Target.Session,
+	}
+	if n > 1 {
+		r.Avoid = f.tried
+	}
+	if f.Options.Owned {
+		r.Owner, r.Destination = x.Client.Peer, x.Client.Local
+	}
+	return r
 }
 
 // note copies the connection's facts into the attempt.
@@ -167,8 +240,11 @@ func note(a *exchange.Attempt, up *upstream.Acquired) {
 // send writes the head and what is at hand of the body in one piece, and starts the pump for the rest.
 func (f *Flight) send(t *netloop.Task) *fault.Error {
 	x, l := f.X, t.Loop()
-	out := http1.AppendRequest(f.out.Take(l), &x.Request, http1.Outgoing{Framing: x.Request.Framing, Upgrade: x.Request.Upgrade, Trailers: x.Request.TETrailers})
-	out = append(out, f.body...)
+	ping := f.mayPing()
+	out := http1.AppendRequest(f.out.Take(l), &x.Request, f.outgoing(ping))
+	if !ping {
+		out = append(out, f.body...)
+	}
 	defer f.out.Give(l, out)
 	if x.Request.ExpectContinue && !f.replay {
 		if err := f.invite(t); err != nil {
@@ -182,12 +258,23 @@ func (f *Flight) send(t *netloop.Task) *fault.Error {
 	if err != nil {
 		return f.writeError(err)
 	}
+	if ping {
+		if answered, err := f.ping(t); err != nil || answered {
+			return err
+		}
+	}
 	x.Attempt().Sent = l.Now()
 	f.pump.doneAt = l.Now()
 	if !f.replay {
 		f.pump.start(t, f)
 	}
 	return nil
+}
+
+// outgoing is how the request's head is written.
+func (f *Flight) outgoing(ping bool) http1.Outgoing {
+	r := &f.X.Request
+	return http1.Outgoing{Framing: f.framing, Upgrade: r.Upgrade, Trailers: r.TETrailers, HTTP10: f.Options.HTTP10, Expect: ping}
 }
 
 // invite tells a client that waits for it (Expect: 100-continue, RFC 9110 section 10.1.1) to send the body. It comes
@@ -208,25 +295,29 @@ func (f *Flight) invite(t *netloop.Task) *fault.Error {
 // head reads until the final head of the answer.
 func (f *Flight) head(t *netloop.Task) *fault.Error {
 	x, l := f.X, t.Loop()
-	f.Answer.Open(f.up.Stream, l, f.Options.Limits)
+	if !f.Answer.Opened() {
+		f.Answer.Open(f.up.Stream, l, f.Options.Limits)
+	}
 	x.Response.Reset()
 	if f.replay {
 		f.Client.Rest() // nothing of the request is left there
 	}
+	hedgeAt := f.hedgeAt(l)
 	for {
 		n, err := 0, error(nil)
 		if b := f.Answer.Buffered(); len(b) > 0 {
 			n, err = x.Response.Parse(b, f.Options.Limits, x.Request.Method)
 		}
 		if err != nil {
-			return fault.From(err)
+			return f.hedged(t, fault.From(err))
 		}
 		if n > 0 {
 			f.Answer.Consume(n)
 			if x.Response.Status == 101 && x.Request.Upgrade == nil {
-				return fault.New(fault.Malformed, fault.Upstream, 502, "switched protocols although nobody had asked for it")
+				return f.hedged(t, fault.New(fault.Malformed, fault.Upstream, 502, "switched protocols although nobody had asked for it"))
 			}
 			if x.Response.Status >= 200 || x.Response.Status == 101 {
+				f.loseHedge(t)
 				return nil
 			}
 			if err := f.informational(t); err != nil {
@@ -234,22 +325,52 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 			}
 			continue
 		}
-		f.up.Net.SetReadDeadline(f.until(l, f.Options.ResponseHeader))
+		until := f.headUntil(l)
+		if hedgeAt != 0 && (until == 0 || hedgeAt < until) {
+			until = hedgeAt
+		}
+		f.up.Net.SetReadDeadline(until)
 		if err := f.Answer.Fill(t); err != nil {
+			if hedgeAt != 0 && l.Now() >= hedgeAt && errors.Is(err, netloop.ErrDeadline) {
+				hedgeAt = 0
+				f.startHedge(t)
+				continue
+			}
+			if f.hedge.won() {
+				return f.hedged(t, nil)
+			}
 			if f.mayWaitOn(l, err) {
 				continue
 			}
-			return f.headError(l, err)
+			return f.hedged(t, f.headError(l, err))
 		}
 	}
 }
 
+// headUntil is when the attempt's time for the head of its answer is over.
+func (f *Flight) headUntil(l *netloop.Loop) int64 {
+	at := f.until(l, f.Options.ResponseHeader)
+	if f.Options.PerTry > 0 {
+		if own := f.X.Attempt().Started + int64(f.Options.PerTry); at == 0 || own < at {
+			return own
+		}
+	}
+	return at
+}
+
 // mayWaitOn says whether a read that timed out was none yet: the time for the head begins when the request is sent.
 func (f *Flight) mayWaitOn(l *netloop.Loop, err error) bool {
-	if !errors.Is(err, netloop.ErrDeadline) || f.pastDeadline(l) {
+	switch {
+	case !errors.Is(err, netloop.ErrDeadline) || f.pastDeadline(l) || f.pastTry(l):
 		return false
+	case f.Options.ResponseHeader <= 0:
+		return true
 	}
 	return f.pump.state == pumpRunning || l.Now() < f.pump.doneAt+int64(f.Options.ResponseHeader)
+}
+
+func (f *Flight) pastTry(l *netloop.Loop) bool {
+	return f.Options.PerTry > 0 && l.Now() >= f.X.Attempt().Started+int64(f.Options.PerTry)
 }
 
 // informational passes a 1xx answer on to a client that knows them (RFC 9110 section 15.2); 100 is ours to give.
@@ -299,6 +420,9 @@ func (f *Flight) NextBody(t *netloop.Task) ([]byte, error) {
 	return nil, fe
 }
 
+// Member is the member of the upstream that the answer comes from.
+func (f *Flight) Member() *upstream.Member { return f.up.Member }
+
 // Stream is the upstream's connection, for a tunnel after 101.
 func (f *Flight) Stream() (wire.Stream, *netloop.Conn) { return f.up.Stream, f.up.Net }
 
@@ -312,13 +436,16 @@ func (f *Flight) Abandon(reason string) {
 // Finish ends the flight: the connection goes back to its pool if the answer was read to its end and nothing speaks
 // against it; otherwise it is closed, with the reason. It must be called once after a Forward that returned nil.
 func (f *Flight) Finish(t *netloop.Task) {
-	x := f.X
-	a := x.Attempt()
 	f.pump.stop(t, f)
+	f.finish(t.Loop())
+}
+
+func (f *Flight) finish(l *netloop.Loop) {
+	a := f.X.Attempt()
 	f.up.Facts.BytesIn += f.Answer.Total()
 	reason := f.why()
 	f.Answer.Close()
-	a.WhyClosed, a.Ended = reason, t.Loop().Now()
+	a.WhyClosed, a.Ended = reason, l.Now()
 	f.up.Release(reason)
 	f.up.Conn = nil
 }

@@ -3,10 +3,13 @@ package proxy
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
+	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/health"
 )
 
 // Idempotent says whether a request with this method may be sent twice (RFC 9110 section 9.2.2).
@@ -18,28 +21,92 @@ func Idempotent(method []byte) bool {
 	return false
 }
 
+// RetryOn says after what a request is sent again, if it may be.
+type RetryOn struct {
+	Connect bool // no connection: name, dial, handshake
+	Reset   bool // closed or broken before the head of an answer
+	Timeout bool // no head of an answer in time
+	Status  health.Ranges
+}
+
+// has says whether the error is one after which a request is sent again.
+func (o *RetryOn) has(err *fault.Error) bool {
+	switch err.Kind {
+	case fault.DNS, fault.Connect, fault.ConnectTimeout, fault.TLS:
+		return o.Connect && err.Retryable
+	case fault.WriteFailed, fault.UpstreamClosed:
+		return o.Reset && err.Retryable
+	case fault.HeaderTimeout:
+		return o.Timeout
+	}
+	return false
+}
+
+// raced says whether the attempt met a pooled connection that its peer had just closed: no answer came, and it is the
+// connection's fault alone. The next attempt opens one, so this can happen once for a request.
+func (f *Flight) raced(err *fault.Error) bool {
+	return err != nil && err.Retryable && (err.Kind == fault.UpstreamClosed || err.Kind == fault.WriteFailed) &&
+		f.X.Attempt().Reused && f.mayRepeat()
+}
+
+// mayRepeat says whether the request may be sent again as far as its method and its body are concerned (RFC 9110
+// section 9.2.2).
+func (f *Flight) mayRepeat() bool {
+	return f.replay && (f.sentBytes == 0 || Idempotent(f.X.Request.Method))
+}
+
 // again is the one retry decision. It is asked after attempt n has failed with err; nothing of an answer has been
 // sent to the client then.
 func (f *Flight) again(l *netloop.Loop, err *fault.Error, n int) bool {
 	switch {
-	case !err.Retryable:
-		return false // the client's fault, a refusal, or an answer had begun
+	case !f.Options.RetryOn.has(err):
+		return false // the client's fault, a refusal, an answer had begun, or the config says no
 	case n >= max(f.Options.Attempts, 1):
 		return false // as often as allowed
 	case f.pastDeadline(l) || l.Closing():
 		return false // no time left
-	case !f.replay:
-		return false // a part of the body is gone, and cannot be sent again
-	case f.sentBytes > 0 && !Idempotent(f.X.Request.Method):
-		return false // the upstream may have acted on what it got (RFC 9110 section 9.2.2)
+	case !f.mayRepeat():
+		return false // a part of the body is gone, or the upstream may have acted on what it got
+	case f.sentBytes > 0 && !f.Upstream.Budget().Withdraw():
+		err.Detail += "; not sent again: the budget for that is used up (retries.budget)"
+		return false
 	}
 	return true
+}
+
+// better says whether the answer that is there is one after which the request is sent again.
+func (f *Flight) better(t *netloop.Task, n int) bool {
+	status := f.X.Response.Status
+	return f.Options.RetryOn.Status.Has(status) && n < max(f.Options.Attempts, 1) && f.mayRepeat() &&
+		!f.pastDeadline(t.Loop()) && !t.Loop().Closing() && f.Upstream.Budget().Withdraw()
+}
+
+// drop gives up an answer in favour of another attempt. Its connection is kept if the whole answer is there already.
+func (f *Flight) drop() {
+	resp := &f.X.Response
+	f.Answer.StartBody(resp.Framing, fault.Upstream)
+	for !f.Answer.Body.Done() {
+		if data, err := f.Answer.BufferedBody(); err != nil || len(data) == 0 {
+			break
+		}
+	}
+	f.tried = append(f.tried, f.up.Member)
+	f.finish(f.X.Task.Loop())
+	f.reason = ""
+}
+
+// backoff is how long to wait before attempt n + 1: doubled each time, and half of it at random, so that those who
+// failed together do not come back together.
+func backoff(base time.Duration, n int) time.Duration {
+	d := base << min(n-1, 6)
+	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
 }
 
 // fail closes the connection of an attempt that failed.
 func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	f.up.Facts.BytesIn += f.Answer.Total()
 	f.Answer.Close()
+	f.loseHedge(t)
 	f.pump.stop(t, f)
 	if f.pump.err != nil {
 		err = f.pump.err // what the client did is the cause, the upstream's error its consequence
@@ -59,8 +126,23 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	err.Upstream, err.Host, err.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
 	f.up.Facts.Err = err
 	f.X.Attempt().WhyClosed = reason
+	f.tried = append(f.tried, f.up.Member)
+	f.report(t.Loop(), err)
 	f.up.Release(reason)
 	return err
+}
+
+// report tells the member what failed, if that was its doing: not the client's, and not that of the moment in which a
+// pooled connection was closed and used at once.
+func (f *Flight) report(l *netloop.Loop, err *fault.Error) {
+	switch {
+	case err.Source != fault.Upstream || f.raced(err):
+		f.up.Cancel()
+	case err.Status == 504:
+		f.up.Report(l, health.Timeout)
+	default:
+		f.up.Report(l, health.Reset)
+	}
 }
 
 func (f *Flight) writeError(err error) *fault.Error {
@@ -78,6 +160,8 @@ func (f *Flight) headError(l *netloop.Loop, err error) *fault.Error {
 	switch {
 	case errors.Is(err, netloop.ErrDeadline) && f.pastDeadline(l):
 		return fault.New(fault.RequestTimeout, fault.Upstream, 504, "the request took longer than its whole time (timeouts.request)")
+	case errors.Is(err, netloop.ErrDeadline) && f.pastTry(l):
+		return fault.New(fault.HeaderTimeout, fault.Upstream, 504, "no head of an answer within %s (retries.per_try_timeout)", f.Options.PerTry)
 	case errors.Is(err, netloop.ErrDeadline):
 		return fault.New(fault.HeaderTimeout, fault.Upstream, 504, "no head of an answer within %s (timeouts.response_header)", f.Options.ResponseHeader)
 	case errors.Is(err, netloop.ErrClosed):
@@ -115,5 +199,6 @@ func (f *Flight) bodyError(l *netloop.Loop, err error) *fault.Error {
 	f.Abandon(reason)
 	fe.Upstream, fe.Host, fe.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
 	f.up.Facts.Err = fe
+	f.report(l, fe)
 	return fe
 }

@@ -322,6 +322,7 @@ func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	u := &snap.Upstreams[x.Target.Upstream]
 	options, timeout, host := r.plan(u, w, x)
 	w.setHost(host, u)
+	w.belong(&u.Affinity)
 	f := &w.flight
 	f.X, f.Client, f.Conn, f.Upstream, f.Options = x, &w.in, s.conn, u.Upstream, options
 	f.BodyIdle, f.MaxBody, f.Deadline = snap.BodyIdle, snap.MaxBody, 0

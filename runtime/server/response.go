@@ -33,6 +33,9 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 		f.Finish(t)
 		return s.respond(t, w, snap, r)
 	}
+	if x.Target.Upstream >= 0 {
+		w.tell(&snap.Upstreams[x.Target.Upstream].Affinity)
+	}
 	r.Response.apply(&resp.Head)
 	framing, keep := s.frame(w, snap)
 	x.StatusSent = resp.Status

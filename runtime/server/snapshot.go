@@ -62,8 +62,9 @@ type Upstream struct {
 // Plan is how requests are given to an upstream.
 type Plan struct {
 	proxy.Options
-	Timeout time.Duration // of the whole request; 0: none
-	Host    HostPolicy
+	Timeout  time.Duration // of the whole request; 0: none
+	Host     HostPolicy
+	Affinity Affinity
 }
 
 // HostPolicy says which Host field the upstream sees.
@@ -99,6 +100,8 @@ type Route struct {
 // Override is what a route changes of a plan; nil fields change nothing.
 type Override struct {
 	Connect, ResponseHeader, IdleRead, Request *time.Duration
+	PerTry                                     *time.Duration
+	Attempts                                   *int
 	Host                                       *HostPolicy
 }
 
@@ -158,6 +161,12 @@ func (r *Route) plan(u *Upstream, w *work, x *exchange.Exchange) (*proxy.Options
 		}
 		if o.Request != nil {
 			timeout = *o.Request
+		}
+		if o.PerTry != nil {
+			options.PerTry = *o.PerTry
+		}
+		if o.Attempts != nil {
+			options.Attempts = *o.Attempts
 		}
 		if o.Host != nil {
 			host = o.Host

@@ -45,23 +45,24 @@ func (s *secure) Write(t *netloop.Task, b []byte) (int, error) {
 var tlsVersions = map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3"}
 
 // handshake puts TLS on the connection, verified against the target's host or the configured server name.
-func (t *target) handshake(task *netloop.Task, c *pool.Conn) *fault.Error {
-	l, cfg := task.Loop(), t.upstream.config.TLS.Clone()
+func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
+	u := m.cluster.upstream.config.Load()
+	l, cfg := t.Loop(), u.TLS.Clone()
 	if cfg.ServerName == "" {
-		cfg.ServerName = t.Host
+		cfg.ServerName = m.target.Host
 	}
 	f := &c.Facts
 	f.TLS, f.ServerName, f.TLSStart = true, cfg.ServerName, l.WallNow()
-	s := &secure{raw: rawConn{Conn: c.Net, task: task}}
+	s := &secure{raw: rawConn{Conn: c.Net, task: t}}
 	s.Conn = tls.Client(&s.raw, cfg)
-	c.Net.SetReadDeadline(deadline(l, t.upstream.config.Handshake))
+	c.Net.SetReadDeadline(deadline(l, u.Handshake))
 	err := s.Handshake()
 	c.Net.SetReadDeadline(0)
 	if err != nil {
 		_ = c.Net.Close()
 		e := &fault.Error{Kind: fault.TLS, Source: fault.Upstream, Status: 502, Retryable: true, Err: err}
 		if errors.Is(err, netloop.ErrDeadline) {
-			e.Status, e.Detail = 504, "no TLS handshake within "+t.upstream.config.Handshake.String()
+			e.Status, e.Detail = 504, "no TLS handshake within "+u.Handshake.String()
 		}
 		return e
 	}

@@ -22,6 +22,7 @@ import (
 type journal struct {
 	mu             sync.Mutex
 	opened, closed []facts.Connection
+	changes        []MemberEvent
 }
 
 func (j *journal) ConnReleased(*netloop.Loop, *facts.Connection) {}
@@ -35,6 +36,12 @@ func (j *journal) ConnClosed(_ *netloop.Loop, c *facts.Connection) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.closed = append(j.closed, *c)
+}
+
+func (j *journal) MemberChanged(e MemberEvent) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.changes = append(j.changes, e)
 }
 
 func (j *journal) reasons() (list []string) {
@@ -117,7 +124,7 @@ func (f *fixture) host(lines string) {
 }
 
 func (f *fixture) upstream(change func(*Config)) *Upstream {
-	c := Config{Name: "u", Connect: time.Second, Pool: pool.Options{MaxConnections: 10, IdleTimeout: time.Minute, AcquireTimeout: time.Second, Queue: 10},
+	c := Config{Name: "u", Connect: time.Second, Pool: pool.Options{MaxConnections: 10, IdleTimeout: time.Minute}, Queue: Queue{Acquire: time.Second, Max: 10},
 		DNS: resolve.NameOptions{MaxTTL: 50 * time.Millisecond}}
 	change(&c)
 	return New(f.group, c, f.names, f.journal)

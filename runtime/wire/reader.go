@@ -39,9 +39,12 @@ func (r *Reader) Open(s Stream, l *netloop.Loop, limits *http1.Limits) {
 	r.r, r.w, r.total = 0, 0, 0
 }
 
+// Opened says whether the reader reads from something.
+func (r *Reader) Opened() bool { return r.stream != nil }
+
 // Close gives the buffer back; what it still holds is lost.
 func (r *Reader) Close() {
-	r.r, r.w = 0, 0
+	r.r, r.w, r.total = 0, 0, 0
 	r.Rest()
 	r.stream, r.conn = nil, nil
 }

@@ -33,19 +33,21 @@ fault                                                                          <
 fault, netloop                                                                 < upstream/resolve
 fault, netloop, upstream/facts                                                 < upstream/pool
 fault, netloop, upstream/facts, upstream/pool, upstream/resolve                < upstream
-breaker, upstream/balance                                                      < upstream
+breaker, upstream/balance, upstream/health                                     < upstream
+fault, netloop, http1, wire, upstream/health, upstream/pool                    < upstream/probe
 
 wasm/meter, breaker, fault, netloop                                            < wasm
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             < wasm/native
 
-fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/pool < proxy
+fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
 proxyproto, session                                                            < server
 fault, netloop, exchange, proxyproto, upstream/facts                           < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
+upstream, upstream/balance                                                     < admin
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
-upstream, upstream/facts, upstream/pool, upstream/resolve                      < gateway
+upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin                          < gateway
 wasm, wasm/native, sdk/abi, telemetry                                          < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo

@@ -101,6 +101,7 @@ const (
 	CloseAddressGone       = "address_gone"           // DNS no longer gives its address
 	CloseDraining          = "draining"               // its upstream or address is being drained, or left the config
 	CloseShutdown          = "shutdown"               // the gateway stops
+	CloseHealthCheckEnded  = "health_check_ended"     // it was opened for a health check, which is over
 	CloseMoveFailed        = "move_failed"            // it could not be handed to another loop
 	CloseLearnedIdle       = "learned_idle_timeout"   // idle for so long that the upstream is about to close it
 	CloseMadePlace         = "made_place"             // idle at the limit, while a request that must not use it needed the place
@@ -113,7 +114,7 @@ const (
 var CloseReasons = []string{CloseIdleTimeout, CloseAboveKeepIdle, CloseMaxRequests, CloseMaxAge, CloseNeverReuse,
 	ClosePeer, CloseUnexpectedBytes, CloseUpstreamSaidClose, CloseHTTP10, CloseDelimited, CloseNotDrained,
 	CloseRequestNotSent, CloseClientAborted, CloseTimeout, CloseError, CloseProtocol, CloseConnectFailed,
-	CloseUpgradeEnded, CloseAddressGone, CloseDraining, CloseShutdown, CloseMoveFailed, CloseLearnedIdle, CloseMadePlace,
+	CloseUpgradeEnded, CloseAddressGone, CloseDraining, CloseShutdown, CloseHealthCheckEnded, CloseMoveFailed, CloseLearnedIdle, CloseMadePlace,
 	CloseEjected, CloseHedgeLost, CloseTunnelEnded}
 
 // Why a request was not carried by a pooled connection: exchange.Attempt.WhyNew. They are the reasons to open one,

@@ -1,0 +1,169 @@
+package gateway
+
+import (
+	"fmt"
+
+	"wasmgate/config"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/server"
+	"wasmgate/runtime/tcp"
+)
+
+// blueprint is a listener of a config: one of its two modes.
+type blueprint struct {
+	name string
+	http *server.Snapshot
+	tcp  *tcp.Snapshot
+}
+
+// listener is a socket and who serves it.
+type listener struct {
+	socket *netloop.Listener
+	http   *server.Server
+	tcp    *tcp.Server
+}
+
+// buildListener completes common, which has what all listeners share, or makes the listener one of TCP mode.
+func (g *Gateway) buildListener(s *state, l *config.Listener, common *server.Snapshot) (blueprint, error) {
+	b := blueprint{name: l.Name}
+	if b.name == "" {
+		b.name = l.Address
+	}
+	loops := len(g.group.Loops())
+	if l.Mode == config.ModeTCP {
+		snap, err := s.tcpListener(l)
+		if err != nil {
+			return b, err
+		}
+		snap.Name, snap.HelloTimeout = b.name, common.HeadTimeout
+		b.tcp = snap.Prepare(loops)
+		return b, nil
+	}
+	common.Name = b.name
+	common.KeepAlive = server.KeepAlive{
+		Enabled: l.KeepAlive.Enabled, IdleTimeout: l.KeepAlive.IdleTimeout.Std(), MaxRequests: uint64(l.KeepAlive.MaxRequests),
+		MaxAge: l.KeepAlive.MaxAge.Std(), Advertise: l.AdvertiseKeepAlive,
+	}
+	common.Trusted, common.AcceptProxy, common.Filters = l.TrustedProxies, l.ProxyProtocol, s.chain(l.Plugins)
+	common.Forwarded = server.Forwarded{
+		XForwarded: l.Forwarded.Headers == config.ForwardedX || l.Forwarded.Headers == config.ForwardedBoth,
+		RFC7239:    l.Forwarded.Headers == config.ForwardedRFC || l.Forwarded.Headers == config.ForwardedBoth,
+		Except:     l.Forwarded.Except,
+	}
+	b.http = common.Prepare(loops)
+	return b, nil
+}
+
+// tcpListener is a listener that passes bytes.
+func (s *state) tcpListener(l *config.Listener) (*tcp.Snapshot, error) {
+	snap := &tcp.Snapshot{AcceptProxy: l.ProxyProtocol, IdleTimeout: l.IdleTimeout.Std()}
+	if l.Upstream != "" {
+		snap.Default = bytesTo{s.upstreams[l.Upstream].Upstream}
+	}
+	if len(l.SNI) == 0 {
+		return snap, nil
+	}
+	var routes []tcp.Route
+	for _, r := range l.SNI {
+		routes = append(routes, tcp.Route{Hosts: r.Host, Upstream: bytesTo{s.upstreams[r.Upstream].Upstream}})
+	}
+	var err error
+	if snap.SNI, err = tcp.NewNames(routes); err != nil {
+		return nil, fmt.Errorf("sni: %w", err)
+	}
+	return snap, nil
+}
+
+// openListeners opens those that the state has and we have not. If one fails, those opened here are closed again.
+func (g *Gateway) openListeners(s *state) error {
+	var opened []string
+	for i, b := range s.listeners {
+		address := s.config.Listeners[i].Address
+		if was := g.listeners[address]; was != nil {
+			if (was.tcp != nil) == (b.tcp != nil) {
+				continue
+			}
+			g.closeListener(address) // it changes its mode: sessions under way go on in the old one
+		}
+		l := &listener{}
+		accept := l.serve(g, b)
+		socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: accept, Refusal: b.refusal()})
+		if err != nil {
+			for _, a := range opened {
+				g.closeListener(a)
+			}
+			return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
+		}
+		l.socket = socket
+		g.listeners[address] = l
+		opened = append(opened, address)
+		g.log.Info().Str("listener", b.name).Str("mode", b.mode()).Stringer("address", socket.Addr()).Msg("listening")
+	}
+	return nil
+}
+
+// serve makes the server for a listener's mode, and returns what takes its connections.
+func (l *listener) serve(g *Gateway, b blueprint) func(*netloop.Conn) {
+	if b.tcp != nil {
+		observers := make([]tcp.Observer, len(g.observers))
+		for i, o := range g.observers {
+			observers[i] = o
+		}
+		l.tcp = tcp.New(g.group, b.tcp, observers)
+		return l.tcp.Accept
+	}
+	observers := make([]server.Observer, len(g.observers))
+	for i, o := range g.observers {
+		observers[i] = o
+	}
+	l.http = server.New(g.group, b.http, observers)
+	return l.http.Accept
+}
+
+func (b *blueprint) mode() string {
+	if b.tcp != nil {
+		return "tcp"
+	}
+	return "http"
+}
+
+// refusal is what a connection over the limit is told: in TCP mode nothing that a protocol would have to understand.
+func (b *blueprint) refusal() []byte {
+	if b.tcp != nil {
+		return nil
+	}
+	return server.Refusal()
+}
+
+// use makes the listener follow a blueprint of its mode.
+func (l *listener) use(b blueprint) {
+	if l.tcp != nil {
+		l.tcp.Use(b.tcp)
+		return
+	}
+	l.http.Use(b.http)
+}
+
+// retire calls done on each loop once no request or session of it can need what the blueprint leads to.
+func (b *blueprint) retire(g *netloop.Group, done func()) {
+	if b.tcp != nil {
+		b.tcp.Retire(g, done)
+		return
+	}
+	b.http.Retire(g, done)
+}
+
+// drain stops accepting, and lets end what is under way.
+func (l *listener) drain() {
+	_ = l.socket.Close()
+	if l.tcp != nil {
+		l.tcp.Drain()
+		return
+	}
+	l.http.Drain()
+}
+
+func (g *Gateway) closeListener(address string) {
+	g.listeners[address].drain()
+	delete(g.listeners, address)
+}

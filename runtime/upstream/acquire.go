@@ -1,0 +1,221 @@
+package upstream
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/balance"
+	"wasmgate/runtime/upstream/pool"
+)
+
+// acquire takes or opens a connection to one of the cluster's members. The usual way, to an idle connection of the
+// member that is next, is the short one; everything else is a search.
+func (c *cluster) acquire(task *netloop.Task, r *Request) (Acquired, *fault.Error) {
+	v := c.current.Load()
+	if v == nil || len(r.Token) > 0 || len(r.Avoid) > 0 {
+		return c.search(task, r, v, nil, "", pool.Full)
+	}
+	b := v.set.Pick(task.Loop().Index(), r.Key, r.HasKey, nil)
+	if b == nil {
+		return c.search(task, r, v, nil, "", pool.Full)
+	}
+	m := b.Owner.(*Member)
+	conn, why, got := m.pool.Try(task, r.Request)
+	if got == pool.Idle {
+		return m.take(conn, ""), nil
+	}
+	return c.search(task, r, v, b, why, got)
+}
+
+// search is one request's way to a connection: who was tried, and how that went.
+type search struct {
+	*cluster
+	task     *netloop.Task
+	r        Request
+	view     *view
+	pinned   *Member           // the session's own; nil: any
+	avoid    int               // so many of tried are of earlier attempts of the request
+	tried    []*balance.Member // in this search, and before it
+	last     *fault.Error      // of the one that was tried last
+	full     bool              // somebody was passed over because every connection was in use
+	asked    bool              // DNS was asked anew after a failure
+	dnsFrom  int64             // the look-up that the request waited for, if it did
+	dnsTo    int64
+	deadline int64 // of the wait in the queue
+}
+
+// search goes from member to member until one has a connection, beginning with b, whose pool has been asked already. A
+// member that cannot be connected to is passed over for the next one, since no byte of the request has been sent.
+func (c *cluster) search(task *netloop.Task, r *Request, v *view, b *balance.Member, why string, got pool.Got) (Acquired, *fault.Error) {
+	s := &search{cluster: c, task: task, r: *r, view: v}
+	if err := s.begin(); err != nil {
+		return Acquired{}, err
+	}
+	for {
+		if b != nil {
+			m := b.Owner.(*Member)
+			s.tried = append(s.tried, b)
+			if got == pool.Full {
+				s.full = true
+			} else if a, ok := s.open(m, why); ok {
+				return a, nil
+			}
+		}
+		var conn *pool.Conn
+		if b = s.next(); b == nil {
+			m, conn, opened, err := s.wait()
+			switch {
+			case err != nil:
+				return Acquired{}, err
+			case conn != nil:
+				return m.take(conn, ""), nil
+			case m != nil:
+				b, why, got = m.choice.Load(), opened, pool.Leave
+			default:
+				b = nil // somebody new may be there
+			}
+			continue
+		}
+		m := b.Owner.(*Member)
+		if conn, why, got = m.pool.Try(task, r.Request); got == pool.Idle {
+			return m.take(conn, ""), nil
+		}
+	}
+}
+
+// begin waits for a first answer of DNS where there is none yet, and finds the session's own member.
+func (s *search) begin() (err *fault.Error) {
+	if s.view == nil {
+		if s.view, s.dnsFrom, s.dnsTo, err = s.first(s.task); err != nil {
+			return err
+		}
+	}
+	for _, m := range s.r.Avoid {
+		s.tried = append(s.tried, m.choice.Load())
+	}
+	s.avoid = len(s.tried)
+	if len(s.r.Token) == 0 {
+		return nil
+	}
+	b, usable := s.view.set.ByToken(s.r.Token)
+	if b == nil { // a session of a server that is gone, or a text that somebody made up
+		return nil
+	}
+	if usable {
+		s.pinned = b.Owner.(*Member)
+		return nil
+	}
+	if !s.upstream.config.Load().Failover {
+		return s.unavailable("the session's target cannot be used, and sticky.failover is off")
+	}
+	return nil
+}
+
+// next is the member to be tried now, or nil if all were.
+func (s *search) next() *balance.Member {
+	if s.pinned != nil {
+		if !s.wasTried(s.pinned) {
+			return s.pinned.choice.Load()
+		}
+		if s.last == nil || !s.upstream.config.Load().Failover {
+			return nil
+		}
+	}
+	b := s.view.set.Pick(s.task.Loop().Index(), s.r.Key, s.r.HasKey, s.tried)
+	if b == nil && s.avoid > 0 { // better the same once more than none
+		s.tried, s.avoid = s.tried[s.avoid:], 0
+		b = s.view.set.Pick(s.task.Loop().Index(), s.r.Key, s.r.HasKey, s.tried)
+	}
+	return b
+}
+
+// wait is for when nobody is left to be tried. It says who has become free, or returns nothing at all if there may be
+// somebody new.
+func (s *search) wait() (m *Member, conn *pool.Conn, why string, err *fault.Error) {
+	if s.last != nil && !s.asked {
+		s.asked = true
+		if s.askAnew() {
+			return nil, nil, "", nil
+		}
+	}
+	l, cfg := s.task.Loop(), s.upstream.config.Load()
+	limit := cfg.Queue.Acquire
+	if !s.full {
+		if s.last != nil {
+			return nil, nil, "", s.last
+		}
+		if limit = cfg.Queue.Timeout; limit <= 0 {
+			return nil, nil, "", s.unavailable("")
+		}
+	}
+	if s.deadline == 0 {
+		s.deadline = l.Now() + int64(limit)
+	}
+	var only *pool.Pool
+	if s.pinned != nil {
+		only = s.pinned.pool
+	}
+	p, conn, why, err := s.queue.Wait(s.task, s.r.Request, only, s.acceptable, time.Duration(s.deadline-l.Now()), cfg.Queue.Max)
+	if err != nil {
+		if !s.full && err.Kind == fault.PoolExhausted {
+			return nil, nil, "", s.unavailable("for " + limit.String())
+		}
+		err.Upstream = s.upstream.name
+		return nil, nil, "", err
+	}
+	s.view = s.current.Load()
+	return s.memberOf(p), conn, why, nil
+}
+
+// askAnew asks DNS about the targets that could not be connected to. True: there is somebody who was not tried.
+func (s *search) askAnew() bool {
+	names := s.tried[s.avoid:]
+	s.task.Await(func() {
+		ctx, cancel := context.WithTimeout(s.upstream.ctx, time.Second)
+		defer cancel()
+		for _, b := range names {
+			b.Owner.(*Member).target.name.Await(ctx)
+		}
+	})
+	v := s.current.Load()
+	if v == nil || v == s.view {
+		return false
+	}
+	s.view = v
+	return slices.ContainsFunc(v.members, func(m *Member) bool { return !s.wasTried(m) })
+}
+
+func (s *search) wasTried(m *Member) bool {
+	return slices.ContainsFunc(s.tried, func(b *balance.Member) bool { return b.Load == &m.load })
+}
+
+// acceptable says whether a waiting request may be given a connection of p.
+func (s *search) acceptable(p *pool.Pool) bool {
+	m := s.memberOf(p)
+	return m != nil && m.load.Usable()
+}
+
+func (c *cluster) memberOf(p *pool.Pool) *Member {
+	if v := c.current.Load(); v != nil {
+		for _, m := range v.members {
+			if m.pool == p {
+				return m
+			}
+		}
+	}
+	return nil
+}
+
+// unavailable is the error of a request for which there is no member, although there are targets.
+func (s *search) unavailable(how string) *fault.Error {
+	states := map[string]int{}
+	for _, m := range s.view.members {
+		states[m.stateNow()]++
+	}
+	e := fault.New(fault.Unavailable, fault.Upstream, 503, "no target is available%s: %s; see health and targets[].state", spaced(how), counted(states))
+	e.Upstream = s.upstream.name
+	return e
+}

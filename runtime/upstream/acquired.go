@@ -1,0 +1,52 @@
+package upstream
+
+import (
+	"wasmgate/runtime/breaker"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/health"
+	"wasmgate/runtime/upstream/pool"
+)
+
+// Acquired is a connection and how it was got. Whoever has it tells once how it went, by Report or Cancel, and gives it
+// back by Release.
+type Acquired struct {
+	*pool.Conn
+	Member *Member
+	WhyNew string // "" if the connection was used before; otherwise a reason of package facts
+
+	breaker *breaker.Shared // nil: it was told
+	moved   uint64          // bytes on the connection before
+}
+
+// take gives the connection to a request.
+func (m *Member) take(c *pool.Conn, why string) Acquired {
+	m.load.Start()
+	return Acquired{Conn: c, Member: m, WhyNew: why, moved: c.Facts.BytesIn + c.Facts.BytesOut}
+}
+
+// Report tells the member, and the upstream's breaker, how an attempt went. A second report of the same is the
+// member's alone.
+func (a *Acquired) Report(l *netloop.Loop, o health.Outcome) {
+	if a.breaker != nil {
+		a.breaker.Done(l.Index(), l.Now(), o.Good())
+		a.breaker = nil
+	}
+	a.Member.report(l, o)
+}
+
+// Cancel tells that the attempt says nothing about the member: the client went away, or it was not needed.
+func (a *Acquired) Cancel() {
+	if a.breaker != nil {
+		a.breaker.Cancel()
+		a.breaker = nil
+	}
+}
+
+// Release ends the request's use of the connection. reason, of package facts, says why it cannot be used again; "" gives
+// it back to its pool.
+func (a *Acquired) Release(reason string) {
+	a.Cancel()
+	a.Member.load.End()
+	a.Member.load.AddBytes(a.Facts.BytesIn + a.Facts.BytesOut - a.moved)
+	a.Conn.Release(reason)
+}

@@ -1,0 +1,333 @@
+package upstream
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/balance"
+	"wasmgate/runtime/upstream/pool"
+	"wasmgate/runtime/upstream/resolve"
+)
+
+// cluster is the targets among whose members one choice is made, and the queue of the requests that wait for one.
+type cluster struct {
+	upstream  *Upstream
+	authority []byte // of the first target, as a Host field has it
+	empty     atomic.Bool
+	queue     *pool.Queue
+	current   atomic.Pointer[view]
+
+	mu      sync.Mutex // guards what follows, and the targets; it is held for moments, and never on a request's usual way
+	targets []*target
+	closed  bool
+}
+
+// view is the members that are in force. It is immutable, but for who of them can be chosen at the moment, which is
+// the set's to know.
+type view struct {
+	set     *balance.Set
+	members []*Member
+}
+
+// target is a Target with its name and the members that this stands for, or stood for a moment ago.
+type target struct {
+	Target
+	live     bool // weight, tier or state were changed while the gateway ran
+	hostport string
+	host     []byte // hostport as a Host field has it: without the scheme's own port
+	name     *resolve.Name
+	members  map[netip.AddrPort]*Member
+}
+
+func newCluster(u *Upstream, targets []Target) *cluster {
+	c := &cluster{upstream: u, queue: pool.NewQueue()}
+	c.empty.Store(len(targets) == 0)
+	if len(targets) > 0 {
+		c.authority = hostField(targets[0])
+	}
+	c.retarget(targets)
+	return c
+}
+
+// hostField is host:port of a target without the port that its scheme stands for.
+func hostField(t Target) []byte {
+	own := uint16(80)
+	if t.TLS {
+		own = 443
+	}
+	switch {
+	case t.Port != own && t.Port != 0:
+		return []byte(net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))))
+	case strings.Contains(t.Host, ":"):
+		return []byte("[" + t.Host + "]")
+	}
+	return []byte(t.Host)
+}
+
+// retarget makes these the cluster's targets; nil keeps them, and only has them see a new config. Targets that it had
+// before keep their names and members.
+func (c *cluster) retarget(targets []Target) {
+	c.mu.Lock()
+	old := c.targets
+	if targets != nil {
+		c.targets = nil
+		c.empty.Store(len(targets) == 0)
+	}
+	for _, spec := range targets {
+		i := slices.IndexFunc(old, func(t *target) bool { return t.Host == spec.Host && t.Port == spec.Port && t.TLS == spec.TLS })
+		if i < 0 {
+			c.targets = append(c.targets, c.newTarget(spec))
+			continue
+		}
+		t := old[i]
+		old = slices.Delete(slices.Clone(old), i, i+1)
+		t.Target, t.live = spec, false
+		c.targets = append(c.targets, t)
+	}
+	if targets != nil {
+		for _, t := range old {
+			t.end()
+		}
+	}
+	for _, t := range c.targets {
+		for _, m := range t.members {
+			m.configure()
+		}
+	}
+	c.mu.Unlock()
+	c.rebuild()
+}
+
+func (c *cluster) newTarget(spec Target) *target {
+	u := c.upstream
+	t := &target{
+		Target: spec, host: hostField(spec), hostport: net.JoinHostPort(spec.Host, strconv.Itoa(int(spec.Port))),
+		members: map[netip.AddrPort]*Member{},
+	}
+	o := u.config.Load().DNS
+	o.OnChange = func(*resolve.Answer) { c.rebuild() }
+	t.name = u.names.Name(spec.Host, o)
+	if t.name.Current() == nil { // what is asked now is there when the first request comes
+		u.watching.Go(func() {
+			ctx, cancel := context.WithTimeout(u.ctx, lookUpLimit)
+			defer cancel()
+			_, _ = t.name.Resolve(ctx) // a request that needs it asks again, and has the error
+		})
+	}
+	return t
+}
+
+// lookUpLimit is how long a name that never had an answer may take.
+const lookUpLimit = 10 * time.Second
+
+// rebuild puts the members in force that the names of the targets stand for now.
+func (c *cluster) rebuild() {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	v := &view{}
+	var choices []*balance.Member
+	for _, t := range c.targets {
+		choices, v.members = c.membersOf(t, choices, v.members)
+	}
+	if len(choices) == 0 {
+		v = nil
+	} else {
+		reduce(choices)
+		v.set = balance.NewSet(len(c.upstream.group.Loops()), c.upstream.config.Load().Balance, choices)
+	}
+	c.current.Store(v)
+	c.mu.Unlock()
+	c.queue.Kick()
+}
+
+// weightUnit is what a target's weight is multiplied by, to be divided among its addresses.
+const weightUnit = 5040 // divisible by everything up to 10
+
+// membersOf appends what the target's name stands for; members that it has no more are parked. c.mu is held.
+func (c *cluster) membersOf(t *target, choices []*balance.Member, members []*Member) ([]*balance.Member, []*Member) {
+	answer := t.name.Current()
+	if answer == nil {
+		return choices, members
+	}
+	seen := map[netip.AddrPort]bool{}
+	sums := map[uint16]int{} // of SRV weights, by priority
+	for _, e := range answer.Endpoints {
+		sums[e.Priority] += max(int(e.Weight), 1)
+	}
+	for _, e := range answer.Endpoints {
+		addr := netip.AddrPortFrom(e.Addr.Unmap(), t.Port)
+		if e.Port != 0 {
+			addr = netip.AddrPortFrom(e.Addr.Unmap(), e.Port)
+		}
+		if seen[addr] {
+			continue
+		}
+		seen[addr] = true
+		m := t.members[addr]
+		if m == nil {
+			m = c.newMember(t, addr)
+			t.members[addr] = m
+		}
+		m.unpark()
+		m.answer.Store(answer)
+		b := &balance.Member{
+			Name: t.hostport + "/" + addr.String(), Token: m.token(len(answer.Endpoints)), Redirect: t.Redirect, State: t.State,
+			Weight: max(1, max(t.Weight, 1)*weightUnit*max(int(e.Weight), 1)/sums[e.Priority]),
+			Tier:   t.Tier<<16 | int(e.Priority), Load: &m.load, Owner: m,
+		}
+		m.choice.Store(b)
+		choices, members = append(choices, b), append(members, m)
+	}
+	for addr, m := range t.members {
+		if !seen[addr] {
+			c.park(t, m)
+		}
+	}
+	return choices, members
+}
+
+// reduce divides all weights by what divides all of them.
+func reduce(list []*balance.Member) {
+	d := 0
+	for _, m := range list {
+		for a, b := d, m.Weight; ; a, b = b, a%b {
+			if b == 0 {
+				d = a
+				break
+			}
+		}
+	}
+	for _, m := range list {
+		m.Weight /= d
+	}
+}
+
+// maxParked is how many members of one target that its name no longer stands for are remembered.
+const maxParked = 256
+
+// park takes a member out of use: requests under way end, its idle connections wait for its return. c.mu is held.
+func (c *cluster) park(t *target, m *Member) {
+	if m.leaving != nil {
+		return
+	}
+	parked := 0
+	for _, other := range t.members {
+		if other.leaving != nil {
+			parked++
+		}
+	}
+	drain := c.upstream.config.Load().Drain
+	if parked >= maxParked {
+		drain = 0
+	}
+	m.pool.Park()
+	m.changed("left", "DNS no longer gives its address")
+	m.leaving = time.AfterFunc(drain, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if m.leaving != nil && t.members[m.Address] == m {
+			delete(t.members, m.Address)
+			m.end(reasonGone)
+		}
+	})
+}
+
+// first waits for the first answer to the name of any target. The times are of the look-up.
+func (c *cluster) first(task *netloop.Task) (v *view, from, to int64, fe *fault.Error) {
+	l := task.Loop()
+	from = l.WallNow()
+	c.mu.Lock()
+	targets := slices.Clone(c.targets)
+	c.mu.Unlock()
+	var err error
+	task.Await(func() { err = c.resolveAny(targets) })
+	if v = c.current.Load(); v != nil {
+		return v, from, l.WallNow(), nil
+	}
+	if err == nil { // the targets were changed meanwhile
+		err = context.Canceled
+	}
+	if e := (*fault.Error)(nil); asFault(err, &e) {
+		own := *e // the resolver's error is shared by all who waited for it
+		fe = &own
+	} else {
+		fe = &fault.Error{Kind: fault.DNS, Source: fault.Upstream, Status: 502, Retryable: true, Err: err}
+	}
+	fe.Upstream = c.upstream.name
+	if len(targets) > 0 {
+		fe.Host = targets[0].hostport
+	}
+	return nil, from, l.WallNow(), fe
+}
+
+// resolveAny returns when one of the names has an answer, or none will have one.
+func (c *cluster) resolveAny(targets []*target) error {
+	u := c.upstream
+	ctx, cancel := context.WithTimeout(u.ctx, lookUpLimit)
+	results := make(chan error, len(targets))
+	var asking sync.WaitGroup
+	for _, t := range targets {
+		asking.Go(func() {
+			_, err := t.name.Resolve(ctx)
+			results <- err
+		})
+	}
+	u.watching.Go(func() { // the others' answers are wanted too
+		asking.Wait()
+		cancel()
+	})
+	var last error
+	for range targets {
+		if last = <-results; last == nil {
+			c.rebuild()
+			return nil
+		}
+	}
+	return last
+}
+
+// counts are the connections of all members, of those too that are parked.
+func (c *cluster) counts() (open, idle int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.targets {
+		for _, m := range t.members {
+			open += m.pool.Open()
+			idle += m.pool.Idle()
+		}
+	}
+	return open, idle
+}
+
+func (c *cluster) close(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, t := range c.targets {
+		t.name.Close()
+		for _, m := range t.members {
+			m.end(reason)
+		}
+	}
+}
+
+// end drains a target that the configuration has no more. The cluster's mu is held.
+func (t *target) end() {
+	t.name.Close()
+	for addr, m := range t.members {
+		delete(t.members, addr)
+		m.end(reasonRemoved)
+	}
+}

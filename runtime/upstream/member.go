@@ -1,0 +1,167 @@
+package upstream
+
+import (
+	"errors"
+	"hash/fnv"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/balance"
+	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/health"
+	"wasmgate/runtime/upstream/pool"
+	"wasmgate/runtime/upstream/resolve"
+)
+
+const (
+	reasonGone    = facts.CloseAddressGone
+	reasonRemoved = facts.CloseDraining
+)
+
+// Member is one address of one target: what is chosen among, and what connections lead to. It outlives the answers of
+// DNS that repeat its address. Its methods run on loops.
+type Member struct {
+	Address netip.AddrPort
+
+	number    uint32
+	cluster   *cluster
+	target    *target
+	pool      *pool.Pool
+	tracker   *health.Tracker
+	load      balance.Load
+	choice    atomic.Pointer[balance.Member] // what the balancer knows it as now
+	answer    atomic.Pointer[resolve.Answer] // the newest that has the address
+	leaving   *time.Timer                    // not nil: parked; the cluster's mu guards it
+	ended     atomic.Bool
+	tending   atomic.Bool  // active checks run
+	warming   atomic.Bool  // connections are opened ahead
+	coldUntil atomic.Int64 // none could be opened ahead; loop time
+}
+
+// MemberEvent is a change of who can be chosen.
+type MemberEvent struct {
+	Upstream string
+	Host     string // host:port of the target
+	Address  netip.AddrPort
+	State    string // joined, left, healthy, recovering, ejected, unhealthy
+	Why      string
+}
+
+func (c *cluster) newMember(t *target, addr netip.AddrPort) *Member {
+	u := c.upstream
+	m := &Member{Address: addr, cluster: c, target: t, number: u.numbered.Add(1)}
+	m.pool = pool.New(len(u.group.Loops()), u.config.Load().Pool, c.queue, u.hooks)
+	m.tracker = health.New(m.rules())
+	m.load.SetShare(m.tracker.Share())
+	m.changed("joined", "")
+	m.tend()
+	return m
+}
+
+// rules are the health's rules for the member.
+func (m *Member) rules() health.Options {
+	h := &m.cluster.upstream.config.Load().Health
+	o := health.Options{Passive: h.Passive, SlowStart: h.SlowStart, IgnoreErrors: m.target.IgnoreErrors}
+	if h.Active != nil {
+		o.Active = h.Active.Active
+	}
+	return o
+}
+
+// configure has the member follow a config that has changed. The cluster's mu is held.
+func (m *Member) configure() {
+	m.pool.SetOptions(m.cluster.upstream.config.Load().Pool)
+	m.tracker.SetOptions(m.rules())
+	m.load.SetShare(m.tracker.Share())
+	m.tend()
+}
+
+// token is what sticky sessions call the member: the target's route where that is but one address, otherwise a name
+// that tells nothing of the address.
+func (m *Member) token(addresses int) string {
+	if m.target.Route != "" && addresses == 1 {
+		return m.target.Route
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(m.target.hostport + "/" + m.Address.String()))
+	return m.target.Route + strconv.FormatUint(h.Sum64(), 36)
+}
+
+// unpark takes a member back whose address has come back. The cluster's mu is held.
+func (m *Member) unpark() {
+	if m.leaving == nil {
+		return
+	}
+	m.leaving.Stop()
+	m.leaving = nil
+	m.pool.Unpark()
+	m.changed("joined", "DNS gives its address again")
+}
+
+// end drains the pool for good. The cluster's mu is held.
+func (m *Member) end(reason string) {
+	if m.leaving != nil {
+		m.leaving.Stop()
+	}
+	m.ended.Store(true)
+	m.pool.Drain(m.cluster.upstream.group, reason)
+}
+
+// Host is the target's host:port.
+func (m *Member) Host() string { return m.target.hostport }
+
+// Token is what sticky sessions call the member.
+func (m *Member) Token() string { return m.choice.Load().Token }
+
+// report tells how an attempt went that the member was given.
+func (m *Member) report(l *netloop.Loop, o health.Outcome) {
+	if m.tracker.Report(o, l.Now()) {
+		m.apply(l)
+	}
+}
+
+// apply has the balancer follow the member's health.
+func (m *Member) apply(l *netloop.Loop) {
+	c := m.cluster
+	c.mu.Lock()
+	state, why := m.tracker.State()
+	m.load.SetShare(m.tracker.Share())
+	m.load.SetEjected(state == health.Ejected)
+	if v := c.current.Load(); v != nil {
+		v.set.Refresh()
+	}
+	c.mu.Unlock()
+	switch state {
+	case health.Ejected, health.Unhealthy:
+		m.pool.CloseIdle(c.upstream.group, facts.CloseEjected)
+	default:
+		c.queue.Kick()
+	}
+	m.changed(state.String(), why)
+	if at := m.tracker.Next(); at != 0 {
+		l.AfterFunc(time.Duration(at-l.Now()), func() {
+			if !m.ended.Load() && m.tracker.Tick(l.Now()) {
+				m.apply(l)
+			}
+		})
+	}
+}
+
+func (m *Member) changed(state, why string) {
+	u := m.cluster.upstream
+	if u.hooks != nil {
+		u.hooks.MemberChanged(MemberEvent{Upstream: u.name, Host: m.target.hostport, Address: m.Address, State: state, Why: why})
+	}
+}
+
+// blame puts upstream, host and address into an error.
+func (m *Member) blame(err *fault.Error) *fault.Error {
+	err.Upstream, err.Host, err.Address = m.cluster.upstream.name, m.target.hostport, m.Address.String()
+	return err
+}
+
+func asFault(err error, to **fault.Error) bool { return errors.As(err, to) }
