@@ -46,9 +46,13 @@ func (c *Conn) idleEvent(*netloop.Conn) {
 	now := l.Now()
 	o := p.options.Load()
 	limit := c.idleLimit(now)
+	bad := ""
+	if !c.Net.Quiet() {
+		bad = c.whyDead(l)
+	}
 	switch {
-	case !c.Net.Quiet():
-		c.Close(c.whyDead(l))
+	case bad != "":
+		c.Close(bad)
 	case c.retireAt != 0 && now >= c.retireAt:
 		c.Close(facts.CloseMaxAge)
 	case limit > 0 && now-c.idleSince >= limit:

@@ -14,7 +14,8 @@
 // its own before that: sooner by a tenth, and by at least 100 ms. One close teaches caution only: requests that cannot
 // be repeated no longer get connections that have been idle for that long. Three closes at different moments, after about
 // the same time, are taken for the peer's timeout. It is believed for ten minutes after it was last seen, then tried
-// anew; connections that live on past it disprove it. Closes within 250 ms of the last answer are no timeouts.
+// anew; connections that live on past it disprove it. Closes within 250 ms of the last answer are no timeouts. Idleness
+// is counted from Release: who reads an answer much later than the peer has sent it spends the margin on that.
 //
 // # What it does not know
 //

@@ -287,9 +287,11 @@ func (w *waiter) hand(p *Pool, c *Conn, from *netloop.Loop) {
 		to.Post(func() { w.end(p, c, "", nil) })
 		return
 	}
-	c.Net.MoveTo(to, func(*netloop.Conn) {
-		c.arrived()
-		w.end(p, c, "", nil)
+	from.Post(func() { // not inside an event of the connection itself, such as the end of its dial
+		c.Net.MoveTo(to, func(*netloop.Conn) {
+			c.arrived()
+			w.end(p, c, "", nil)
+		})
 	})
 }
 

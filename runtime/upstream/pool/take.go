@@ -117,29 +117,48 @@ func (c *Conn) spoilt(l *netloop.Loop, r Request) string {
 	case limit > 0 && idle >= limit:
 		return facts.CloseLearnedIdle
 	case !c.Net.Quiet():
-		return c.whyDead(l)
+		if bad := c.whyDead(l); bad != "" {
+			return bad
+		}
 	}
 	// A request that cannot be repeated is worth the system call also when the connection was used just now. The loop
 	// that a connection has just moved to knows nothing of it yet.
 	if c.moved || c.pool.options.Load().Ping == PingSocket && (idle > idleCheck || !r.Repeatable) {
-		if !c.Net.Healthy() {
-			return c.whyDead(l)
+		if bad := c.unhealthy(l); bad != "" {
+			return bad
 		}
 		c.moved = false
 	}
 	return ""
 }
 
-// whyDead tells a peer that closed from one that sent what nobody had asked for. A peer that did either because the
-// connection had been idle for too long teaches how long that is; some say 408 first.
+// unhealthy asks the kernel.
+func (c *Conn) unhealthy(l *netloop.Loop) string {
+	if c.Net.Healthy() {
+		return ""
+	}
+	if bad := c.whyDead(l); bad != "" {
+		return bad
+	}
+	c.closedByPeer(l) // in this very turn: the loop has not been told yet, and does not read
+	return facts.ClosePeer
+}
+
+// whyDead says why a connection on which something has happened cannot be used, if so: nothing has if the last read took
+// exactly what there was. It tells a peer that closed from one that sent what nobody had asked for. A peer that closed
+// because the connection had been idle for too long teaches how long that is; some say 408 first.
 func (c *Conn) whyDead(l *netloop.Loop) string {
 	if l.Closing() {
 		return facts.CloseShutdown
 	}
 	var b [1]byte
 	n, err := c.Net.TryRead(b[:])
-	if err != nil || c.Net.HungUp() || c.Facts.TLS {
+	ended := err != nil || c.Net.HungUp()
+	switch {
+	case ended || n > 0 && c.Facts.TLS:
 		c.closedByPeer(l)
+	case n == 0:
+		return ""
 	}
 	if n > 0 && !c.Facts.TLS {
 		return facts.CloseUnexpectedBytes
