@@ -38,9 +38,9 @@ type search struct {
 	view     *view
 	pinned   *Member           // the session's own; nil: any
 	avoid    int               // so many of tried are of earlier attempts of the request
-	tried    []*balance.Member // in this search, and before it
+	tried    []*balance.Member // in vain, in this search and before it
+	full     []*balance.Member // passed over because every connection was in use
 	last     *fault.Error      // of the one that was tried last
-	full     bool              // somebody was passed over because every connection was in use
 	asked    bool              // DNS was asked anew after a failure
 	dnsFrom  int64             // the look-up that the request waited for, if it did
 	dnsTo    int64
@@ -56,11 +56,9 @@ func (c *cluster) search(task *netloop.Task, r *Request, v *view, b *balance.Mem
 	}
 	for {
 		if b != nil {
-			m := b.Owner.(*Member)
-			s.tried = append(s.tried, b)
 			if got == pool.Full {
-				s.full = true
-			} else if a, ok := s.open(m, why); ok {
+				s.full = append(s.full, b)
+			} else if a, ok := s.open(b.Owner.(*Member), why); ok {
 				return a, nil
 			}
 		}
@@ -74,9 +72,7 @@ func (c *cluster) search(task *netloop.Task, r *Request, v *view, b *balance.Mem
 				return m.take(conn, ""), nil
 			case m != nil:
 				b, why, got = m.choice.Load(), opened, pool.Leave
-			default:
-				b = nil // somebody new may be there
-			}
+			} // else there may be somebody new
 			continue
 		}
 		m := b.Owner.(*Member)
@@ -117,19 +113,28 @@ func (s *search) begin() (err *fault.Error) {
 // next is the member to be tried now, or nil if all were.
 func (s *search) next() *balance.Member {
 	if s.pinned != nil {
-		if !s.wasTried(s.pinned) {
+		if !among(s.pinned, s.tried) && !among(s.pinned, s.full) {
 			return s.pinned.choice.Load()
 		}
-		if s.last == nil || !s.upstream.config.Load().Failover {
-			return nil
+		if !among(s.pinned, s.tried) || !s.upstream.config.Load().Failover {
+			return nil // its own is what it waits for
 		}
 	}
-	b := s.view.set.Pick(s.task.Loop().Index(), s.r.Key, s.r.HasKey, s.tried)
+	b := s.pick()
 	if b == nil && s.avoid > 0 { // better the same once more than none
 		s.tried, s.avoid = s.tried[s.avoid:], 0
-		b = s.view.set.Pick(s.task.Loop().Index(), s.r.Key, s.r.HasKey, s.tried)
+		b = s.pick()
 	}
 	return b
+}
+
+func (s *search) pick() *balance.Member {
+	return s.view.set.PickBeside(s.task.Loop().Index(), s.r.Key, s.r.HasKey, s.tried, s.full)
+}
+
+// among says whether m is in the list, perhaps as it was before the set was made anew.
+func among(m *Member, list []*balance.Member) bool {
+	return slices.ContainsFunc(list, func(b *balance.Member) bool { return b.Load == &m.load })
 }
 
 // wait is for when nobody is left to be tried. It says who has become free, or returns nothing at all if there may be
@@ -143,7 +148,8 @@ func (s *search) wait() (m *Member, conn *pool.Conn, why string, err *fault.Erro
 	}
 	l, cfg := s.task.Loop(), s.upstream.config.Load()
 	limit := cfg.Queue.Acquire
-	if !s.full {
+	full := len(s.full) > 0
+	if !full {
 		if s.last != nil {
 			return nil, nil, "", s.last
 		}
@@ -159,15 +165,18 @@ func (s *search) wait() (m *Member, conn *pool.Conn, why string, err *fault.Erro
 		only = s.pinned.pool
 	}
 	p, conn, why, err := s.queue.Wait(s.task, s.r.Request, only, s.acceptable, time.Duration(s.deadline-l.Now()), cfg.Queue.Max)
-	if err != nil {
-		if !s.full && err.Kind == fault.PoolExhausted {
-			return nil, nil, "", s.unavailable("for " + limit.String())
-		}
-		err.Upstream = s.upstream.name
-		return nil, nil, "", err
-	}
 	s.view = s.current.Load()
-	return s.memberOf(p), conn, why, nil
+	switch {
+	case err == nil:
+		return s.memberOf(p), conn, why, nil
+	case err.Retryable && s.view != nil: // the session's own member has gone
+		s.pinned, s.full = nil, nil
+		return nil, nil, "", nil
+	case !full && err.Kind == fault.PoolExhausted && s.view != nil:
+		err = s.unavailable("for " + limit.String())
+	}
+	err.Upstream = s.upstream.name
+	return nil, nil, "", err
 }
 
 // askAnew asks DNS about the targets that could not be connected to. True: there is somebody who was not tried.
@@ -185,11 +194,7 @@ func (s *search) askAnew() bool {
 		return false
 	}
 	s.view = v
-	return slices.ContainsFunc(v.members, func(m *Member) bool { return !s.wasTried(m) })
-}
-
-func (s *search) wasTried(m *Member) bool {
-	return slices.ContainsFunc(s.tried, func(b *balance.Member) bool { return b.Load == &m.load })
+	return slices.ContainsFunc(v.members, func(m *Member) bool { return !among(m, s.tried) && !among(m, s.full) })
 }
 
 // acceptable says whether a waiting request may be given a connection of p.

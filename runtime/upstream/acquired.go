@@ -16,12 +16,13 @@ type Acquired struct {
 
 	breaker *breaker.Shared // nil: it was told
 	moved   uint64          // bytes on the connection before
+	begun   int64           // loop time
 }
 
 // take gives the connection to a request.
 func (m *Member) take(c *pool.Conn, why string) Acquired {
 	m.load.Start()
-	return Acquired{Conn: c, Member: m, WhyNew: why, moved: c.Facts.BytesIn + c.Facts.BytesOut}
+	return Acquired{Conn: c, Member: m, WhyNew: why, moved: c.Facts.BytesIn + c.Facts.BytesOut, begun: c.Net.Loop().Now()}
 }
 
 // Report tells the member, and the upstream's breaker, how an attempt went. A second report of the same is the
@@ -31,7 +32,7 @@ func (a *Acquired) Report(l *netloop.Loop, o health.Outcome) {
 		a.breaker.Done(l.Index(), l.Now(), o.Good())
 		a.breaker = nil
 	}
-	a.Member.report(l, o)
+	a.Member.report(l, o, a.begun)
 }
 
 // Cancel tells that the attempt says nothing about the member: the client went away, or it was not needed.

@@ -145,11 +145,20 @@ func (c *cluster) rebuild() {
 		v = nil
 	} else {
 		reduce(choices)
-		v.set = balance.NewSet(len(c.upstream.group.Loops()), c.upstream.config.Load().Balance, choices)
+		v.set = balance.NewSet(len(c.upstream.group.Loops()), c.balancing(), choices)
 	}
 	c.current.Store(v)
 	c.mu.Unlock()
 	c.queue.Kick()
+}
+
+// balancing is how the members are chosen. Only First has to know beforehand who is full: the others find out.
+func (c *cluster) balancing() balance.Options {
+	o := c.upstream.config.Load().Balance
+	if o.Algorithm == balance.First {
+		o.Full = func(b *balance.Member) bool { return b.Owner.(*Member).pool.Full() }
+	}
+	return o
 }
 
 // weightUnit is what a target's weight is multiplied by, to be divided among its addresses.

@@ -30,9 +30,10 @@ func (s *search) open(m *Member, why string) (Acquired, bool) {
 // failed notes that a member could not be connected to, and asks DNS whether it is there still.
 func (s *search) failed(m *Member, err *fault.Error) {
 	s.last = err
+	s.tried = append(s.tried, m.choice.Load())
 	s.dnsFrom, s.dnsTo = 0, 0 // it was the first one's
 	m.target.name.Refresh()
-	m.report(s.task.Loop(), health.ConnectFailed)
+	m.report(s.task.Loop(), health.ConnectFailed, 0)
 }
 
 // otherFamily is a member of the same target with an address of the other family, if there is one that can be used.
@@ -107,12 +108,8 @@ func (s *search) race(m *Member, why string, other *Member) (Acquired, bool) {
 	}
 	over = true
 	for _, a := range racers {
-		if a.err == nil {
-			continue
-		}
-		s.failed(a.m, a.err)
-		if a.m != m {
-			s.tried = append(s.tried, a.m.choice.Load())
+		if a.err != nil {
+			s.failed(a.m, a.err)
 		}
 	}
 	return Acquired{}, false

@@ -37,6 +37,8 @@ type Member struct {
 	answer    atomic.Pointer[resolve.Answer] // the newest that has the address
 	leaving   *time.Timer                    // not nil: parked; the cluster's mu guards it
 	ended     atomic.Bool
+	timed     atomic.Bool  // a timer waits for the next moment of its health
+	state     health.State // that was told last; the cluster's mu guards it
 	tending   atomic.Bool  // active checks run
 	warming   atomic.Bool  // connections are opened ahead
 	coldUntil atomic.Int64 // none could be opened ahead; loop time
@@ -56,7 +58,14 @@ func (c *cluster) newMember(t *target, addr netip.AddrPort) *Member {
 	m := &Member{Address: addr, cluster: c, target: t, number: u.numbered.Add(1)}
 	m.pool = pool.New(len(u.group.Loops()), u.config.Load().Pool, c.queue, u.hooks)
 	m.tracker = health.New(m.rules())
-	m.load.SetShare(m.tracker.Share())
+	if c.current.Load() != nil && u.config.Load().Health.SlowStart > 0 { // others serve already
+		l := u.group.Loop(0)
+		l.Post(func() {
+			if m.tracker.Join(l.Now()) {
+				m.apply(l)
+			}
+		})
+	}
 	m.changed("joined", "")
 	m.tend()
 	return m
@@ -76,7 +85,7 @@ func (m *Member) rules() health.Options {
 func (m *Member) configure() {
 	m.pool.SetOptions(m.cluster.upstream.config.Load().Pool)
 	m.tracker.SetOptions(m.rules())
-	m.load.SetShare(m.tracker.Share())
+	m.state, _ = m.follow()
 	m.tend()
 }
 
@@ -117,38 +126,58 @@ func (m *Member) Host() string { return m.target.hostport }
 // Token is what sticky sessions call the member.
 func (m *Member) Token() string { return m.choice.Load().Token }
 
-// report tells how an attempt went that the member was given.
-func (m *Member) report(l *netloop.Loop, o health.Outcome) {
-	if m.tracker.Report(o, l.Now()) {
+// report tells how an attempt went that the member was given at a time.
+func (m *Member) report(l *netloop.Loop, o health.Outcome, begun int64) {
+	if m.tracker.ReportBegun(o, begun, l.Now()) {
 		m.apply(l)
 	}
 }
 
-// apply has the balancer follow the member's health.
+// apply has the balancer follow the member's health, and looks after it again when time alone will change it.
 func (m *Member) apply(l *netloop.Loop) {
 	c := m.cluster
 	c.mu.Lock()
-	state, why := m.tracker.State()
-	m.load.SetShare(m.tracker.Share())
-	m.load.SetEjected(state == health.Ejected)
+	state, why := m.follow()
+	news := state != m.state
+	m.state = state
 	if v := c.current.Load(); v != nil {
 		v.set.Refresh()
 	}
 	c.mu.Unlock()
-	switch state {
-	case health.Ejected, health.Unhealthy:
+	switch {
+	case !news:
+	case state == health.Ejected, state == health.Unhealthy:
 		m.pool.CloseIdle(c.upstream.group, facts.CloseEjected)
+		m.changed(state.String(), why)
 	default:
-		c.queue.Kick()
+		m.changed(state.String(), why)
 	}
-	m.changed(state.String(), why)
-	if at := m.tracker.Next(); at != 0 {
-		l.AfterFunc(time.Duration(at-l.Now()), func() {
-			if !m.ended.Load() && m.tracker.Tick(l.Now()) {
-				m.apply(l)
-			}
-		})
+	c.queue.Kick()
+	m.wakeUp(l)
+}
+
+// follow has the member's load say what its health is. The cluster's mu is held.
+func (m *Member) follow() (state health.State, why string) {
+	state, why = m.tracker.State()
+	m.load.SetShare(m.tracker.Share())
+	m.load.SetEjected(state == health.Ejected)
+	return state, why
+}
+
+// wakeUp has time pass for the member's health when its next moment comes. A timer that is on its way serves.
+func (m *Member) wakeUp(l *netloop.Loop) {
+	at := m.tracker.Next()
+	if at == 0 || m.ended.Load() || !m.timed.CompareAndSwap(false, true) {
+		return
 	}
+	l.AfterFunc(time.Duration(max(at-l.Now(), 0)), func() {
+		m.timed.Store(false)
+		if m.tracker.Tick(l.Now()) {
+			m.apply(l)
+			return
+		}
+		m.wakeUp(l)
+	})
 }
 
 func (m *Member) changed(state, why string) {

@@ -262,7 +262,7 @@ func (u *Upstream) Acquire(t *netloop.Task, r Request) (Acquired, *fault.Error) 
 	switch {
 	case err == nil:
 		a.breaker = b
-	case err.Source == fault.Upstream:
+	case err.Source == fault.Upstream && err.Kind != fault.Unavailable:
 		b.Done(l.Index(), l.Now(), false)
 	default:
 		b.Cancel()

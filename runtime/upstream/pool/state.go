@@ -52,7 +52,7 @@ func (p *Pool) GiveUpAhead(l *netloop.Loop) {
 }
 
 // Full says that there is neither an idle connection nor a place for another one.
-func (p *Pool) Full() bool { return !p.room() && p.Idle() == 0 }
+func (p *Pool) Full() bool { return !p.room() }
 
 // Park closes the pool for newcomers. Requests that have a connection finish; their connections, and those that are idle,
 // stay until they expire, Drain, or Unpark. Those who wait for this pool and no other get an error that is Retryable.
