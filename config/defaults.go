@@ -43,7 +43,6 @@ func DefaultUpstream() Upstream {
 			Active:  ActiveHealth{Type: CheckOff, Interval: 5 * sec, Timeout: 2 * sec, Path: "/", Status: []StatusRange{{200, 399}}, Rise: 2, Fall: 3},
 		},
 		Retries: Retries{Attempts: 2, On: []RetryCondition{{On: RetryConnect}, {On: RetryReset}}, Budget: 0.2, BudgetLeast: 10},
-		Hedge:   Hedge{Attempts: 1},
 		Breaker: UpstreamBreaker{Requests: 20, Window: 10 * sec, OpenFor: 5 * sec},
 		Queue:   Queue{Max: 1024},
 		Dynamic: defaultDynamic(),

@@ -14,7 +14,7 @@ type Config struct {
 	Plugins     map[string]*Plugin   `koanf:"plugins" key:"name" doc:"WebAssembly modules, by name, with what each may do."`
 	Routes      []Route              `koanf:"routes" doc:"Which request goes where. The first route that matches decides; without one the answer is 404."`
 	Telemetry   Telemetry            `koanf:"telemetry" doc:"Traces, the access log and the gateway's own log."`
-	Admin       Admin                `koanf:"admin" doc:"The endpoint for operators: /metrics for Prometheus and /healthz."`
+	Admin       Admin                `koanf:"admin" doc:"The endpoint for operators: /metrics for Prometheus, /healthz, /readyz (see pool.ready), and /upstreams with the state of every address."`
 	PluginCache PluginCache          `koanf:"plugin_cache" doc:"Compiled plugins on disk, so that a restart does not compile them again."`
 }
 
@@ -59,7 +59,7 @@ type Log struct {
 
 // Admin is the endpoint for operators.
 type Admin struct {
-	Address string `koanf:"address" example:"10.0.0.5:9901" doc:"Host and port; empty turns it off. It has no access control: keep it on loopback or a private network."`
+	Address string `koanf:"address" example:"10.0.0.5:9901" doc:"Host and port; empty turns it off. It has no access control: keep it on loopback or a private network. Targets are changed on a loopback address only."`
 }
 
 // PluginCache is where compiled plugins are kept.

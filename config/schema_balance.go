@@ -60,14 +60,13 @@ type Retries struct {
 
 // Hedge is when a request is sent once more although the first attempt has not failed.
 type Hedge struct {
-	After    Duration `koanf:"after" min:"0s" example:"200ms" doc:"How long an attempt may go without an answer before another target is tried beside it. 0s turns hedging off."`
-	Attempts int      `koanf:"attempts" min:"1" max:"5" example:"2" doc:"Most further attempts beside the first. Each counts as one of retries.attempts and needs room in retries.budget."`
+	After Duration `koanf:"after" min:"0s" example:"200ms" doc:"How long an attempt may go without an answer before another target is tried beside it, once for a request. 0s turns hedging off. The second attempt counts as one of retries.attempts and needs room in retries.budget."`
 }
 
-// UpstreamBreaker is when an address that fails too many requests is left alone.
+// UpstreamBreaker is when an upstream that fails too many requests is left alone.
 type UpstreamBreaker struct {
-	Ratio    Ratio    `koanf:"ratio" example:"0.5" doc:"Part of the requests within the window that must fail to open the breaker. 0 turns it off."`
+	Ratio    Ratio    `koanf:"ratio" example:"0.5" doc:"Part of the requests within the window that must fail (no connection, no answer, or one of 500 and above) to open the breaker. 0 turns it off."`
 	Requests int      `koanf:"requests" min:"1" max:"1000000" example:"50" doc:"Fewest requests within the window that say anything."`
 	Window   Duration `koanf:"window" min:"1ms" max:"1h" example:"30s" doc:"Time over which requests are counted."`
-	OpenFor  Duration `koanf:"open_for" min:"1ms" example:"30s" doc:"How long the address takes no requests before one is tried again."`
+	OpenFor  Duration `koanf:"open_for" min:"1ms" example:"30s" doc:"How long the upstream takes no requests before one is tried again; it doubles, up to eight times, while that one fails."`
 }

@@ -11,7 +11,7 @@ type Upstream struct {
 	Health        Health          `koanf:"health" doc:"Which targets are left alone for a while, because they fail."`
 	Retries       Retries         `koanf:"retries" doc:"Sending a request again. Done only where RFC 9110 allows it: not a byte was sent, or the method is idempotent and the body can be sent again."`
 	Hedge         Hedge           `koanf:"hedge" doc:"Sending a request a second time while the first is slow; the first answer counts. Only for requests that retries could send again."`
-	Breaker       UpstreamBreaker `koanf:"breaker" doc:"When too many requests to one address fail: it takes none for a while."`
+	Breaker       UpstreamBreaker `koanf:"breaker" doc:"When too many requests to the upstream fail, all of its addresses together: it takes none for a while, and requests are answered 503 with Retry-After at once. What leaves a single address alone is health."`
 	Queue         Queue           `koanf:"queue" doc:"Requests that wait: for a connection, or for any target at all."`
 	Dynamic       Dynamic         `koanf:"dynamic" doc:"Makes this an upstream whose address comes from the request: a route's authority or a plugin's answer."`
 	Pool          Pool            `koanf:"pool" doc:"Reuse of upstream connections, the same for every kind of route."`
@@ -28,7 +28,7 @@ type Upstream struct {
 // Targets are equal (==) if all of it is.
 type Target struct {
 	Origin       `koanf:"url" required:"true" example:"http://users.internal:8080" doc:"The origin, as scheme://host:port. Without a port: the scheme's own. A host whose first label begins with _ (as in http://_http._tcp.users.internal) is looked up as SRV: hosts and ports, priorities and weights come from the answer."`
-	Weight       int         `koanf:"weight" min:"1" max:"1000" example:"3" doc:"Share of the requests, against the weights of the other targets."`
+	Weight       int         `koanf:"weight" min:"1" max:"1000" example:"3" doc:"Share of the requests, against the weights of the other targets; the addresses of a name share it."`
 	Tier         int         `koanf:"tier" min:"0" max:"100" example:"1" doc:"Targets of the lowest tier serve as long as one of them can; then those of the next."`
 	State        TargetState `koanf:"state" enum:"active,standby,spare,drain,disabled" example:"standby" doc:"active: takes requests. standby: only when no active target of its tier can. spare: stands in for one active target of its tier that cannot. drain: only requests of sessions that are on it. disabled: none."`
 	Route        string      `koanf:"route" example:"node1" doc:"What sticky sessions call it: the text behind the first separator, or the value of an inserted cookie. Default: made from the address."`

@@ -73,11 +73,8 @@ func (v *validator) hedge(p keyPath, u *Upstream) {
 	h, t := &u.Hedge, &u.Timeouts
 	switch {
 	case h.After == 0:
-		v.idle(p, "say `hedge.after`", "after is 0s", "attempts")
 	case u.Retries.Attempts == 1:
-		v.idle(p, "say `retries.attempts: 2`", "retries.attempts is 1, and each further attempt counts", "after")
-	case h.Attempts >= u.Retries.Attempts:
-		v.warn(p.key("attempts"), fmt.Sprintf("say `retries.attempts: %d`", h.Attempts+1), "retries.attempts is %d: at most %d of these %d attempts are made", u.Retries.Attempts, u.Retries.Attempts-1, h.Attempts)
+		v.idle(p, "say `retries.attempts: 2`", "retries.attempts is 1, and the second attempt counts", "after")
 	case t.ResponseHeader > 0 && h.After >= t.ResponseHeader:
 		v.idle(p, "write less than that", fmt.Sprintf("timeouts.response_header is %s", t.ResponseHeader), "after")
 	}

@@ -89,8 +89,9 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 	f.Upstream.Budget().Deposit()
 	for n, free := 1, 0; ; n++ {
 		err := f.attempt(t, n)
+		made := len(f.X.Attempts) - free // hedges included
 		switch {
-		case err == nil && !f.better(t, n-free):
+		case err == nil && !f.better(t, made):
 			return nil
 		case err == nil:
 			f.drop()
@@ -99,7 +100,7 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 			a.Err, a.Ended = err, t.Loop().Now()
 			if f.raced(err) {
 				free = 1 // a connection that was closed before it could be used is nobody's attempt
-			} else if !f.again(t.Loop(), err, n-free) {
+			} else if !f.again(t.Loop(), err, made) {
 				return err
 			}
 		}

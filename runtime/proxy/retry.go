@@ -126,7 +126,9 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	err.Upstream, err.Host, err.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
 	f.up.Facts.Err = err
 	f.X.Attempt().WhyClosed = reason
-	f.tried = append(f.tried, f.up.Member)
+	if !f.raced(err) {
+		f.tried = append(f.tried, f.up.Member)
+	}
 	f.report(t.Loop(), err)
 	f.up.Release(reason)
 	return err
