@@ -24,6 +24,7 @@ import (
 	"wasmgate/runtime/admin"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/tcp"
 	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
@@ -70,6 +71,7 @@ type Gateway struct {
 	mu        sync.Mutex // guards what follows: one reload at a time
 	state     *state
 	listeners map[string]*listener // by address
+	passing   []*tcp.Server        // that have, or may have, sessions: those too whose listener is closed
 	retiring  sync.WaitGroup       // snapshots that requests still use
 	closed    bool
 }
@@ -283,6 +285,7 @@ func (g *Gateway) Close() {
 	if g.admin != nil {
 		_ = g.admin.Close()
 	}
+	g.cutSessions()
 	g.closeUpstreams()
 	g.group.Close()
 	if g.state != nil {

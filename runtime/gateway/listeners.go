@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"wasmgate/config"
 	"wasmgate/runtime/netloop"
@@ -110,6 +112,7 @@ func (l *listener) serve(g *Gateway, b blueprint) func(*netloop.Conn) {
 			observers[i] = o
 		}
 		l.tcp = tcp.New(g.group, b.tcp, observers)
+		g.passing = append(slices.DeleteFunc(g.passing, (*tcp.Server).Ended), l.tcp)
 		return l.tcp.Accept
 	}
 	observers := make([]server.Observer, len(g.observers))
@@ -161,6 +164,16 @@ func (l *listener) drain() {
 		return
 	}
 	l.http.Drain()
+}
+
+// cutSessions ends what is left of TCP mode, so that each session has its account.
+func (g *Gateway) cutSessions() {
+	for _, s := range g.passing {
+		s.Cut()
+	}
+	for end := time.Now().Add(time.Second); slices.ContainsFunc(g.passing, func(s *tcp.Server) bool { return s.Sessions() > 0 }) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func (g *Gateway) closeListener(address string) {

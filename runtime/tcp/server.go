@@ -56,6 +56,9 @@ func (srv *Server) Use(s *Snapshot) *Snapshot { return srv.snapshot.Swap(s) }
 // Sessions is how many there are.
 func (srv *Server) Sessions() int { return int(srv.sessions.Load()) }
 
+// Ended says that the server is drained, and its last session over.
+func (srv *Server) Ended() bool { return srv.draining.Load() && srv.sessions.Load() == 0 }
+
 // Drain refuses new sessions and ends those that have no upstream yet; the others go on until they end, or Cut is
 // called. It returns at once; Sessions and Group.Accepted tell when they are gone.
 func (srv *Server) Drain() {
