@@ -236,6 +236,29 @@ func TestACloseMakesCarefulAtOnce(t *testing.T) {
 	}
 }
 
+func TestWhatLivesOnDisprovesALesson(t *testing.T) {
+	f := setUp(t, 1, Options{LearnIdle: true, IdleTimeout: 50 * time.Millisecond, KeepIdle: 1})
+	n := &f.pool.learned[0]
+	f.task(0, func(task *netloop.Task) {
+		c := f.mustGet(task, facts.NewFirst)
+		c.Release("")
+		n.lesson.Store(&lesson{doubt: 1, outlive: 20 * ms})
+		task.Sleep(30 * time.Millisecond)
+		if f.mustGet(task, "") != c || n.lesson.Load() != nil {
+			t.Error("a request got the connection alive")
+		}
+		if c.Idle() < 20*time.Millisecond || c.Age() < c.Idle() {
+			t.Errorf("idle for %v, %v old", c.Idle(), c.Age())
+		}
+		n.lesson.Store(&lesson{doubt: 1, outlive: 20 * ms})
+		c.Release("")
+	})
+	f.eventually("its idle timeout found it alive", func() bool { return n.lesson.Load() == nil })
+	if f.pool.Idle() != 1 {
+		t.Error("it is kept")
+	}
+}
+
 func TestAnEndUnderAReusedConnectionsRequestTeaches(t *testing.T) {
 	f := setUp(t, 1, Options{LearnIdle: true})
 	f.task(0, func(task *netloop.Task) {

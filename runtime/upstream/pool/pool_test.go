@@ -349,6 +349,36 @@ func TestRetirement(t *testing.T) {
 			t.Error(got)
 		}
 	})
+	t.Run("max_age, when it is asked for", func(t *testing.T) {
+		f := setUp(t, 2, Options{MaxAge: time.Hour})
+		for loop := range 2 { // by its own loop, and by another
+			f.task(0, func(task *netloop.Task) {
+				c := f.mustGet(task, facts.NewFirst)
+				c.Release("")
+				c.retireAt = 1
+			})
+			want := facts.NewRetired
+			if loop == 1 {
+				want = facts.NewFirst // the loop that has it does not give it away
+			}
+			f.task(loop, func(task *netloop.Task) { f.mustGet(task, want).Release(facts.CloseError) })
+		}
+		if got := f.journal.reasons(); fmt.Sprint(got) != "[max_age error max_age error]" {
+			t.Error(got)
+		}
+	})
+	t.Run("a limit that was lowered", func(t *testing.T) {
+		f := setUp(t, 1, Options{})
+		f.task(0, func(task *netloop.Task) {
+			one, two := f.mustGet(task, facts.NewFirst), f.mustGet(task, facts.NewNoIdle)
+			f.pool.SetOptions(Options{MaxConnections: 1})
+			one.Release("")
+			two.Release("")
+		})
+		if got := f.journal.reasons(); fmt.Sprint(got) != "["+facts.CloseAboveKeepIdle+"]" || f.pool.Idle() != 1 {
+			t.Error(got)
+		}
+	})
 	t.Run("idle_timeout keeps keep_idle", func(t *testing.T) {
 		f := setUp(t, 1, Options{KeepIdle: 2, IdleTimeout: 20 * time.Millisecond})
 		f.task(0, func(task *netloop.Task) {

@@ -19,6 +19,7 @@ import (
 type counting struct {
 	*backend
 	busy, most atomic.Int64
+	fickle     atomic.Bool // it closes one connection in four after an answer, without a word
 }
 
 func newCounting(t *testing.T) *counting {
@@ -34,7 +35,7 @@ func newCounting(t *testing.T) *counting {
 			for m := b.most.Load(); n > m && !b.most.CompareAndSwap(m, n); m = b.most.Load() {
 			}
 			b.busy.Add(-1)
-			if _, err := c.Write(buf); err != nil {
+			if _, err := c.Write(buf); err != nil || b.fickle.Load() && rand.IntN(4) == 0 {
 				return
 			}
 		}
@@ -82,9 +83,15 @@ func TestAThousandTasksOnSixteenLoopsKeepTheLimit(t *testing.T) {
 // Everything that can happen to a connection and a waiter happens here at once; what must remain is the limits, and that
 // nobody is forgotten.
 func TestNoWakeUpIsLostAndNoPlaceLeaks(t *testing.T) {
+	t.Run("steady backend", func(t *testing.T) { stress(t, false) })
+	t.Run("fickle backend", func(t *testing.T) { stress(t, true) })
+}
+
+func stress(t *testing.T, fickle bool) {
 	const loops, tasks, limit = 8, 400, 3
 	f := setUp(t, loops, Options{MaxConnections: limit, KeepIdle: limit, MinIdle: 1, LearnIdle: true})
 	b := newCounting(t)
+	b.fickle.Store(fickle)
 	f.backend, f.wait = b.backend, time.Minute
 	second := New(loops, Options{MaxConnections: limit, MaxRequests: 5}, f.queue, f.journal)
 	pools := []*Pool{f.pool, second}
@@ -145,11 +152,15 @@ func TestNoWakeUpIsLostAndNoPlaceLeaks(t *testing.T) {
 				if c.Owner != r.Owner || c.Net.Loop() != task.Loop() {
 					t.Errorf("for %v on loop %d: a connection of %v on loop %d", r.Owner, task.Loop().Index(), c.Owner, c.Net.Loop().Index())
 				}
+				reason := reasons[dice.IntN(len(reasons))]
 				if err := ask(task, c); err != nil {
-					t.Error(err)
+					reason = facts.ClosePeer
+					if !fickle {
+						t.Error(err)
+					}
 				}
 				held[k].Add(-1)
-				c.Release(reasons[dice.IntN(len(reasons))])
+				c.Release(reason)
 				if dice.IntN(20) == 0 && second.TryAhead() {
 					second.OpenedIdle(f.dial(task, facts.OpenPrewarm))
 				}
