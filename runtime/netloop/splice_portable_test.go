@@ -1,0 +1,5 @@
+//go:build !linux || wasmgate_portable
+
+package netloop
+
+const unsentIsKnown = false
