@@ -203,11 +203,11 @@ func (l *lookUp) udp(ctx context.Context, server string, q *dns.Msg) (*dns.Msg, 
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })()
 	again := resend{clock: l.Resolver.options.Clock, send: func() { _, _ = c.Write(packet) }}
+	again.in(nextServer)
+	defer again.end()
 	if _, err := c.Write(packet); err != nil {
 		return nil, err
 	}
-	again.in(nextServer)
-	defer again.end()
 	buf, stray := make([]byte, readSize), errBroken
 	for range maxStrays {
 		n, err := c.Read(buf)

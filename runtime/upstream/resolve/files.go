@@ -68,8 +68,8 @@ func isName(s string) bool {
 
 // withPort completes the address of a name server.
 func withPort(server string) string {
-	if _, _, err := net.SplitHostPort(server); err == nil {
-		return server
+	if host, port, err := net.SplitHostPort(server); err == nil {
+		return net.JoinHostPort(host, port)
 	}
 	return net.JoinHostPort(strings.Trim(server, "[]"), "53")
 }
