@@ -77,7 +77,7 @@ func (b *bench) choose(ctx context.Context) error {
 	}
 	names := b.o.names
 	if len(names) == 0 {
-		names = candidateNames()
+		names = candidateNames(b.o.bulk)
 	}
 	for _, name := range names {
 		c, ok := find(name)
@@ -112,30 +112,19 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	b.s.backend = ports[0]
-	config, err := b.s.render("backend.conf", "backend.conf", b.s.fields(nil, 0, 0))
-	if err != nil {
-		return err
-	}
-	backend, err := start(b.load, nginxCommand(b.s, config), filepath.Join(b.s.dir, "backend.log"))
+	backend, err := b.startBackend()
 	if err != nil {
 		return err
 	}
 	defer backend.stop()
-	if err := backend.listening(b.s.backend); err != nil {
-		return fmt.Errorf("the backend: %w", err)
-	}
 	for round := range b.o.rounds {
 		for i, c := range b.chosen {
-			s := b.measure(ctx, c)
+			s := b.measureOne(ctx, c)
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			b.rows[i].rounds = append(b.rows[i].rounds, s)
-			if s.problem != "" {
-				fmt.Fprintf(b.out, "round %d %s: NOT A RESULT: %s\n", round+1, c.name, s.problem)
-				continue
-			}
-			fmt.Fprintf(b.out, "round %d %s: %.2f µs/request, %.0f requests/s, p99 %.2f ms\n", round+1, c.name, s.cpu, s.perSec, s.p99)
+			fmt.Fprintf(b.out, "round %d %s: %s\n", round+1, c.name, b.figures(s))
 		}
 	}
 	for i := range b.rows {
@@ -144,6 +133,44 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (b *bench) measureOne(ctx context.Context, c *candidate) sample {
+	if b.o.bulk {
+		return b.measureBulk(ctx, c)
+	}
+	return b.measure(ctx, c)
+}
+
+// figures is a sample in a line.
+func (b *bench) figures(s sample) string {
+	switch {
+	case s.problem != "":
+		return "NOT A RESULT: " + s.problem
+	case b.o.bulk:
+		return fmt.Sprintf("%.0f MiB/s, %.0f ms CPU/GiB", s.perSec, s.cpu)
+	}
+	return fmt.Sprintf("%.2f µs/request, %.0f requests/s, p99 %.2f ms", s.cpu, s.perSec, s.p99)
+}
+
+// startBackend starts what candidates lead to.
+func (b *bench) startBackend() (*process, error) {
+	if b.o.bulk {
+		return b.startSource()
+	}
+	config, err := b.s.render("backend.conf", "backend.conf", b.s.fields(nil, 0, 0))
+	if err != nil {
+		return nil, err
+	}
+	backend, err := start(b.load, nginxCommand(b.s, config), filepath.Join(b.s.dir, "backend.log"))
+	if err != nil {
+		return nil, err
+	}
+	if err := backend.listening(b.s.backend); err != nil {
+		backend.stop()
+		return nil, fmt.Errorf("the backend: %w", err)
+	}
+	return backend, nil
 }
 
 // measure starts a candidate, alone, sends it requests and stops it.
@@ -236,7 +263,11 @@ func (b *bench) report() string {
 	fmt.Fprintf(&t, "%s: %s of %d s, %d connections, %s on CPU %s; backend and wrk on CPU %s.\n",
 		time.Now().Format(time.DateOnly), plural(b.o.rounds, "round"), b.o.seconds, b.o.connections, plural(b.s.workers, "worker"), b.cpus, b.load)
 	fmt.Fprintf(&t, "%s\n\n", strings.Join(b.environment(), "; "))
-	t.WriteString(table(b.rows, strings.Split(b.o.against, ",")))
+	if b.o.bulk {
+		t.WriteString(bulkTable(b.rows))
+	} else {
+		t.WriteString(table(b.rows, strings.Split(b.o.against, ",")))
+	}
 	if notes := append(b.bad, b.missing...); len(notes) > 0 {
 		fmt.Fprintf(&t, "\n- %s\n", strings.Join(notes, "\n- "))
 	}

@@ -41,6 +41,8 @@ type candidate struct {
 	config  string   // its file of conf/
 	extra   []string // further files of conf/ that the first one reads
 	scripts bool     // it decides about every request, and the backend can see that it did
+	bulk    bool     // it passes bytes in TCP mode: for -bulk
+	splice  bool     // it is told to have the kernel move them
 	command func(s *setup, config string) []string
 	version []string // a command whose first line of output names what was measured
 	missing func(s *setup) string
@@ -84,6 +86,18 @@ var candidates = []candidate{
 		command: wasmgateCommand,
 		missing: func(s *setup) string { return first(wasmgateMissing(s), file(s.plugin)) },
 	},
+	{
+		name: "haproxy-tcp", about: "passes bytes", config: "haproxy-tcp.cfg", version: []string{"haproxy", "-v"}, bulk: true,
+		command: haproxyCommand, missing: tools("haproxy"),
+	},
+	{
+		name: "haproxy-tcp+splice", about: "the kernel moves them", config: "haproxy-tcp.cfg", version: []string{"haproxy", "-v"},
+		bulk: true, splice: true, command: haproxyCommand, missing: tools("haproxy"),
+	},
+	{
+		name: "wasmgate-tcp", about: "the kernel moves them", config: "wasmgate-tcp.yaml", bulk: true,
+		command: wasmgateCommand, missing: wasmgateMissing,
+	},
 }
 
 func nginxCommand(_ *setup, config string) []string {
@@ -105,10 +119,13 @@ func wasmgateMissing(s *setup) string {
 	return first(tools("go")(s), file(filepath.Join(s.root, "main.go")))
 }
 
-func candidateNames() []string {
+// candidateNames are those of requests, or of a bulk transfer.
+func candidateNames(bulk bool) []string {
 	var names []string
 	for i := range candidates {
-		names = append(names, candidates[i].name)
+		if candidates[i].bulk == bulk {
+			names = append(names, candidates[i].name)
+		}
 	}
 	return names
 }
@@ -172,6 +189,7 @@ type setup struct {
 type fields struct {
 	Dir, Body, ProbePath, Plugin, NginxModules, ApacheModules string
 	Workers, Backend, Port, Admin                             int
+	Splice                                                    bool
 }
 
 func (s *setup) fields(c *candidate, port, admin int) fields {
@@ -179,6 +197,7 @@ func (s *setup) fields(c *candidate, port, admin int) fields {
 		Dir: s.dir, Body: answerBody, ProbePath: probePath, NginxModules: nginxModules, ApacheModules: apacheModules,
 		Workers: s.workers, Backend: s.backend, Port: port, Admin: admin,
 	}
+	f.Splice = c != nil && c.splice
 	if c != nil && c.scripts {
 		f.Plugin = s.plugin
 	}

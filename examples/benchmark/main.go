@@ -22,7 +22,7 @@ import (
 // options are what the command line says.
 type options struct {
 	rounds, seconds, connections int
-	two                          bool
+	two, bulk                    bool
 	path, binary, plugin         string
 	against                      string
 	names                        []string
@@ -42,6 +42,9 @@ func main() {
 }
 
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if ours, err := bulkLoad(args); ours {
+		return err
+	}
 	o, err := parse(args, stderr)
 	if err != nil {
 		return err
@@ -72,13 +75,14 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.IntVar(&o.seconds, "seconds", 4, "seconds that a candidate is measured in a round, after one to warm up")
 	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy")
 	fs.BoolVar(&o.two, "two", false, "two workers on CPUs 0 and 1 for each candidate, instead of one on CPU 0")
+	fs.BoolVar(&o.bulk, "bulk", false, "bytes through TCP mode instead of requests")
 	fs.StringVar(&o.path, "path", "/some/path?x=1", "request target")
 	fs.StringVar(&o.binary, "wasmgate", "", "wasmgate program to measure (default: built from the sources)")
 	fs.StringVar(&o.plugin, "plugin", "", "plugin module to measure (default: "+pluginModule+")")
 	fs.StringVar(&o.against, "against", "nginx+lua,haproxy+lua", "further candidates to divide CPU time by, each a column")
 	fs.Usage = func() {
-		fmt.Fprintf(stderr, "usage: go run ./examples/benchmark [flags] [candidate ...]\n\nThe first candidate is the baseline. Candidates, all of them by default:\n  %s\n\nflags:\n",
-			strings.Join(candidateNames(), " "))
+		fmt.Fprintf(stderr, "usage: go run ./examples/benchmark [flags] [candidate ...]\n\nThe first candidate is the baseline. Candidates, all of them by default:\n  %s\nwith -bulk:\n  %s\n\nflags:\n",
+			strings.Join(candidateNames(false), " "), strings.Join(candidateNames(true), " "))
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
@@ -91,8 +95,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return nil, fmt.Errorf("-path %q does not begin with /", o.path)
 	}
 	for _, name := range fs.Args() {
-		if _, ok := find(name); !ok {
-			return nil, fmt.Errorf("no candidate %q; there are %s", name, strings.Join(candidateNames(), ", "))
+		if c, ok := find(name); !ok || c.bulk != o.bulk {
+			return nil, fmt.Errorf("no candidate %q; there are %s, and with -bulk %s", name, strings.Join(candidateNames(false), ", "), strings.Join(candidateNames(true), ", "))
 		}
 	}
 	o.names = fs.Args()
