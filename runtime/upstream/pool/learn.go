@@ -18,6 +18,7 @@ const (
 	raceWindow   = int64(250 * time.Millisecond) // an end so soon after a request began has its reason before the request
 	maxTimeout   = int64(24 * time.Hour)
 	remembered   = 8
+	unproven     = int64(500 * time.Millisecond) // hardly any peer closes a connection that was idle for less
 )
 
 // margin is how much sooner than the peer we close: the time that our last bytes and its FIN may be under way, that its
@@ -161,12 +162,33 @@ func (c *Conn) idleLimit(now int64) int64 {
 
 // doubtful says whether the peer may be about to close the connection, so that a request is better not risked on it that
 // cannot be repeated. It takes the time anew: the loop's may be as old as its turn is long.
+//
+// Of a peer about which nothing is known yet, only an idle time is trusted that a connection has lived through: the oldest
+// idle one shows how long that is. Hence a second connection for the first such request after a pause, and not a third.
 func (c *Conn) doubtful(l *netloop.Loop) bool {
 	k := c.learner().lesson.Load()
-	if c.hinted > 0 || k != nil {
+	if c.hinted > 0 || k != nil || l.Now()-c.idleSince > unproven/2 {
 		l.Tick()
 	}
-	return k != nil && l.Now()-c.idleSince >= k.doubt
+	idle := l.Now() - c.idleSince
+	switch {
+	case k != nil && idle >= k.doubt:
+		return true
+	case k != nil && k.timeout > 0, c.hinted > 0, idle <= unproven:
+		return false
+	}
+	c.pool.prove(l)
+	proven := c.pool.proven.Load()
+	return idle > proven-margin(proven) && c.pool.options.Load().LearnIdle
+}
+
+// prove takes note of how long the loop's oldest idle connection has lived.
+func (p *Pool) prove(l *netloop.Loop) {
+	if c := p.shards[l.Index()].oldest; c != nil && c.Net.Quiet() {
+		if idle := l.Now() - c.idleSince; idle > p.proven.Load() {
+			p.proven.Store(idle)
+		}
+	}
 }
 
 // outlived is told that the connection lives, at the end of its idle time.
@@ -179,6 +201,7 @@ func (c *Conn) outlived(now int64) {
 // closedByPeer is told that the peer has closed the connection while it was idle.
 func (c *Conn) closedByPeer(l *netloop.Loop) {
 	if p := c.pool; c.idleSince != 0 && p.options.Load().LearnIdle && p.state.Load() == accepting && !l.Closing() {
+		p.proven.Store(0)
 		c.learner().saw(l.Now()-c.idleSince, l.Now())
 	}
 }
@@ -195,6 +218,7 @@ func (c *Conn) missed(l *netloop.Loop) {
 		if c.unused {
 			n = &p.learned[1]
 		}
+		p.proven.Store(0)
 		n.saw(int64(c.lastIdle), now)
 	}
 }

@@ -236,6 +236,32 @@ func TestACloseMakesCarefulAtOnce(t *testing.T) {
 	}
 }
 
+// TestOnlyAnIdleTimeThatWasLivedThroughIsTrusted: of a peer about which nothing is known, a POST after a pause opens a
+// second connection rather than meet the first one's end; the next POST finds that such a pause does no harm.
+func TestOnlyAnIdleTimeThatWasLivedThroughIsTrusted(t *testing.T) {
+	const pause = 700 * time.Millisecond // longer than unproven
+	f := setUp(t, 1, Options{LearnIdle: true})
+	f.task(0, func(task *netloop.Task) {
+		first := f.mustGet(task, facts.NewFirst)
+		first.Release("")
+		task.Sleep(pause)
+		second, why, err := f.get(task, Request{})
+		if err != nil || second == first || why != facts.NewSafeOnly {
+			t.Fatalf("nobody knows yet whether the first connection is about to be closed: %q, %v", why, err)
+		}
+		second.Release("")
+		task.Sleep(pause)
+		third, why, err := f.get(task, Request{})
+		if err != nil || third != second {
+			t.Fatalf("the first connection has been idle for twice as long, and lives: %q, %v", why, err)
+		}
+		third.Release("")
+	})
+	if f.pool.Open() != 2 {
+		t.Errorf("%d connections, want 2", f.pool.Open())
+	}
+}
+
 func TestWhatLivesOnDisprovesALesson(t *testing.T) {
 	f := setUp(t, 1, Options{LearnIdle: true, IdleTimeout: 50 * time.Millisecond, KeepIdle: 1})
 	n := &f.pool.learned[0]

@@ -121,6 +121,7 @@ type Pool struct {
 	draining atomic.Pointer[string] // the reason
 	reaping  atomic.Bool
 	hint     atomic.Int64 // the last timeout of a Keep-Alive field, ns
+	proven   atomic.Int64 // how long an idle connection was seen to live, since a peer closed one
 	learned  [2]learner   // of connections that have carried requests, and of those opened ahead that have not
 }
 
