@@ -9,7 +9,6 @@ import (
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
-	"wasmgate/runtime/upstream/health"
 	"wasmgate/runtime/upstream/pool"
 	"wasmgate/runtime/wire"
 )
@@ -137,8 +136,8 @@ func (h *hedge) try(t *netloop.Task) *fault.Error {
 	}
 }
 
-// won says whether the hedge has an answer, and the first attempt none yet.
-func (h *hedge) won() bool { return h != nil && h.done && h.err == nil }
+// won says whether the hedge has an answer, and the attempt that it is beside none yet.
+func (h *hedge) won() bool { return h != nil && !h.over && h.done && h.err == nil }
 
 // loseHedge ends a hedge that is not needed: the first attempt has an answer, or the request is over.
 func (f *Flight) loseHedge(t *netloop.Task) {
@@ -203,7 +202,7 @@ func (f *Flight) hedged(t *netloop.Task, err *fault.Error) *fault.Error {
 	if err != nil {
 		f.report(l, err)
 	} else {
-		f.up.Report(l, health.Timeout) // it was slower than a request that began later
+		f.up.Cancel() // to be slower than another is no failure: it would have ejected whoever is slow now and then
 	}
 	f.up.Release(facts.CloseHedgeLost)
 	f.up, f.Answer = h.up, h.answer

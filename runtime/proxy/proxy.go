@@ -100,6 +100,9 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 			a.Err, a.Ended = err, t.Loop().Now()
 			if f.raced(err) {
 				free = 1 // a connection that was closed before it could be used is nobody's attempt
+				if !f.affords(err) {
+					return err
+				}
 			} else if !f.again(t.Loop(), err, made) {
 				return err
 			}
@@ -325,6 +328,9 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 				return err
 			}
 			continue
+		}
+		if f.hedge.won() { // while nobody was reading
+			return f.hedged(t, nil)
 		}
 		until := f.headUntil(l)
 		if hedgeAt != 0 && (until == 0 || hedgeAt < until) {

@@ -67,11 +67,17 @@ func (f *Flight) again(l *netloop.Loop, err *fault.Error, n int) bool {
 		return false // no time left
 	case !f.mayRepeat():
 		return false // a part of the body is gone, or the upstream may have acted on what it got
-	case f.sentBytes > 0 && !f.Upstream.Budget().Withdraw():
-		err.Detail += "; not sent again: the budget for that is used up (retries.budget)"
-		return false
 	}
-	return true
+	return f.affords(err)
+}
+
+// affords takes what it costs to send the request again from the budget; a request that was not sent costs nothing.
+func (f *Flight) affords(err *fault.Error) bool {
+	if f.sentBytes == 0 || f.Upstream.Budget().Withdraw() {
+		return true
+	}
+	err.Detail += "; not sent again: the budget for that is used up (retries.budget)"
+	return false
 }
 
 // better says whether the answer that is there is one after which the request is sent again.

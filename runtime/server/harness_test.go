@@ -148,7 +148,7 @@ func newGate(t *testing.T, b *backend, changes ...change) *gate {
 	}
 	cfg := upstream.Config{
 		Name: "backend", Connect: time.Second,
-		Pool: pool.Options{MaxConnections: 100, IdleTimeout: 10 * time.Second}, Queue: upstream.Queue{Acquire: time.Second, Max: 100},
+		Pool: pool.Options{MaxConnections: 100, IdleTimeout: 10 * time.Second}, Queue: upstream.Queue{Acquire: time.Second, Max: 100}, Budget: upstream.Budget{Least: 10},
 	}
 	if b != nil {
 		addr := b.Addr().(*net.TCPAddr)
