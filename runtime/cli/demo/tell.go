@@ -119,6 +119,7 @@ func (t *teller) invite(url, admin, traces string) {
 		{"curl -H 'x-tenant: nobody' " + url + "/", "an unknown tenant: the default"},
 		{"curl -i " + url + "/admin", "denied by the plugin"},
 		{"curl '" + url + "/[1-5]'", "five requests over one client connection"},
+		{"curl http://" + admin + "/upstreams", "every address: state, health, connections"},
 		{"curl http://" + admin + "/metrics", "the counters"},
 	} {
 		t.line("  %-64s %s", c[0], t.faint("# "+c[1]))
