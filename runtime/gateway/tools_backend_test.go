@@ -184,9 +184,10 @@ func (b *backend) compose(r reply) []byte {
 
 // talk serves one connection.
 func (b *backend) talk(c *net.TCPConn) {
+	left := sync.OnceFunc(func() { b.open.Add(-1) })
 	defer func() {
+		left()
 		_ = c.Close()
-		b.open.Add(-1)
 		b.mu.Lock()
 		delete(b.conns, c)
 		b.mu.Unlock()
@@ -213,6 +214,9 @@ func (b *backend) talk(c *net.TCPConn) {
 			out, ok = b.act(c, (*f)(&a))
 		}
 		b.busy.Add(-1)
+		if !ok {
+			left() // who has the answer knows that the connection ends
+		}
 		if out != nil {
 			if _, err := c.Write(out); err != nil {
 				return
