@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -29,7 +30,7 @@ func clientHelloOf(t testing.TB, name string, protocols ...string) []byte {
 	here.Close()
 	<-done
 	there.Close()
-	return append(head, body...)
+	return slices.Concat(head, body)
 }
 
 func vector(lengthBytes int, parts ...[]byte) []byte {
