@@ -70,7 +70,7 @@ type Gateway struct {
 
 	mu        sync.Mutex // guards what follows: one reload at a time
 	state     *state
-	listeners map[string]*listener // by address
+	listeners map[string]*listener // by listenerKeys
 	passing   []*tcp.Server        // that have, or may have, sessions: those too whose listener is closed
 	retiring  sync.WaitGroup       // snapshots that requests still use
 	closed    bool
@@ -163,9 +163,9 @@ func (g *Gateway) Start() error {
 func (g *Gateway) Addr(name string) netip.AddrPort {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i := range g.state.config.Listeners {
+	for i, key := range listenerKeys(g.state.config) {
 		c := &g.state.config.Listeners[i]
-		if l := g.listeners[c.Address]; l != nil && (c.Name == name || c.Address == name) {
+		if l := g.listeners[key]; l != nil && (c.Name == name || c.Address == name) {
 			return l.socket.Addr()
 		}
 	}
@@ -208,14 +208,13 @@ func (g *Gateway) Reload(c *config.Config) error {
 // swap makes the listeners use the next state, and ends what only the old one had once no request uses it.
 func (g *Gateway) swap(old, next *state) {
 	keep := map[string]bool{}
-	for i := range next.config.Listeners {
-		address := next.config.Listeners[i].Address
-		keep[address] = true
-		g.listeners[address].use(next.listeners[i])
+	for i, key := range listenerKeys(next.config) {
+		keep[key] = true
+		g.listeners[key].use(next.listeners[i])
 	}
-	for address := range g.listeners {
-		if !keep[address] {
-			g.closeListener(address)
+	for key := range g.listeners {
+		if !keep[key] {
+			g.closeListener(key)
 		}
 	}
 	next.apply()

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"wasmgate/config"
@@ -76,29 +77,43 @@ func (s *state) tcpListener(l *config.Listener) (*tcp.Snapshot, error) {
 	return snap, nil
 }
 
+// listenerKeys are what each listener of a config is known by over reloads: its address, which only port 0 may have twice.
+func listenerKeys(c *config.Config) []string {
+	keys, seen := make([]string, len(c.Listeners)), map[string]int{}
+	for i := range c.Listeners {
+		a := c.Listeners[i].Address
+		keys[i] = a
+		if seen[a]++; seen[a] > 1 {
+			keys[i] = a + "#" + strconv.Itoa(seen[a])
+		}
+	}
+	return keys
+}
+
 // openListeners opens those that the state has and we have not. If one fails, those opened here are closed again.
 func (g *Gateway) openListeners(s *state) error {
 	var opened []string
+	keys := listenerKeys(s.config)
 	for i, b := range s.listeners {
-		address := s.config.Listeners[i].Address
-		if was := g.listeners[address]; was != nil {
+		key, address := keys[i], s.config.Listeners[i].Address
+		if was := g.listeners[key]; was != nil {
 			if (was.tcp != nil) == (b.tcp != nil) {
 				continue
 			}
-			g.closeListener(address) // it changes its mode: sessions under way go on in the old one
+			g.closeListener(key) // it changes its mode: sessions under way go on in the old one
 		}
 		l := &listener{}
 		accept := l.serve(g, b)
 		socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: accept, Refusal: b.refusal()})
 		if err != nil {
-			for _, a := range opened {
-				g.closeListener(a)
+			for _, k := range opened {
+				g.closeListener(k)
 			}
 			return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
 		}
 		l.socket = socket
-		g.listeners[address] = l
-		opened = append(opened, address)
+		g.listeners[key] = l
+		opened = append(opened, key)
 		g.log.Info().Str("listener", b.name).Str("mode", b.mode()).Stringer("address", socket.Addr()).Msg("listening")
 	}
 	return nil
@@ -176,7 +191,7 @@ func (g *Gateway) cutSessions() {
 	}
 }
 
-func (g *Gateway) closeListener(address string) {
-	g.listeners[address].drain()
-	delete(g.listeners, address)
+func (g *Gateway) closeListener(key string) {
+	g.listeners[key].drain()
+	delete(g.listeners, key)
 }
