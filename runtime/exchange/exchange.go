@@ -101,6 +101,8 @@ type LocalResponse struct {
 
 // Attempt is one time that the request was given to an upstream.
 type Attempt struct {
+	Number    int    // from 1, in the order in which they were begun
+	Why       string // one of the Again reasons; "" for the first
 	SpanID    [8]byte
 	Upstream  string
 	Host      string
@@ -126,16 +128,24 @@ type Attempt struct {
 	WhyClosed string // why the connection did not go back to the pool; "" if it did
 }
 
+// Why there was an attempt after the first. Each is a metric label, a span attribute and a log field.
+const (
+	AgainRetry = "retry"            // the one before failed, or its answer was not wanted
+	AgainStale = "stale_connection" // the one before met a pooled connection that its peer had just closed: it counts for nothing
+	AgainHedge = "hedge"            // the one before was slow to answer; this one is beside it
+)
+
 // AddAttempt adds an attempt and returns it; it may move those before it. It is filled in where it lies: built elsewhere and
 // copied, narrow writes followed by wide reads stall.
 func (x *Exchange) AddAttempt() *Attempt {
 	n := len(x.Attempts)
 	if n == cap(x.Attempts) {
 		x.Attempts = append(x.Attempts, Attempt{})
-		return &x.Attempts[n]
+	} else {
+		x.Attempts = x.Attempts[:n+1]
+		x.Attempts[n] = Attempt{}
 	}
-	x.Attempts = x.Attempts[:n+1]
-	x.Attempts[n] = Attempt{}
+	x.Attempts[n].Number = n + 1
 	return &x.Attempts[n]
 }
 

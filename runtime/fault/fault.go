@@ -90,10 +90,15 @@ type Error struct {
 	Upstream   string // the upstream's name in the config
 	Host       string // the host that was asked for, before resolution
 	Address    string // the address that was dialled
-	Plugin     string
-	Phase      string
-	Detail     string // what exactly, and what to do about it
-	Err        error  // the cause, if another error is it
+	// The upstream connection that could not be opened, if that is what failed: its id, 0 if it came to no socket, and its
+	// span, zero if it has none.
+	ConnID    uint64
+	ConnTrace [16]byte
+	ConnSpan  [8]byte
+	Plugin    string
+	Phase     string
+	Detail    string // what exactly, and what to do about it
+	Err       error  // the cause, if another error is it
 }
 
 // New returns an error with a formatted detail.

@@ -60,7 +60,7 @@ func (f *Flight) startHedge(t *netloop.Task) {
 	h.wanted.Authority = append([]byte(nil), h.wanted.Authority...)
 	h.wanted.Token, h.wanted.Avoid = nil, h.avoid[:] // a session's own member is the slow one
 	a := x.AddAttempt()
-	a.Upstream, a.Started = f.Upstream.Name(), l.Now()
+	a.Upstream, a.Why, a.Started = f.Upstream.Name(), exchange.AgainHedge, l.Now()
 	if f.Observer != nil {
 		f.Observer.AttemptStarted(x, a)
 	}

@@ -87,8 +87,10 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 		return err
 	}
 	f.Upstream.Budget().Deposit()
+	why := ""
 	for n, free := 1, 0; ; n++ {
-		err := f.attempt(t, n)
+		err := f.attempt(t, n, why)
+		why = exchange.AgainRetry
 		made := len(f.X.Attempts) - free // hedges included
 		switch {
 		case err == nil && !f.better(t, made):
@@ -99,7 +101,7 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 			a := f.X.Attempt()
 			a.Err, a.Ended = err, t.Loop().Now()
 			if f.raced(err) {
-				free = 1 // a connection that was closed before it could be used is nobody's attempt
+				free, why = 1, exchange.AgainStale // a connection that was closed before it could be used is nobody's attempt
 				if !f.affords(err) {
 					return err
 				}
@@ -178,10 +180,10 @@ func tooLarge(limit int64) *fault.Error {
 }
 
 // attempt is one time that the request is given to the upstream.
-func (f *Flight) attempt(t *netloop.Task, n int) *fault.Error {
+func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	x, l := f.X, t.Loop()
 	a := x.AddAttempt()
-	a.Upstream, a.Started = f.Upstream.Name(), l.Now()
+	a.Upstream, a.Why, a.Started = f.Upstream.Name(), why, l.Now()
 	f.sentBytes = 0
 	acquired, err := f.Upstream.Acquire(t, f.wanted(n))
 	if err != nil {
@@ -231,7 +233,7 @@ func (f *Flight) wanted(n int) upstream.Request {
 // note copies the connection's facts into the attempt.
 func note(a *exchange.Attempt, up *upstream.Acquired) {
 	c := &up.Facts
-	a.Host, a.Address, a.ConnID, a.Ordinal = c.Host, c.Address, c.ID, c.Requests
+	a.Host, a.Address, a.TLS, a.ConnID, a.Ordinal = c.Host, c.Address, c.TLS, c.ID, c.Requests
 	a.ConnTrace, a.ConnSpan = c.TraceID, c.SpanID
 	a.Reused, a.WhyNew = up.WhyNew == "", up.WhyNew
 	a.PoolWait = time.Duration(a.Acquired - a.Started)

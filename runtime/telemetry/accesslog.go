@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -58,11 +57,7 @@ func (r *Recorder) line(x *exchange.Exchange) {
 // lineAttempt writes what the last attempt, the one that gave the answer, was carried by.
 func (r *Recorder) lineAttempt(e *zerolog.Event, x *exchange.Exchange, a *exchange.Attempt) {
 	e.Str("upstream", a.Upstream)
-	text(e, "upstream_host", a.Host)
-	if a.Address.IsValid() {
-		r.scratch = netip.AddrPortFrom(a.Address.Addr().Unmap(), a.Address.Port()).AppendTo(r.scratch[:0])
-		e.Bytes("upstream_address", r.scratch)
-	}
+	r.where(e, a.Host, a.Address, a.Err)
 	if a.Status != 0 {
 		e.Int("upstream_status", a.Status)
 	}
@@ -80,6 +75,7 @@ func (r *Recorder) lineAttempt(e *zerolog.Event, x *exchange.Exchange, a *exchan
 		e.Int64("upstream_first_byte_us", micros(a.FirstByte-a.Sent))
 	}
 	e.Int("attempts", len(x.Attempts))
+	text(e, "attempt_why", a.Why)
 }
 
 // maxDetail bounds the text of an error in bytes: a plugin may have had a say in it.

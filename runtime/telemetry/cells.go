@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/upstream/facts"
 )
@@ -26,9 +27,11 @@ type cells struct {
 	recent    [64]*requestSeries // by a hash of the names' addresses: a look-up that is right nearly always
 	requests  map[requestKey]*requestSeries
 	upstreams map[string]*upstreamSeries
+	sessions  map[sessionKey]*sessionSeries
 
 	requestList  atomic.Pointer[[]*requestSeries]
 	upstreamList atomic.Pointer[[]*upstreamSeries]
+	sessionList  atomic.Pointer[[]*sessionSeries]
 
 	spansDropped atomic.Uint64 // the ring was full
 	linesDropped atomic.Uint64
@@ -54,7 +57,7 @@ type upstreamSeries struct {
 	opened    [reasonSlots]atomic.Uint64
 	closed    [reasonSlots]atomic.Uint64
 	errors    [fault.Kinds]atomic.Uint64
-	retries   atomic.Uint64
+	again     [len(againWhy)]atomic.Uint64 // attempts after the first, by why
 	firstByte histogram
 	wait      histogram // only waits that took time; the others are reused + fresh − these
 	dns       histogram
@@ -65,11 +68,12 @@ type upstreamSeries struct {
 // reasonSlots is enough for either list of reasons, and one for words that are on neither.
 const reasonSlots = 32
 
-var openSlots, closeSlots = slots(facts.OpenReasons), slots(facts.CloseReasons)
+var openSlots, closeSlots = slots(facts.OpenReasons, reasonSlots), slots(facts.CloseReasons, reasonSlots)
 
-func slots(reasons []string) map[string]int {
-	if len(reasons) >= reasonSlots {
-		panic("telemetry: reasonSlots is too small")
+// slots gives each reason its place among size, the last of which is for words that are not on the list.
+func slots(reasons []string, size int) map[string]int {
+	if len(reasons) >= size {
+		panic("telemetry: there are more reasons than slots")
 	}
 	m := make(map[string]int, len(reasons))
 	for i, r := range reasons {
@@ -79,11 +83,22 @@ func slots(reasons []string) map[string]int {
 }
 
 // slot returns the reason's place, or the last for one that is not on the list.
-func slot(m map[string]int, reason string) int {
+func slot(m map[string]int, reason string, size int) int {
 	if i, ok := m[reason]; ok {
 		return i
 	}
-	return reasonSlots - 1
+	return size - 1
+}
+
+// againWhy are the values of the label why: exchange.Attempt.Why, but for the first attempt's.
+var againWhy = [...]string{exchange.AgainRetry, exchange.AgainStale, exchange.AgainHedge}
+
+// ordinal is which attempt of its request a is, from 1; i is its place in the list.
+func ordinal(a *exchange.Attempt, i int) int {
+	if a.Number > 0 {
+		return a.Number
+	}
+	return i + 1
 }
 
 // reasonAt is the inverse of slot.
@@ -95,9 +110,10 @@ func reasonAt(list []string, i int) string {
 }
 
 func newCells() *cells {
-	c := &cells{requests: map[requestKey]*requestSeries{}, upstreams: map[string]*upstreamSeries{}}
+	c := &cells{requests: map[requestKey]*requestSeries{}, upstreams: map[string]*upstreamSeries{}, sessions: map[sessionKey]*sessionSeries{}}
 	c.requestList.Store(new([]*requestSeries))
 	c.upstreamList.Store(new([]*upstreamSeries))
+	c.sessionList.Store(new([]*sessionSeries))
 	return c
 }
 

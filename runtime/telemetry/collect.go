@@ -18,16 +18,20 @@ var (
 	mDuration      = metric{"wasmgate_request_duration_seconds", histo, "From the first byte of a request to the end of its answer."}
 	mRequestBytes  = metric{"wasmgate_request_body_bytes_total", counter, "Bytes of request bodies received from clients."}
 	mResponseBytes = metric{"wasmgate_response_body_bytes_total", counter, "Bytes of response bodies sent to clients."}
-	mErrors        = metric{"wasmgate_errors_total", counter, "Requests that ended with an error, by what failed and whose doing it was."}
+	mErrors        = metric{"wasmgate_errors_total", counter, "Requests and sessions that ended with an error, by what failed and whose doing it was."}
 
 	mUpRequests  = metric{"wasmgate_upstream_requests_total", counter, "Attempts that got a connection, and why it was a new one."}
-	mUpErrors    = metric{"wasmgate_upstream_errors_total", counter, "Attempts that failed."}
-	mUpRetries   = metric{"wasmgate_upstream_retries_total", counter, "Attempts after a request's first."}
+	mUpErrors    = metric{"wasmgate_upstream_errors_total", counter, "Attempts that failed, and sessions."}
+	mUpRetries   = metric{"wasmgate_upstream_retries_total", counter, "Attempts after a request's first, by why they were made."}
 	mUpFirstByte = metric{"wasmgate_upstream_first_byte_seconds", histo, "From the request's head being sent to the head of the answer."}
 	mPoolWait    = metric{"wasmgate_pool_wait_seconds", histo, "Time until an attempt had a connection, dialling included."}
 	mOpened      = metric{"wasmgate_upstream_connections_opened_total", counter, "Upstream connections opened, or tried to open, by reason."}
 	mClosed      = metric{"wasmgate_upstream_connections_closed_total", counter, "Upstream connections closed, or not opened (connect_failed), by reason."}
 	mSetup       = metric{"wasmgate_upstream_connection_setup_seconds", histo, "Time in each phase of opening an upstream connection."}
+
+	mSessions        = metric{"wasmgate_sessions_total", counter, "Sessions of listeners in TCP mode that have ended, by why."}
+	mSessionBytesIn  = metric{"wasmgate_session_received_bytes_total", counter, "Bytes of sessions that have ended, from clients to upstreams."}
+	mSessionBytesOut = metric{"wasmgate_session_sent_bytes_total", counter, "Bytes of sessions that have ended, from upstreams to clients."}
 
 	mSpans        = metric{"wasmgate_telemetry_spans_exported_total", counter, "Spans that the collector took."}
 	mSpansDropped = metric{"wasmgate_telemetry_spans_dropped_total", counter, "Spans, or records of which spans would have been made, that were lost."}
@@ -57,8 +61,10 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 func (t *Telemetry) metrics() []byte {
 	p := &page{b: make([]byte, 0, 32<<10)}
 	t.requestMetrics(p)
+	t.sessionMetrics(p)
 	t.errorMetrics(p)
 	t.upstreamMetrics(p)
+	t.memberMetrics(p)
 	t.liveMetrics(p)
 	t.ownMetrics(p)
 	processMetrics(p, t.build)
@@ -137,7 +143,8 @@ func (t *Telemetry) errorMetrics(p *page) {
 }
 
 type upstreamTotals struct {
-	reused, retries                    uint64
+	reused                             uint64
+	again                              [len(againWhy)]uint64
 	fresh, opened, closed              [reasonSlots]uint64
 	errors                             [fault.Kinds]uint64
 	firstByte, wait, dns, connect, tls totals
@@ -145,7 +152,9 @@ type upstreamTotals struct {
 
 func (u *upstreamTotals) add(s *upstreamSeries) {
 	u.reused += s.reused.Load()
-	u.retries += s.retries.Load()
+	for i := range u.again {
+		u.again[i] += s.again[i].Load()
+	}
 	for i := range reasonSlots {
 		u.fresh[i] += s.fresh[i].Load()
 		u.opened[i] += s.opened[i].Load()
@@ -177,7 +186,7 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 		if n := sums[name].reused; n > 0 {
 			p.count(mUpRequests.name, n, "upstream", name, "connection", "reused", "reason", "")
 		}
-		p.reasons(mUpRequests.name, &sums[name].fresh, facts.OpenReasons, "upstream", name, "connection", "new")
+		p.reasons(mUpRequests.name, sums[name].fresh[:], facts.OpenReasons, "upstream", name, "connection", "new")
 	}
 	p.head(mUpErrors)
 	for _, name := range names {
@@ -189,7 +198,9 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 	}
 	p.head(mUpRetries)
 	for _, name := range names {
-		p.count(mUpRetries.name, sums[name].retries, "upstream", name)
+		for i, why := range againWhy {
+			p.count(mUpRetries.name, sums[name].again[i], "upstream", name, "why", why)
+		}
 	}
 	p.head(mUpFirstByte)
 	for _, name := range names {
@@ -207,11 +218,11 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 	}
 	p.head(mOpened)
 	for _, name := range names {
-		p.reasons(mOpened.name, &sums[name].opened, facts.OpenReasons, "upstream", name)
+		p.reasons(mOpened.name, sums[name].opened[:], facts.OpenReasons, "upstream", name)
 	}
 	p.head(mClosed)
 	for _, name := range names {
-		p.reasons(mClosed.name, &sums[name].closed, facts.CloseReasons, "upstream", name)
+		p.reasons(mClosed.name, sums[name].closed[:], facts.CloseReasons, "upstream", name)
 	}
 	p.head(mSetup)
 	for _, name := range names {
@@ -227,7 +238,7 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 }
 
 // reasons writes the counters of a list of reasons that are not zero.
-func (p *page) reasons(name string, counts *[reasonSlots]uint64, list []string, labels ...string) {
+func (p *page) reasons(name string, counts []uint64, list []string, labels ...string) {
 	for i, n := range counts {
 		if n > 0 {
 			p.count(name, n, append(labels, "reason", reasonAt(list, i))...)

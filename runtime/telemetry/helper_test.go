@@ -343,3 +343,17 @@ func (m *messages) log() zerolog.Logger { return zerolog.New(m) }
 func failure(k fault.Kind, s fault.Source, status int, detail string) *fault.Error {
 	return &fault.Error{Kind: k, Source: s, Status: status, Detail: detail}
 }
+
+// session is one of TCP mode that c carried and the client has ended.
+func session(c *facts.Connection) *exchange.Session {
+	peer := netip.MustParseAddrPort("198.51.100.9:40000")
+	return &exchange.Session{
+		Client: exchange.Client{
+			Conn: 7, Ordinal: 1, Peer: peer, Addr: peer.Addr(), Local: netip.MustParseAddrPort("10.0.0.2:5432"), Scheme: "tcp", Server: "database",
+		},
+		Upstream: c.Upstream, Host: c.Host, Address: c.Address, TLS: c.TLS, ConnID: c.ID, ConnTrace: c.TraceID, ConnSpan: c.SpanID,
+		PoolWait: time.Duration(4 * ms), DNSAge: c.DNSAge(),
+		Started: loopTime, WallStarted: wall, Routed: at(1), Acquired: at(5), Ended: at(20), BytesIn: 11, BytesOut: 2222,
+		Why: exchange.EndClientClosed,
+	}
+}

@@ -30,11 +30,15 @@ type ListenerStats struct {
 	Open     int
 }
 
-// UpstreamStats is the state of an upstream's pool.
+// UpstreamStats is the state of an upstream: its members, and their pools together.
 type UpstreamStats struct {
-	Active  int // connections that carry a request
-	Idle    int
-	Waiting int // requests in the queue for a connection
+	Active      int // connections that carry a request, or a session
+	Idle        int
+	Waiting     int            // in the queue for a connection, or for a member that can be used
+	Members     map[string]int // how many there are of each health; what is not on telemetry's list counts as "other"
+	RetriesLeft int            // that the budget has
+	BreakerOpen bool
+	LearnedIdle time.Duration // after which the first of the members closes idle connections; 0: not known
 }
 
 // PluginStats are figures of one plugin, over all loops.
@@ -64,7 +68,12 @@ var (
 	mAccepted      = metric{"wasmgate_client_connections_accepted_total", counter, "Client connections accepted."}
 	mClientOpen    = metric{"wasmgate_client_connections", gauge, "Client connections that are open."}
 	mConnections   = metric{"wasmgate_upstream_connections", gauge, "Upstream connections that are open, by state."}
-	mWaiting       = metric{"wasmgate_pool_waiting", gauge, "Requests in the queue for a connection."}
+	mWaiting       = metric{"wasmgate_pool_waiting", gauge, "Requests and sessions in the queue for a connection, or for a member that can be used."}
+	mMemberChanges = metric{"wasmgate_upstream_member_changes_total", counter, "Addresses of an upstream that came, went, or changed their health, by what they became."}
+	mMembers       = metric{"wasmgate_upstream_members", gauge, "Addresses of an upstream, by health."}
+	mBudget        = metric{"wasmgate_upstream_retry_budget_left", gauge, "Attempts after a first that the budget allows at the moment."}
+	mBreaker       = metric{"wasmgate_upstream_breaker_open", gauge, "1 while an upstream is not given requests because too many of them failed."}
+	mLearnedIdle   = metric{"wasmgate_upstream_learned_idle_timeout_seconds", gauge, "After how long the first address of an upstream was seen to close idle connections, or said so."}
 	mPluginCalls   = metric{"wasmgate_plugin_calls_total", counter, "Calls into a plugin."}
 	mPluginFailed  = metric{"wasmgate_plugin_failures_total", counter, "Calls into a plugin that failed."}
 	mPluginFuel    = metric{"wasmgate_plugin_fuel_total", counter, "Fuel spent by a plugin, in instructions."}
@@ -85,6 +94,7 @@ func (t *Telemetry) liveMetrics(p *page) {
 	}
 	l.gateway(p)
 	l.pools(p)
+	l.members(p)
 	l.plugins(p)
 	l.loops(p)
 }
@@ -126,12 +136,7 @@ func (l *Live) plugins(p *page) {
 	each(p, mPluginInst, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Instances) })
 	each(p, mPluginStarted, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Started) })
 	each(p, mPluginMemory, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.MemoryBytes) })
-	each(p, mPluginBreaker, l.Plugins, "plugin", func(s PluginStats) float64 {
-		if s.BreakerOpen {
-			return 1
-		}
-		return 0
-	})
+	each(p, mPluginBreaker, l.Plugins, "plugin", func(s PluginStats) float64 { return oneIf(s.BreakerOpen) })
 }
 
 func (l *Live) loops(p *page) {

@@ -14,6 +14,7 @@ const (
 	spanTLS        = "tls.handshake"
 	spanWait       = "wait_for_connection" // .NET's name for the time until a request has a connection
 	spanPlugin     = "plugin.call"
+	spanSession    = "tcp.session"
 )
 
 // Attributes of OpenTelemetry's semantic conventions, 1.43. The constants are theirs, so that a name of ours cannot drift.
@@ -30,6 +31,7 @@ const (
 	attrURL            = semconv.URLFullKey                   // url.full
 	attrUserAgent      = semconv.UserAgentOriginalKey         // user_agent.original
 	attrClientAddress  = semconv.ClientAddressKey             // client.address
+	attrClientPort     = semconv.ClientPortKey                // client.port
 	attrServerAddress  = semconv.ServerAddressKey             // server.address
 	attrServerPort     = semconv.ServerPortKey                // server.port
 	attrPeerAddress    = semconv.NetworkPeerAddressKey        // network.peer.address
@@ -45,44 +47,54 @@ const (
 
 // Attributes of our own.
 const (
-	attrListener      = attribute.Key("wasmgate.listener")
-	attrUpstream      = attribute.Key("wasmgate.upstream")
-	attrClientConn    = attribute.Key("wasmgate.client.connection.id")
-	attrClientOrdinal = attribute.Key("wasmgate.client.connection.ordinal")
-	attrErrorSource   = attribute.Key("wasmgate.error.source")
-	attrConnID        = attribute.Key("wasmgate.connection.id")
-	attrConnOrdinal   = attribute.Key("wasmgate.connection.ordinal")
-	attrConnReused    = attribute.Key("wasmgate.connection.reused")
-	attrConnAge       = attribute.Key("wasmgate.connection.age")
-	attrConnIdle      = attribute.Key("wasmgate.connection.idle")
-	attrConnIdleTotal = attribute.Key("wasmgate.connection.idle_total")
-	attrConnWhyNew    = attribute.Key("wasmgate.connection.why_new")
-	attrConnWhyOpened = attribute.Key("wasmgate.connection.why_opened")
-	attrConnWhyClosed = attribute.Key("wasmgate.connection.why_closed")
-	attrConnRequests  = attribute.Key("wasmgate.connection.requests")
-	attrConnBytesIn   = attribute.Key("wasmgate.connection.bytes_in")
-	attrConnBytesOut  = attribute.Key("wasmgate.connection.bytes_out")
-	attrConnMoved     = attribute.Key("wasmgate.connection.moved")
-	attrConnSegment   = attribute.Key("wasmgate.connection.segment")
-	attrPoolWait      = attribute.Key("wasmgate.pool.wait")
-	attrDNSAge        = attribute.Key("wasmgate.dns.age")
-	attrDNSTTL        = attribute.Key("wasmgate.dns.ttl")
-	attrDNSServer     = attribute.Key("wasmgate.dns.server")
-	attrDNSStale      = attribute.Key("wasmgate.dns.stale")
-	attrTLSServerName = attribute.Key("wasmgate.tls.server_name") // the conventions have retired theirs
-	attrPlugin        = attribute.Key("wasmgate.plugin.name")
-	attrPluginPhase   = attribute.Key("wasmgate.plugin.phase")
-	attrPluginFuel    = attribute.Key("wasmgate.plugin.fuel")
-	attrPluginOutcome = attribute.Key("wasmgate.plugin.outcome")
-	attrDropped       = attribute.Key("wasmgate.dropped") // attempts, calls and tags beyond what a record holds
-	attrTagPrefix     = "wasmgate.tag."                   // before the key of an attribute that a plugin set
+	attrListener        = attribute.Key("wasmgate.listener")
+	attrUpstream        = attribute.Key("wasmgate.upstream")
+	attrUpstreamHost    = attribute.Key("wasmgate.upstream.host")
+	attrUpstreamAddress = attribute.Key("wasmgate.upstream.address")
+	attrAttemptNumber   = attribute.Key("wasmgate.attempt.number")
+	attrAttemptWhy      = attribute.Key("wasmgate.attempt.why")
+	attrSessionBytesIn  = attribute.Key("wasmgate.session.bytes_in")
+	attrSessionBytesOut = attribute.Key("wasmgate.session.bytes_out")
+	attrSessionWhyEnded = attribute.Key("wasmgate.session.why_ended")
+	attrConnHealthCheck = attribute.Key("wasmgate.connection.health_check")
+	attrClientConn      = attribute.Key("wasmgate.client.connection.id")
+	attrClientOrdinal   = attribute.Key("wasmgate.client.connection.ordinal")
+	attrErrorSource     = attribute.Key("wasmgate.error.source")
+	attrConnID          = attribute.Key("wasmgate.connection.id")
+	attrConnOrdinal     = attribute.Key("wasmgate.connection.ordinal")
+	attrConnReused      = attribute.Key("wasmgate.connection.reused")
+	attrConnAge         = attribute.Key("wasmgate.connection.age")
+	attrConnIdle        = attribute.Key("wasmgate.connection.idle")
+	attrConnIdleTotal   = attribute.Key("wasmgate.connection.idle_total")
+	attrConnWhyNew      = attribute.Key("wasmgate.connection.why_new")
+	attrConnWhyOpened   = attribute.Key("wasmgate.connection.why_opened")
+	attrConnWhyClosed   = attribute.Key("wasmgate.connection.why_closed")
+	attrConnRequests    = attribute.Key("wasmgate.connection.requests")
+	attrConnBytesIn     = attribute.Key("wasmgate.connection.bytes_in")
+	attrConnBytesOut    = attribute.Key("wasmgate.connection.bytes_out")
+	attrConnMoved       = attribute.Key("wasmgate.connection.moved")
+	attrConnSegment     = attribute.Key("wasmgate.connection.segment")
+	attrPoolWait        = attribute.Key("wasmgate.pool.wait")
+	attrDNSAge          = attribute.Key("wasmgate.dns.age")
+	attrDNSTTL          = attribute.Key("wasmgate.dns.ttl")
+	attrDNSServer       = attribute.Key("wasmgate.dns.server")
+	attrDNSStale        = attribute.Key("wasmgate.dns.stale")
+	attrTLSServerName   = attribute.Key("wasmgate.tls.server_name") // the conventions have retired theirs
+	attrPlugin          = attribute.Key("wasmgate.plugin.name")
+	attrPluginPhase     = attribute.Key("wasmgate.plugin.phase")
+	attrPluginFuel      = attribute.Key("wasmgate.plugin.fuel")
+	attrPluginOutcome   = attribute.Key("wasmgate.plugin.outcome")
+	attrDropped         = attribute.Key("wasmgate.dropped") // attempts, calls and tags beyond what a record holds
+	attrTagPrefix       = "wasmgate.tag."                   // before the key of an attribute that a plugin set
 )
 
 // Events on spans.
 const (
-	eventHeadRead  = "request.head_read"
-	eventRouted    = "request.routed"
-	eventSent      = "request.sent"
-	eventFirstByte = "response.first_byte"
-	eventException = "exception"
+	eventHeadRead         = "request.head_read"
+	eventRouted           = "request.routed"
+	eventSent             = "request.sent"
+	eventFirstByte        = "response.first_byte"
+	eventException        = "exception"
+	eventSessionRouted    = "session.routed"
+	eventSessionConnected = "session.connected"
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -91,6 +92,7 @@ func emitEverything(t *testing.T, r *Recorder) {
 	first.Err, first.WhyClosed = closed, facts.CloseError
 	second := attempt(x, r, c)
 	second.Reused, second.WhyNew, second.WhyClosed, second.Age, second.Idle = true, "", facts.CloseMaxRequests, 2, 1
+	second.Why = exchange.AgainHedge
 	x.Err = trap
 	end(r, x, 500)
 
@@ -112,13 +114,22 @@ func emitEverything(t *testing.T, r *Recorder) {
 		}
 		r.ConnClosed(c)
 	}
+	check := connection(9)
+	check.WhyOpened = facts.OpenHealthCheck
+	r.ConnOpened(check)
+	check.Closed, check.WhyClosed, check.Err = wall+int64(time.Second), facts.CloseHealthCheckEnded, closed
+	r.ConnClosed(check)
+	s := session(c)
+	s.Via, s.SNI, s.Client.Scheme = netip.MustParseAddrPort("10.0.0.9:5000"), "db.test", "tls"
+	s.Why, s.Err = exchange.EndUpstreamReset, &fault.Error{Kind: fault.UpstreamClosed, Source: fault.Upstream, Detail: "reset", Err: errors.New("reset by peer")}
+	r.Session(s)
 }
 
 // live fills in what other packages know.
 func live(l *Live) {
 	l.Gateway = GatewayStats{Panics: 1, Reloaded: time.Unix(0, wall)}
 	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1}
-	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3}
+	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3, Members: map[string]int{"healthy": 1}, LearnedIdle: time.Second}
 	l.Plugins["tenant"] = PluginStats{Calls: 1, Failures: map[string]uint64{"plugin_trap": 1}, BreakerOpen: true}
 	l.Loops = append(l.Loops, LoopStats{Busy: time.Second})
 }
@@ -132,6 +143,7 @@ func run(t *testing.T) (spans *collector, page exposition, log []map[string]any)
 		AccessLog: AccessLog{Writer: &out, Query: true},
 	})
 	emitEverything(t, tel.Loop(0))
+	tel.MemberChanged("users", "joined")
 	finish(t, tel)
 	return c, scrape(t, tel), logLinesOf(t, out.Bytes())
 }
@@ -139,6 +151,8 @@ func run(t *testing.T) (spans *collector, page exposition, log []map[string]any)
 // spanNames says what README.md calls the spans whose names depend on the request.
 func documentedName(s *tracepb.Span) string {
 	switch {
+	case strings.HasPrefix(s.Name, "tcp.session "):
+		return "tcp.session {listener}"
 	case s.Kind == tracepb.Span_SPAN_KIND_SERVER:
 		return "{method} {route}"
 	case s.Kind == tracepb.Span_SPAN_KIND_CLIENT && (strings.HasPrefix(s.Name, "HTTP ") || strings.HasPrefix(s.Name, "GET ")):
@@ -245,9 +259,23 @@ func TestTheTableOfMetricsIsTrue(t *testing.T) {
 	compare(t, documented, emitted)
 }
 
-// README.md documents every field of the access log, and no other.
-func TestTheTableOfLogFieldsIsTrue(t *testing.T) {
+// README.md documents every field of the access log, and no other: of requests, and of sessions.
+func TestTheTablesOfLogFieldsAreTrue(t *testing.T) {
 	_, _, log := run(t)
+	requests, sessions := []map[string]any{}, []map[string]any{}
+	for _, line := range log {
+		if line["why_ended"] != nil {
+			sessions = append(sessions, line)
+		} else {
+			requests = append(requests, line)
+		}
+	}
+	compareFields(t, "Access log", requests)
+	compareFields(t, "Access log of sessions", sessions)
+}
+
+func compareFields(t *testing.T, heading string, log []map[string]any) {
+	t.Helper()
 	emitted, always := map[string]bool{}, map[string]int{}
 	for _, line := range log {
 		for k, v := range line {
@@ -257,7 +285,7 @@ func TestTheTableOfLogFieldsIsTrue(t *testing.T) {
 		}
 	}
 	documented := map[string]bool{}
-	for _, row := range table(t, "Access log") {
+	for _, row := range table(t, heading) {
 		documented[row["field"]+" ; "+row["type"]] = true
 		if us := strings.HasSuffix(row["field"], "_us"); us != (row["unit"] == "µs") || row["meaning"] == "" {
 			t.Errorf("field %s: unit %q, meaning %q", row["field"], row["unit"], row["meaning"])

@@ -23,6 +23,7 @@ const (
 	requestRecord recordKind = iota
 	setupRecord              // a connection was established, or could not be
 	segmentRecord            // a part of a connection's life
+	sessionRecord            // a session of TCP mode
 )
 
 // record is what spans are made of: a copy of what an exchange or a connection knew. Records are used again.
@@ -47,10 +48,14 @@ type record struct {
 	dropped                                           int // attempts, calls and tags that did not fit
 	attemptsDropped                                   int
 
+	// of a session, beside trace
+	session exchange.Session
+
 	// of a connection
 	conn     facts.Connection
-	from, to int64 // of the segment
-	last     bool  // the connection has ended
+	connErr  fault.Error // conn.Err points to it
+	from, to int64       // of the segment
+	last     bool        // the connection has ended
 }
 
 // cut is a part of a record's text.
@@ -71,6 +76,14 @@ func (r *record) clear() {
 	clear(r.calls)
 	clear(r.tags)
 	*r = record{text: r.text[:0], attempts: r.attempts[:0], calls: r.calls[:0], tags: r.tags[:0]}
+}
+
+// connection copies the facts. Of the error too: whoever sent the request may add to what it says, and goes on to.
+func (r *record) connection(c *facts.Connection) {
+	if r.conn = *c; c.Err != nil {
+		r.connErr = *c.Err
+		r.conn.Err = &r.connErr
+	}
 }
 
 // lists copies the lists of facts, as far as they fit.

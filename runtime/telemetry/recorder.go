@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -60,15 +61,22 @@ func (r *Recorder) sample(x *exchange.Exchange) {
 			return
 		}
 	default:
-		if r.sampler.bound == 0 {
-			return
-		}
-		if parent.traceID = r.ids.trace(); !randomBelow(parent.traceID, r.sampler.bound) {
+		var sampled bool
+		if parent.traceID, sampled = r.begins(); !sampled {
 			return
 		}
 	}
 	x.Trace = exchange.Trace{Sampled: true, TraceID: parent.traceID, Parent: parent.spanID, Server: r.ids.span()}
 	takeTracestate(x, found)
+}
+
+// begins decides about a trace that has no caller, and gives it its id.
+func (r *Recorder) begins() (id [16]byte, sampled bool) {
+	if r.spans == nil || r.sampler.bound == 0 {
+		return id, false
+	}
+	id = r.ids.trace()
+	return id, randomBelow(id, r.sampler.bound)
 }
 
 // StartAttempt is called before the request head is written to an upstream, for each attempt. It gives the attempt of
@@ -122,8 +130,8 @@ func (r *Recorder) count(x *exchange.Exchange) {
 			up = r.cells.upstream(a.Upstream)
 		}
 		up.attempt(a)
-		if i > 0 {
-			up.retries.Add(1)
+		if ordinal(a, i) > 1 {
+			up.again[max(slices.Index(againWhy[:], a.Why), 0)].Add(1)
 		}
 	}
 }
@@ -134,7 +142,7 @@ func (s *upstreamSeries) attempt(a *exchange.Attempt) {
 	case a.Reused:
 		s.reused.Add(1)
 	default:
-		s.fresh[slot(openSlots, a.WhyNew)].Add(1)
+		s.fresh[slot(openSlots, a.WhyNew, reasonSlots)].Add(1)
 	}
 	if a.PoolWait > 0 && a.ConnID != 0 {
 		s.wait.observe(int64(a.PoolWait))
@@ -148,11 +156,20 @@ func (s *upstreamSeries) attempt(a *exchange.Attempt) {
 }
 
 // ConnOpened is called when an upstream connection is established, before the first attempt takes it. It counts it,
-// and gives it the span that attempts link to and that is exported at once: c.TraceID, c.SpanID, c.Sampled.
+// and gives it the span that attempts link to and that is exported at once: c.TraceID, c.SpanID, c.Sampled. One that was
+// opened for a health check is told of when it ends, if the check has failed: nothing links to it, and there is one for
+// each address every few seconds.
 func (r *Recorder) ConnOpened(c *facts.Connection) {
 	up := r.cells.upstream(c.Upstream)
-	up.opened[slot(openSlots, c.WhyOpened)].Add(1)
+	up.opened[slot(openSlots, c.WhyOpened, reasonSlots)].Add(1)
 	up.setup(c)
+	if c.WhyOpened != facts.OpenHealthCheck {
+		r.giveSetup(c)
+	}
+}
+
+// giveSetup exports the root span of a connection that was established.
+func (r *Recorder) giveSetup(c *facts.Connection) {
 	if rec := r.connRecord(c, setupRecord); rec != nil {
 		c.SegmentFrom = c.Established
 		r.spans.give(rec)
@@ -184,7 +201,8 @@ func (r *Recorder) connRecord(c *facts.Connection, kind recordKind) *record {
 		return nil
 	}
 	c.Sampled, c.TraceID, c.SpanID = true, r.ids.trace(), r.ids.span()
-	rec.kind, rec.conn = kind, *c
+	rec.kind = kind
+	rec.connection(c)
 	return rec
 }
 
@@ -203,7 +221,8 @@ func (r *Recorder) giveSegment(c *facts.Connection, to int64, last bool) {
 		return
 	}
 	c.Segments++
-	rec.kind, rec.conn, rec.from, rec.to, rec.last = segmentRecord, *c, c.SegmentFrom, to, last
+	rec.kind, rec.from, rec.to, rec.last = segmentRecord, c.SegmentFrom, to, last
+	rec.connection(c)
 	c.SegmentFrom, c.SegmentRequests = to, c.Requests
 	r.spans.give(rec)
 }
@@ -212,14 +231,17 @@ func (r *Recorder) giveSegment(c *facts.Connection, to int64, last bool) {
 // ConnOpened was not called.
 func (r *Recorder) ConnClosed(c *facts.Connection) {
 	up := r.cells.upstream(c.Upstream)
-	up.closed[slot(closeSlots, c.WhyClosed)].Add(1)
+	up.closed[slot(closeSlots, c.WhyClosed, reasonSlots)].Add(1)
 	if c.Established == 0 {
-		up.opened[slot(openSlots, c.WhyOpened)].Add(1)
+		up.opened[slot(openSlots, c.WhyOpened, reasonSlots)].Add(1)
 		up.setup(c)
 		if rec := r.connRecord(c, setupRecord); rec != nil {
 			r.spans.give(rec)
 		}
 		return
+	}
+	if c.WhyOpened == facts.OpenHealthCheck && c.Err != nil {
+		r.giveSetup(c)
 	}
 	if c.Sampled && r.spans != nil {
 		r.giveSegment(c, c.Closed, true)

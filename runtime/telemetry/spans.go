@@ -17,6 +17,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/upstream/facts"
 )
 
 // span is a span that has ended, as exporters read it. The embedded interface is nil: it only supplies the method by
@@ -177,6 +178,8 @@ func (m *spanMaker) make(r *record) {
 		m.setup(r)
 	case segmentRecord:
 		m.segment(r)
+	case sessionRecord:
+		m.session(r)
 	}
 }
 
@@ -281,7 +284,8 @@ func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int
 	s.set(attrMethod.String(method))
 	s.setText(attrMethodOriginal, original)
 	s.setText(attrUpstream, a.Upstream)
-	s.setHost(a.Host, a.TLS)
+	c := carrierOf(a.Host, a.Address, a.ConnID, a.ConnTrace, a.ConnSpan, a.Err)
+	s.setHost(c.host, a.TLS)
 	scheme := "http"
 	if a.TLS {
 		scheme = "https"
@@ -290,17 +294,20 @@ func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int
 	if path := r.get(r.sentPath); path != "" {
 		s.set(attrURL.String(scheme+"://"+r.get(r.sentAuthority)+path), attrPath.String(path))
 	}
-	s.setAddress(attrPeerAddress, attrPeerPort, a.Address)
+	s.setAddress(attrPeerAddress, attrPeerPort, c.address)
 	if i > 0 && i == len(r.attempts)-1 {
 		i += r.attemptsDropped // those between the others and the last one
 	}
-	if i > 0 {
-		s.set(attrResend.Int(i))
+	n := ordinal(a, i)
+	if s.set(attrAttemptNumber.Int(n)); n > 1 {
+		s.set(attrResend.Int(n - 1))
 	}
+	s.setText(attrAttemptWhy, a.Why)
 	if a.Status != 0 {
 		s.set(attrStatus.Int(a.Status))
 	}
 	m.attemptConnection(s, a)
+	c.link(s)
 	s.event(wall(a.Sent), eventSent)
 	s.event(wall(a.FirstByte), eventFirstByte)
 	switch {
@@ -314,7 +321,7 @@ func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int
 	}
 }
 
-// attemptConnection says what carried the attempt, and links to the connection's span.
+// attemptConnection says how the attempt came to the connection that carried it.
 func (m *spanMaker) attemptConnection(s *span, a *exchange.Attempt) {
 	s.setSeconds(attrPoolWait, a.PoolWait)
 	s.setText(attrConnWhyNew, a.WhyNew)
@@ -322,18 +329,11 @@ func (m *spanMaker) attemptConnection(s *span, a *exchange.Attempt) {
 	if a.ConnID == 0 {
 		return
 	}
-	s.setCount(attrConnID, a.ConnID)
 	s.setCount(attrConnOrdinal, a.Ordinal)
 	s.set(attrConnReused.Bool(a.Reused))
 	s.setSeconds(attrConnAge, a.Age)
 	s.setSeconds(attrConnIdle, a.Idle)
 	s.setSeconds(attrDNSAge, a.DNSAge)
-	if a.ConnSpan != [8]byte{} {
-		s.links = append(s.links, tracesdk.Link{
-			SpanContext: trace.NewSpanContext(trace.SpanContextConfig{TraceID: a.ConnTrace, SpanID: a.ConnSpan, TraceFlags: trace.FlagsSampled}),
-			Attributes:  []attribute.KeyValue{attrConnID.Int64(int64(a.ConnID))},
-		})
-	}
 }
 
 // setup makes the root span of a connection's trace, and one below it for each thing that took time.
@@ -426,6 +426,9 @@ func (m *spanMaker) identify(s *span, r *record) {
 	s.setText(attrUpstream, r.conn.Upstream)
 	s.setHost(r.conn.Host, r.conn.TLS)
 	s.setAddress(attrPeerAddress, attrPeerPort, r.conn.Address)
+	if r.conn.WhyOpened == facts.OpenHealthCheck {
+		s.set(attrConnHealthCheck.Bool(true))
+	}
 }
 
 // knownMethod returns the method as the conventions want it: those that are not known would make a name for each.

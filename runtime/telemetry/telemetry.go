@@ -56,6 +56,7 @@ type Telemetry struct {
 	sampler   sampler
 	segment   int64 // nanoseconds
 	query     bool
+	members   memberChanges
 	ended     atomic.Bool
 }
 

@@ -111,7 +111,7 @@ func checkUserRequest(t *testing.T, got spanList, traceparent string) {
 		"server.address": "users.test", "server.port": int64(8443), "network.peer.address": "192.0.2.7", "network.peer.port": int64(8443),
 		"http.response.status_code": int64(200), "wasmgate.upstream": "users", "wasmgate.connection.id": int64(900),
 		"wasmgate.connection.ordinal": int64(1), "wasmgate.connection.reused": false, "wasmgate.connection.age": 0.0,
-		"wasmgate.connection.idle": 0.0, "wasmgate.connection.why_new": "no_idle", "wasmgate.pool.wait": 0.004, "wasmgate.dns.age": 2.0,
+		"wasmgate.connection.idle": 0.0, "wasmgate.connection.why_new": "no_idle", "wasmgate.pool.wait": 0.004, "wasmgate.dns.age": 2.0, "wasmgate.attempt.number": int64(1),
 	})
 	wantEvents(t, client, "request.sent", 7, "response.first_byte", 15)
 	if below := got.below(client); !slices.Equal(below, []string{"wait_for_connection"}) {

@@ -1,0 +1,45 @@
+package telemetry
+
+import (
+	"net/netip"
+
+	"go.opentelemetry.io/otel/attribute"
+	tracesdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"wasmgate/runtime/fault"
+)
+
+// carrier is the upstream connection that an attempt or a session was given, or the one that could not be opened for it.
+type carrier struct {
+	host    string // host:port, before resolution
+	address netip.AddrPort
+	id      uint64 // 0: it came to no socket
+	trace   [16]byte
+	span    [8]byte // zero: its span was lost, or there never was one
+}
+
+// carrierOf takes what the attempt or session knows, and without a connection what its error knows of the one that failed.
+func carrierOf(host string, address netip.AddrPort, id uint64, traceID [16]byte, span [8]byte, err *fault.Error) carrier {
+	if id != 0 || err == nil {
+		return carrier{host, address, id, traceID, span}
+	}
+	c := carrier{host: err.Host, id: err.ConnID, trace: err.ConnTrace, span: err.ConnSpan}
+	c.address, _ = netip.ParseAddrPort(err.Address) // there may be none
+	return c
+}
+
+// link gives s the connection's id, and links it to the connection's span.
+func (c *carrier) link(s *span) {
+	var attrs []attribute.KeyValue
+	if c.id != 0 {
+		attrs = append(attrs, attrConnID.Int64(int64(c.id)))
+		s.set(attrs...)
+	}
+	if c.span != [8]byte{} {
+		s.links = append(s.links, tracesdk.Link{
+			SpanContext: trace.NewSpanContext(trace.SpanContextConfig{TraceID: c.trace, SpanID: c.span, TraceFlags: trace.FlagsSampled}),
+			Attributes:  attrs,
+		})
+	}
+}
