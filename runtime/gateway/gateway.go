@@ -370,8 +370,7 @@ func (g *Gateway) live(l *telemetry.Live) {
 		return
 	}
 	for key, u := range s.upstreams {
-		st := u.Stats()
-		l.Upstreams[key] = telemetry.UpstreamStats{Active: st.Open - st.Idle, Idle: st.Idle, Waiting: st.Waiting}
+		l.Upstreams[key] = upstreamStats(u.Upstream)
 	}
 	for name, p := range s.plugins {
 		l.Plugins[name] = p.stats()

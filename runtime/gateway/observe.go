@@ -32,6 +32,7 @@ func (o *observer) End(x *exchange.Exchange) {
 // hooks pass what upstreams tell of connections on to the telemetry of the loop that owns them.
 type hooks struct {
 	observers []*observer
+	telemetry *telemetry.Telemetry
 	log       zerolog.Logger
 }
 
@@ -59,8 +60,9 @@ func (h *hooks) ConnClosed(l *netloop.Loop, c *facts.Connection) {
 	}
 }
 
-// MemberChanged writes a line: a request that goes elsewhere than yesterday has its reason in the log.
+// MemberChanged counts, and writes a line: a request that goes elsewhere than yesterday has its reason in the log.
 func (h *hooks) MemberChanged(e upstream.MemberEvent) {
+	h.telemetry.MemberChanged(e.Upstream, e.State)
 	line := h.log.Info()
 	if e.State == "ejected" || e.State == "unhealthy" {
 		line = h.log.Warn()
@@ -72,4 +74,20 @@ func (h *hooks) MemberChanged(e upstream.MemberEvent) {
 }
 
 // SessionEnded implements tcp.Observer.
-func (o *observer) SessionEnded(s *exchange.Session) {}
+func (o *observer) SessionEnded(s *exchange.Session) { o.recorder.Session(s) }
+
+// upstreamStats is what telemetry does not count itself of an upstream.
+func upstreamStats(u *upstream.Upstream) telemetry.UpstreamStats {
+	s := u.Stats()
+	stats := telemetry.UpstreamStats{
+		Active: s.Open - s.Idle, Idle: s.Idle, Waiting: s.Waiting, RetriesLeft: s.RetriesLeft, BreakerOpen: s.BreakerOpen,
+		Members: map[string]int{},
+	}
+	for _, m := range u.Members() {
+		stats.Members[m.Health]++
+		if d := m.LearnedIdle; d > 0 && (stats.LearnedIdle == 0 || d < stats.LearnedIdle) {
+			stats.LearnedIdle = d
+		}
+	}
+	return stats
+}

@@ -66,7 +66,7 @@ func (g *Gateway) buildUpstream(name string, c config.Upstream, old *state) (liv
 	if uc.TLS, err = clientTLS(&c); err != nil {
 		return liveUpstream{}, err
 	}
-	return liveUpstream{Upstream: upstream.New(g.group, uc, g.names, &hooks{g.observers, g.log}), config: c}, nil
+	return liveUpstream{Upstream: upstream.New(g.group, uc, g.names, &hooks{g.observers, g.telemetry, g.log}), config: c}, nil
 }
 
 // connections is what of an upstream's config its connections, and the look-ups of its names, depend on.
