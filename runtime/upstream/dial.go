@@ -172,6 +172,7 @@ func (m *Member) dial(t *netloop.Task, why string, r *Request, dnsFrom, dnsTo in
 		if u.hooks != nil {
 			u.hooks.ConnClosed(l, f)
 		}
+		err.ConnID, err.ConnTrace, err.ConnSpan = f.ID, f.TraceID, f.SpanID
 		return nil, err
 	}
 	f.Established = l.WallNow()
