@@ -4,7 +4,8 @@
 // It serves people and scripts, never a client's request, so it is net/http, the standard library's server. What changes
 // something is done only for who sits on the same machine: the endpoint must be on a loopback address, the request must
 // name it as such (a page that has its name lead to loopback does not), and a browser's request must come from the
-// endpoint's own origin (net/http's CrossOriginProtection).
+// endpoint's own origin (net/http's CrossOriginProtection). Who asks an endpoint on loopback for the upstreams must name it
+// so too: their addresses are nobody else's business.
 package admin
 
 import (
@@ -109,7 +110,10 @@ func view(u *upstream.Upstream) upstreamView {
 	return v
 }
 
-func (a *api) upstreams(w http.ResponseWriter, _ *http.Request) {
+func (a *api) upstreams(w http.ResponseWriter, r *http.Request) {
+	if !a.may(w, r) {
+		return
+	}
 	list := []upstreamView{}
 	for _, u := range a.Upstreams() {
 		list = append(list, view(u))
@@ -123,7 +127,11 @@ func (a *api) upstream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// find refuses who must not know, and finds the upstream that the request names.
 func (a *api) find(w http.ResponseWriter, r *http.Request) *upstream.Upstream {
+	if !a.may(w, r) {
+		return nil
+	}
 	for _, u := range a.Upstreams() {
 		if u.Name() == r.PathValue("name") {
 			return u
@@ -144,8 +152,8 @@ const maxChange = 4 << 10 // bytes of a request's body
 
 // change changes weight, tier or state of a target.
 func (a *api) change(w http.ResponseWriter, r *http.Request) {
-	if err := a.local(r); err != nil {
-		http.Error(w, err.Error(), http.StatusForbidden)
+	if !a.Address.Addr().IsLoopback() {
+		http.Error(w, "changes are made on a loopback address only; see admin.address", http.StatusForbidden)
 		return
 	}
 	u := a.find(w, r)
@@ -154,7 +162,11 @@ func (a *api) change(w http.ResponseWriter, r *http.Request) {
 	}
 	c, err := readChange(http.MaxBytesReader(w, r.Body, maxChange))
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		status := http.StatusBadRequest
+		if long := (*http.MaxBytesError)(nil); errors.As(err, &long) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
 	if err := u.SetTarget(r.PathValue("target"), c); err != nil {
@@ -187,6 +199,9 @@ func readChange(body io.Reader) (c upstream.Change, err error) {
 	if err := d.Decode(&said); err != nil {
 		return c, fmt.Errorf("the body is not as in {\"state\": \"drain\"}: %w", err)
 	}
+	if _, err := d.Token(); err != io.EOF {
+		return c, errors.New("something follows the body's first value")
+	}
 	switch {
 	case said.Weight == nil && said.Tier == nil && said.State == nil:
 		return c, errors.New("nothing to change: give weight, tier or state")
@@ -206,20 +221,23 @@ func readChange(body io.Reader) (c upstream.Change, err error) {
 	return c, nil
 }
 
-// local says why a request must not change anything.
-func (a *api) local(r *http.Request) error {
-	if !a.Address.Addr().IsLoopback() {
-		return errors.New("changes are made on a loopback address only; see admin.address")
+// may refuses a request that reached an endpoint on loopback under a name that is not loopback's.
+func (a *api) may(w http.ResponseWriter, r *http.Request) bool {
+	if !a.Address.Addr().IsLoopback() || isLoopback(r.Host) {
+		return true
 	}
-	host, _, err := net.SplitHostPort(r.Host)
+	http.Error(w, fmt.Sprintf("the request is for %q, which is not this machine's loopback", r.Host), http.StatusForbidden)
+	return false
+}
+
+// isLoopback says whether a Host field names the machine itself.
+func isLoopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
-		host = r.Host
+		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
 	}
-	host = strings.Trim(host, "[]")
-	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.IsLoopback()) {
-		return fmt.Errorf("the request is for %q, which is not this machine's loopback", r.Host)
-	}
-	return nil
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
 func answer(w http.ResponseWriter, v any) {

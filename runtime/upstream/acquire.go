@@ -12,22 +12,43 @@ import (
 )
 
 // acquire takes or opens a connection to one of the cluster's members. The usual way, to an idle connection of the
-// member that is next, is the short one; everything else is a search.
+// member that is next or the session's own, is the short one; everything else is a search.
 func (c *cluster) acquire(task *netloop.Task, r *Request) (Acquired, *fault.Error) {
 	v := c.current.Load()
-	if v == nil || len(r.Token) > 0 || len(r.Avoid) > 0 {
-		return c.search(task, r, v, nil, "", pool.Full)
+	if v == nil || len(r.Avoid) > 0 {
+		return c.search(task, r, v, start{})
 	}
-	b := v.set.Pick(task.Loop().Index(), r.Key, r.HasKey, nil)
-	if b == nil {
-		return c.search(task, r, v, nil, "", pool.Full)
+	first := start{}
+	if len(r.Token) > 0 {
+		var usable bool
+		if first.b, usable = v.set.ByToken(r.Token); !usable {
+			if first.b != nil && !c.upstream.config.Load().Failover {
+				return c.search(task, r, v, start{})
+			}
+			first.b = nil
+		}
+		first.pinned = first.b != nil
 	}
-	m := b.Owner.(*Member)
-	conn, why, got := m.pool.Try(task, r.Request)
-	if got == pool.Idle {
+	if first.b == nil {
+		first.b = v.set.Pick(task.Loop().Index(), r.Key, r.HasKey, nil)
+	}
+	if first.b == nil {
+		return c.search(task, r, v, start{})
+	}
+	m := first.b.Owner.(*Member)
+	var conn *pool.Conn
+	if conn, first.why, first.got = m.pool.Try(task, r.Request); first.got == pool.Idle {
 		return m.take(conn, ""), nil
 	}
-	return c.search(task, r, v, b, why, got)
+	return c.search(task, r, v, first)
+}
+
+// start is where a search begins: the member whose pool was asked already, if one was, and what that said.
+type start struct {
+	b      *balance.Member
+	why    string
+	got    pool.Got
+	pinned bool // it is the session's own
 }
 
 // search is one request's way to a connection: who was tried, and how that went.
@@ -44,15 +65,21 @@ type search struct {
 	asked    bool              // DNS was asked anew after a failure
 	dnsFrom  int64             // the look-up that the request waited for, if it did
 	dnsTo    int64
-	deadline int64 // of the wait in the queue
+	deadline int64   // of the wait in the queue
+	granted  *Member // whose pool serves the request, when it has waited; the queue's lock guards it until then
 }
 
-// search goes from member to member until one has a connection, beginning with b, whose pool has been asked already. A
-// member that cannot be connected to is passed over for the next one, since no byte of the request has been sent.
-func (c *cluster) search(task *netloop.Task, r *Request, v *view, b *balance.Member, why string, got pool.Got) (Acquired, *fault.Error) {
+// search goes from member to member until one has a connection, beginning with from. A member that cannot be connected
+// to is passed over for the next one, since no byte of the request has been sent.
+func (c *cluster) search(task *netloop.Task, r *Request, v *view, from start) (Acquired, *fault.Error) {
 	s := &search{cluster: c, task: task, r: *r, view: v}
-	if err := s.begin(); err != nil {
-		return Acquired{}, err
+	b, why, got := from.b, from.why, from.got
+	if from.pinned {
+		s.pinned = b.Owner.(*Member)
+	} else if b == nil {
+		if err := s.begin(); err != nil {
+			return Acquired{}, err
+		}
 	}
 	for {
 		if b != nil {
@@ -97,33 +124,38 @@ func (s *search) begin() (err *fault.Error) {
 		return nil
 	}
 	b, usable := s.view.set.ByToken(s.r.Token)
-	if b == nil { // a session of a server that is gone, or a text that somebody made up
-		return nil
-	}
-	if usable {
+	switch {
+	case b == nil: // a session of a server that is gone, or a text that somebody made up
+	case usable:
 		s.pinned = b.Owner.(*Member)
-		return nil
-	}
-	if !s.upstream.config.Load().Failover {
+	case !s.failover():
 		return s.unavailable("the session's target cannot be used, and sticky.failover is off")
 	}
 	return nil
 }
 
+func (s *search) failover() bool { return s.upstream.config.Load().Failover }
+
+// bound says that only the session's own member will do: it has not failed in this search, nor, as far as the request may
+// go elsewhere, in an earlier attempt.
+func (s *search) bound() bool {
+	return s.pinned != nil && !among(s.pinned, s.tried[s.avoid:]) && !(among(s.pinned, s.tried) && s.failover())
+}
+
 // next is the member to be tried now, or nil if all were.
 func (s *search) next() *balance.Member {
-	if s.pinned != nil {
-		if !among(s.pinned, s.tried) && !among(s.pinned, s.full) {
-			return s.pinned.choice.Load()
-		}
-		if !among(s.pinned, s.tried) || !s.upstream.config.Load().Failover {
-			return nil // its own is what it waits for
-		}
+	switch {
+	case s.bound() && among(s.pinned, s.full):
+		return nil // it is what the request waits for
+	case s.bound():
+		return s.pinned.choice.Load()
+	case s.pinned != nil && !s.failover():
+		return nil
 	}
 	b := s.pick()
 	if b == nil && s.avoid > 0 { // better the same once more than none
 		s.tried, s.avoid = s.tried[s.avoid:], 0
-		b = s.pick()
+		return s.next()
 	}
 	return b
 }
@@ -149,10 +181,13 @@ func (s *search) wait() (m *Member, conn *pool.Conn, why string, err *fault.Erro
 	l, cfg := s.task.Loop(), s.upstream.config.Load()
 	limit := cfg.Queue.Acquire
 	full := len(s.full) > 0
-	if !full {
-		if s.last != nil {
-			return nil, nil, "", s.last
-		}
+	switch {
+	case s.upstream.ctx.Err() != nil:
+		return nil, nil, "", s.named(stopping())
+	case full:
+	case s.last != nil:
+		return nil, nil, "", s.last
+	default:
 		if limit = cfg.Queue.Timeout; limit <= 0 {
 			return nil, nil, "", s.unavailable("")
 		}
@@ -161,22 +196,30 @@ func (s *search) wait() (m *Member, conn *pool.Conn, why string, err *fault.Erro
 		s.deadline = l.Now() + int64(limit)
 	}
 	var only *pool.Pool
-	if s.pinned != nil {
+	if s.bound() {
 		only = s.pinned.pool
 	}
-	p, conn, why, err := s.queue.Wait(s.task, s.r.Request, only, s.acceptable, time.Duration(s.deadline-l.Now()), cfg.Queue.Max)
-	s.view = s.current.Load()
+	_, conn, why, err = s.queue.Wait(s.task, s.r.Request, only, s.acceptable, time.Duration(s.deadline-l.Now()), cfg.Queue.Max)
+	if v := s.current.Load(); v != nil {
+		s.view = v
+	}
 	switch {
+	case err == nil && only != nil:
+		return s.pinned, conn, why, nil
 	case err == nil:
-		return s.memberOf(p), conn, why, nil
-	case err.Retryable && s.view != nil: // the session's own member has gone
+		return s.granted, conn, why, nil
+	case err.Retryable: // the session's own member has gone
 		s.pinned, s.full = nil, nil
 		return nil, nil, "", nil
-	case !full && err.Kind == fault.PoolExhausted && s.view != nil:
-		err = s.unavailable("for " + limit.String())
+	case !full && err.Kind == fault.PoolExhausted:
+		err = s.unavailable("although the request has waited for " + limit.String() + " (queue.timeout)")
 	}
+	return nil, nil, "", s.named(err)
+}
+
+func (s *search) named(err *fault.Error) *fault.Error {
 	err.Upstream = s.upstream.name
-	return nil, nil, "", err
+	return err
 }
 
 // askAnew asks DNS about the targets that could not be connected to. True: there is somebody who was not tried.
@@ -197,30 +240,36 @@ func (s *search) askAnew() bool {
 	return slices.ContainsFunc(v.members, func(m *Member) bool { return !among(m, s.tried) && !among(m, s.full) })
 }
 
-// acceptable says whether a waiting request may be given a connection of p.
+// acceptable says whether a waiting request may be given a connection of p: one of a member that it could have been given
+// to at once. The queue calls it under its lock, last of all for the pool that it serves the request from.
 func (s *search) acceptable(p *pool.Pool) bool {
-	m := s.memberOf(p)
-	return m != nil && m.load.Usable()
+	v := s.current.Load()
+	if v == nil {
+		return false
+	}
+	m := v.byPool[p]
+	if m == nil || !v.set.Serves(m.choice.Load(), s.tried) {
+		return false
+	}
+	s.granted = m
+	return true
 }
 
-func (c *cluster) memberOf(p *pool.Pool) *Member {
-	if v := c.current.Load(); v != nil {
-		for _, m := range v.members {
-			if m.pool == p {
-				return m
-			}
-		}
-	}
-	return nil
-}
+// stateLeft is the health of a member whose address DNS no longer gives.
+const stateLeft = "left"
 
 // unavailable is the error of a request for which there is no member, although there are targets.
-func (s *search) unavailable(how string) *fault.Error {
+func (s *search) unavailable(why string) *fault.Error {
 	states := map[string]int{}
 	for _, m := range s.view.members {
-		states[m.stateNow()]++
+		state := m.stateNow()
+		if of := m.choice.Load().State; of == balance.Drain || of == balance.Disabled {
+			state = of.String()
+		}
+		states[state]++
 	}
-	e := fault.New(fault.Unavailable, fault.Upstream, 503, "no target is available%s: %s; see health and targets[].state", spaced(how), counted(states))
-	e.Upstream = s.upstream.name
-	return e
+	if why != "" {
+		why = " (" + why + ")"
+	}
+	return s.named(fault.New(fault.Unavailable, fault.Upstream, 503, "no target is available: %s%s; see health and targets[].state", counted(states), why))
 }

@@ -21,14 +21,19 @@ import (
 // cluster is the targets among whose members one choice is made, and the queue of the requests that wait for one.
 type cluster struct {
 	upstream  *Upstream
-	authority []byte // of the first target, as a Host field has it
+	authority atomic.Pointer[[]byte] // of the first target, as a Host field has it
 	empty     atomic.Bool
 	queue     *pool.Queue
 	current   atomic.Pointer[view]
 
+	users atomic.Int64 // of a dynamic authority: requests that are in acquire; negative when it is forgotten
+	used  atomic.Int64 // when the last of them came; loop time
+
 	mu      sync.Mutex // guards what follows, and the targets; it is held for moments, and never on a request's usual way
 	targets []*target
 	closed  bool
+	news    []MemberEvent // to be told when mu is not held
+	telling bool          // somebody does
 }
 
 // view is the members that are in force. It is immutable, but for who of them can be chosen at the moment, which is
@@ -36,26 +41,80 @@ type cluster struct {
 type view struct {
 	set     *balance.Set
 	members []*Member
+	byPool  map[*pool.Pool]*Member
 }
 
 // target is a Target with its name and the members that this stands for, or stood for a moment ago.
 type target struct {
-	Target
-	live     bool // weight, tier or state were changed while the gateway ran
-	hostport string
-	host     []byte // hostport as a Host field has it: without the scheme's own port
-	name     *resolve.Name
-	members  map[netip.AddrPort]*Member
+	Target            // in force; dials go by the copies of what never changes
+	configured Target // as the configuration has it
+	live       bool   // weight, tier or state were changed while the gateway ran
+	secure     bool   // TLS
+	serverName string // the target's host
+	hostport   string
+	host       []byte // hostport as a Host field has it: without the scheme's own port
+	name       *resolve.Name
+	members    map[netip.AddrPort]*Member
 }
 
 func newCluster(u *Upstream, targets []Target) *cluster {
 	c := &cluster{upstream: u, queue: pool.NewQueue()}
-	c.empty.Store(len(targets) == 0)
-	if len(targets) > 0 {
-		c.authority = hostField(targets[0])
-	}
 	c.retarget(targets)
 	return c
+}
+
+// enter notes a request that looks for a connection; false: the cluster has been forgotten, and there may be another.
+func (c *cluster) enter(now int64) bool {
+	if c.users.Add(1) <= 0 {
+		c.users.Add(-1)
+		return false
+	}
+	c.used.Store(now)
+	return true
+}
+
+func (c *cluster) leave() { c.users.Add(-1) }
+
+// forgotten is far below what requests could add up to.
+const forgotten = -1 << 40
+
+// forget closes the cluster for newcomers, unless a request looks for a connection of it or has one.
+func (c *cluster) forget() bool {
+	if !c.users.CompareAndSwap(0, forgotten) {
+		return false
+	}
+	if open, idle := c.counts(); open != idle {
+		c.users.Add(-forgotten)
+		return false
+	}
+	return true
+}
+
+// tell tells the hooks what has happened to members, in order, one at a time, and without the lock: they may take their
+// time, and look at the upstream.
+func (c *cluster) tell() {
+	for {
+		c.mu.Lock()
+		news := c.news
+		if c.telling || len(news) == 0 {
+			c.mu.Unlock()
+			return
+		}
+		c.news, c.telling = nil, true
+		c.mu.Unlock()
+		c.deliver(news)
+	}
+}
+
+func (c *cluster) deliver(news []MemberEvent) {
+	defer func() {
+		c.mu.Lock()
+		c.telling = false
+		c.mu.Unlock()
+	}()
+	for _, e := range news {
+		c.upstream.hooks.MemberChanged(e)
+	}
 }
 
 // hostField is host:port of a target without the port that its scheme stands for.
@@ -73,51 +132,65 @@ func hostField(t Target) []byte {
 	return []byte(t.Host)
 }
 
-// retarget makes these the cluster's targets; nil keeps them, and only has them see a new config. Targets that it had
-// before keep their names and members.
+// retarget makes these the cluster's targets. Those that it had before keep their names and members. The caller tells.
 func (c *cluster) retarget(targets []Target) {
 	c.mu.Lock()
 	old := c.targets
-	if targets != nil {
-		c.targets = nil
-		c.empty.Store(len(targets) == 0)
+	c.targets = nil
+	c.empty.Store(len(targets) == 0)
+	var authority []byte
+	if len(targets) > 0 {
+		authority = hostField(targets[0])
 	}
+	c.authority.Store(&authority)
 	for _, spec := range targets {
-		i := slices.IndexFunc(old, func(t *target) bool { return t.Host == spec.Host && t.Port == spec.Port && t.TLS == spec.TLS })
+		i := slices.IndexFunc(old, func(t *target) bool { return t.is(spec) })
 		if i < 0 {
 			c.targets = append(c.targets, c.newTarget(spec))
 			continue
 		}
 		t := old[i]
 		old = slices.Delete(slices.Clone(old), i, i+1)
-		t.Target, t.live = spec, false
+		if spec != t.configured {
+			t.Target, t.configured, t.live = spec, spec, false
+		}
 		c.targets = append(c.targets, t)
 	}
-	if targets != nil {
-		for _, t := range old {
-			t.end()
-		}
+	for _, t := range old {
+		t.end()
 	}
+	c.mu.Unlock()
+	c.follow()
+}
+
+// is says whether the target, changed perhaps in weight or the like, is the one that is configured.
+func (t *target) is(spec Target) bool {
+	return t.configured.Host == spec.Host && t.configured.Port == spec.Port && t.configured.TLS == spec.TLS
+}
+
+// follow has the members see a new config. The caller tells.
+func (c *cluster) follow() {
+	c.mu.Lock()
 	for _, t := range c.targets {
 		for _, m := range t.members {
 			m.configure()
 		}
 	}
 	c.mu.Unlock()
-	c.rebuild()
+	c.assemble()
 }
 
 func (c *cluster) newTarget(spec Target) *target {
 	u := c.upstream
 	t := &target{
-		Target: spec, host: hostField(spec), hostport: net.JoinHostPort(spec.Host, strconv.Itoa(int(spec.Port))),
-		members: map[netip.AddrPort]*Member{},
+		Target: spec, configured: spec, secure: spec.TLS, serverName: spec.Host, host: hostField(spec),
+		hostport: net.JoinHostPort(spec.Host, strconv.Itoa(int(spec.Port))), members: map[netip.AddrPort]*Member{},
 	}
 	o := u.config.Load().DNS
 	o.OnChange = func(*resolve.Answer) { c.rebuild() }
 	t.name = u.names.Name(spec.Host, o)
 	if t.name.Current() == nil { // what is asked now is there when the first request comes
-		u.watching.Go(func() {
+		u.beside(func() {
 			ctx, cancel := context.WithTimeout(u.ctx, lookUpLimit)
 			defer cancel()
 			_, _ = t.name.Resolve(ctx) // a request that needs it asks again, and has the error
@@ -129,14 +202,19 @@ func (c *cluster) newTarget(spec Target) *target {
 // lookUpLimit is how long a name that never had an answer may take.
 const lookUpLimit = 10 * time.Second
 
-// rebuild puts the members in force that the names of the targets stand for now.
+// rebuild puts the members in force that the names of the targets stand for now, and tells of it.
 func (c *cluster) rebuild() {
+	c.assemble()
+	c.tell()
+}
+
+func (c *cluster) assemble() {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
 		return
 	}
-	v := &view{}
+	v := &view{byPool: map[*pool.Pool]*Member{}}
 	var choices []*balance.Member
 	for _, t := range c.targets {
 		choices, v.members = c.membersOf(t, choices, v.members)
@@ -146,6 +224,9 @@ func (c *cluster) rebuild() {
 	} else {
 		reduce(choices)
 		v.set = balance.NewSet(len(c.upstream.group.Loops()), c.balancing(), choices)
+		for _, m := range v.members {
+			v.byPool[m.pool] = m
+		}
 	}
 	c.current.Store(v)
 	c.mu.Unlock()
@@ -185,18 +266,25 @@ func (c *cluster) membersOf(t *target, choices []*balance.Member, members []*Mem
 		}
 		seen[addr] = true
 		m := t.members[addr]
-		if m == nil {
+		newcomer := m == nil
+		if newcomer {
 			m = c.newMember(t, addr)
 			t.members[addr] = m
 		}
 		m.unpark()
 		m.answer.Store(answer)
 		b := &balance.Member{
-			Name: t.hostport + "/" + addr.String(), Token: m.token(len(answer.Endpoints)), Redirect: t.Redirect, State: t.State,
+			Name: t.hostport + "/" + addr.String(), Token: m.token(len(answer.Endpoints)), Route: t.Route, Redirect: t.Redirect, State: t.State,
 			Weight: max(1, max(t.Weight, 1)*weightUnit*max(int(e.Weight), 1)/sums[e.Priority]),
 			Tier:   t.Tier<<16 | int(e.Priority), Load: &m.load, Owner: m,
 		}
 		m.choice.Store(b)
+		if newcomer {
+			m.tend() // it has all that it takes now
+		}
+		if t.State == balance.Disabled {
+			m.pool.CloseIdle(c.upstream.group, reasonRemoved)
+		}
 		choices, members = append(choices, b), append(members, m)
 	}
 	for addr, m := range t.members {
@@ -243,14 +331,16 @@ func (c *cluster) park(t *target, m *Member) {
 	}
 	m.pool.Park()
 	m.changed("left", "DNS no longer gives its address")
-	m.leaving = time.AfterFunc(drain, func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(drain, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if m.leaving != nil && t.members[m.Address] == m {
+		if m.leaving == timer && !c.closed { // else it came back meanwhile, and has perhaps left again
 			delete(t.members, m.Address)
 			m.end(reasonGone)
 		}
 	})
+	m.leaving = timer
 }
 
 // first waits for the first answer to the name of any target. The times are of the look-up.
@@ -275,7 +365,7 @@ func (c *cluster) first(task *netloop.Task) (v *view, from, to int64, fe *fault.
 		fe = &fault.Error{Kind: fault.DNS, Source: fault.Upstream, Status: 502, Retryable: true, Err: err}
 	}
 	fe.Upstream = c.upstream.name
-	if len(targets) > 0 {
+	if len(targets) > 0 && (fe.Host == "" || len(targets) == 1) {
 		fe.Host = targets[0].hostport
 	}
 	return nil, from, l.WallNow(), fe
@@ -293,7 +383,7 @@ func (c *cluster) resolveAny(targets []*target) error {
 			results <- err
 		})
 	}
-	u.watching.Go(func() { // the others' answers are wanted too
+	u.beside(func() { // the others' answers are wanted too
 		asking.Wait()
 		cancel()
 	})
@@ -337,6 +427,9 @@ func (t *target) end() {
 	t.name.Close()
 	for addr, m := range t.members {
 		delete(t.members, addr)
+		if m.leaving == nil {
+			m.changed("left", "the configuration has its target no more")
+		}
 		m.end(reasonRemoved)
 	}
 }

@@ -2,10 +2,13 @@ package upstream
 
 import (
 	"errors"
+	"slices"
+	"syscall"
 	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/balance"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/health"
 	"wasmgate/runtime/upstream/pool"
@@ -14,7 +17,6 @@ import (
 // open connects to m, with the leave that its pool gave. If m is slow to answer and the target has an address of the
 // other family, that one is tried beside.
 func (s *search) open(m *Member, why string) (Acquired, bool) {
-	l := s.task.Loop()
 	if other := s.otherFamily(m); other != nil {
 		return s.race(m, why, other)
 	}
@@ -23,23 +25,36 @@ func (s *search) open(m *Member, why string) (Acquired, bool) {
 		s.failed(m, err)
 		return Acquired{}, false
 	}
-	m.established(l, conn)
+	m.established(s.task.Loop(), conn)
 	return m.take(conn, why), true
 }
 
-// failed notes that a member could not be connected to, and asks DNS whether it is there still.
+// failed notes that a member could not be connected to.
 func (s *search) failed(m *Member, err *fault.Error) {
 	s.last = err
 	s.tried = append(s.tried, m.choice.Load())
-	s.dnsFrom, s.dnsTo = 0, 0 // it was the first one's
-	m.target.name.Refresh()
-	m.report(s.task.Loop(), health.ConnectFailed, 0)
+	s.full = slices.DeleteFunc(s.full, func(b *balance.Member) bool { return b.Load == &m.load }) // it is not waited for
+	s.dnsFrom, s.dnsTo = 0, 0                                                                     // it was the first one's
+	m.unreachable(s.task.Loop(), err)
 }
 
-// otherFamily is a member of the same target with an address of the other family, if there is one that can be used.
+// unreachable tells the member's health, and asks DNS whether it is there still; unless it was not the member's doing.
+func (m *Member) unreachable(l *netloop.Loop, err *fault.Error) {
+	if err.Source != fault.Upstream || l.Closing() {
+		return
+	}
+	m.target.name.Refresh()
+	m.report(l, health.ConnectFailed, 0)
+}
+
+// otherFamily is a member of the same target with an address of the other family, if there is one that can be used and
+// has not been tried. A session stays with its own member.
 func (s *search) otherFamily(m *Member) *Member {
+	if s.pinned == m {
+		return nil
+	}
 	for _, other := range s.view.members {
-		if other.target == m.target && other.Address.Addr().Is4() != m.Address.Addr().Is4() && other.load.Usable() {
+		if other.target == m.target && other.Address.Addr().Is4() != m.Address.Addr().Is4() && other.load.Usable() && !among(other, s.tried) {
 			return other
 		}
 	}
@@ -49,8 +64,14 @@ func (s *search) otherFamily(m *Member) *Member {
 // headStart is how long an address has before one of the other family is tried too (RFC 8305 section 8).
 const headStart = 250 * time.Millisecond
 
-// attempt is one of two connections that are being opened at once.
-type attempt struct {
+// race is two connections that are being opened at once, in tasks of their own on the loop of the request's.
+type race struct {
+	*search
+	racers []*racer
+	over   bool // the request wants none of them any more
+}
+
+type racer struct {
 	m    *Member
 	why  string
 	conn *pool.Conn
@@ -58,83 +79,78 @@ type attempt struct {
 	done bool
 }
 
-// race opens a connection to m, and one to other if m takes too long. The first that is there is used; the second,
-// should it come about, goes into its pool.
+// race opens a connection to m, and one to other if m fails or takes too long. The first that is there is used; the
+// second, should it come about, goes into its pool.
 func (s *search) race(m *Member, why string, other *Member) (Acquired, bool) {
 	l, task := s.task.Loop(), s.task
-	over := false
-	begin := func(a *attempt) {
-		l.Go(func(t *netloop.Task) {
-			a.conn, a.err = s.dial(t, a.m, a.why)
-			a.done = true
-			switch {
-			case !over:
-				task.Wake()
-			case a.conn != nil:
-				a.m.ahead(l, a.conn)
-			}
-		})
-	}
-	first := &attempt{m: m, why: why}
-	begin(first)
-	racers := []*attempt{first}
+	r := &race{search: s}
+	defer r.end()
+	r.begin(m, why)
 	timer := l.AfterFunc(headStart, task.Wake)
 	defer timer.Stop()
-	for began := l.Now(); !l.Closing(); task.Park() {
-		left := 0
-		for _, a := range racers {
-			switch {
-			case a.conn != nil:
-				over = true
-				s.keepOther(racers, a)
-				a.m.established(l, a.conn)
-				return a.m.take(a.conn, a.why), true
-			case !a.done:
-				left++
-			}
+	for began, asked := l.Now(), false; !l.Closing(); {
+		if a := r.winner(); a != nil {
+			a.m.established(l, a.conn)
+			return a.m.take(a.conn, a.why), true
 		}
-		if len(racers) == 1 && (left == 0 || l.Now()-began >= int64(headStart)) {
-			if a := s.second(other); a != nil {
-				racers = append(racers, a)
-				if !a.done {
-					begin(a)
-				}
-				continue
+		if !asked && (r.racers[0].done || l.Now()-began >= int64(headStart)) {
+			asked = true
+			conn, why, got := other.pool.Try(task, s.r.Request)
+			switch got {
+			case pool.Idle:
+				return other.take(conn, ""), true
+			case pool.Leave:
+				r.begin(other, why)
 			}
+			continue // Try may have parked: the first may have ended meanwhile
 		}
-		if left == 0 {
+		if !slices.ContainsFunc(r.racers, func(a *racer) bool { return !a.done }) {
 			break
 		}
-	}
-	over = true
-	for _, a := range racers {
-		if a.err != nil {
-			s.failed(a.m, a.err)
-		}
+		task.Park()
 	}
 	return Acquired{}, false
 }
 
-// second is the attempt at the other family's address: nil if its pool has no place.
-func (s *search) second(other *Member) *attempt {
-	conn, why, got := other.pool.Try(s.task, s.r.Request)
-	switch got {
-	case pool.Leave:
-		return &attempt{m: other, why: why}
-	case pool.Idle:
-		conn.Release("")
+// begin starts a connection, with the leave that m's pool gave.
+func (r *race) begin(m *Member, why string) {
+	a := &racer{m: m, why: why}
+	r.racers = append(r.racers, a)
+	l := r.task.Loop()
+	l.Go(func(t *netloop.Task) {
+		a.conn, a.err = r.dial(t, a.m, a.why)
+		a.done = true
+		switch {
+		case !r.over:
+			r.task.Wake()
+		case a.conn != nil:
+			a.m.ahead(l, a.conn)
+		default:
+			a.m.unreachable(l, a.err)
+		}
+	})
+}
+
+// winner takes the first connection that is there out of the race.
+func (r *race) winner() *racer {
+	for i, a := range r.racers {
+		if a.conn != nil {
+			r.racers = slices.Delete(r.racers, i, i+1)
+			return a
+		}
 	}
 	return nil
 }
 
-// keepOther has the connection that was not needed go into its pool, if it is there at the same moment.
-func (s *search) keepOther(racers []*attempt, winner *attempt) {
-	for _, a := range racers {
-		if a != winner && a.conn != nil {
-			a.m.ahead(s.task.Loop(), a.conn)
-		}
-		if a != winner && a.err != nil {
-			s.failed(a.m, a.err)
+// end sees to what those who have not won have brought about so far.
+func (r *race) end() {
+	r.over = true
+	for _, a := range r.racers {
+		switch {
+		case a.err != nil:
+			r.failed(a.m, a.err)
+		case a.conn != nil:
+			a.m.ahead(r.task.Loop(), a.conn)
 		}
 	}
 }
@@ -150,7 +166,7 @@ func (s *search) dial(t *netloop.Task, m *Member, why string) (*pool.Conn, *faul
 
 // dial makes a connection. One that fails is told to the hooks.
 func (m *Member) dial(t *netloop.Task, why string, r *Request, dnsFrom, dnsTo int64) (*pool.Conn, *fault.Error) {
-	u, l, answer := m.cluster.upstream, t.Loop(), m.answer.Load()
+	u, l, answer := m.cluster.upstream, t.Loop(), m.newest()
 	if r.Tunnel {
 		why = facts.OpenTunnel
 	}
@@ -167,8 +183,7 @@ func (m *Member) dial(t *netloop.Task, why string, r *Request, dnsFrom, dnsTo in
 		f.DNSAnswerAt = answer.At.UnixNano()
 	}
 	if err := m.connect(t, c, r); err != nil {
-		m.blame(err)
-		f.Err, f.WhyClosed, f.Closed = err, facts.CloseConnectFailed, l.WallNow()
+		f.Err, f.WhyClosed, f.Closed = m.blame(err), facts.CloseConnectFailed, l.WallNow()
 		if u.hooks != nil {
 			u.hooks.ConnClosed(l, f)
 		}
@@ -191,6 +206,9 @@ func (m *Member) connect(t *netloop.Task, c *pool.Conn, r *Request) *fault.Error
 			return &fault.Error{Kind: fault.ConnectTimeout, Source: fault.Upstream, Status: 504, Retryable: true,
 				Detail: "not connected within " + limit.String() + " (timeouts.connect)" + m.ageOfAnswer(l)}
 		}
+		if ours(err) {
+			return &fault.Error{Kind: fault.Connect, Source: fault.Gateway, Status: 503, Retryable: true, Err: err, Detail: "the gateway's own machine has no descriptor, port or memory left"}
+		}
 		return &fault.Error{Kind: fault.Connect, Source: fault.Upstream, Status: 502, Retryable: true, Err: err, Detail: m.ageOfAnswer(l)}
 	}
 	c.Net, c.Stream, c.Facts.ID = nc, nc, nc.ID()
@@ -203,15 +221,22 @@ func (m *Member) connect(t *netloop.Task, c *pool.Conn, r *Request) *fault.Error
 		}
 		nc.SetWriteDeadline(0)
 	}
-	if m.target.TLS {
+	if m.target.secure {
 		return m.handshake(t, c)
 	}
 	return nil
 }
 
+// ours says that a connection failed for want of something that the gateway's machine should have had: that must not eject
+// a member, nor open the breaker.
+func ours(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM},
+		func(e syscall.Errno) bool { return errors.Is(err, e) })
+}
+
 // ageOfAnswer says how old DNS's answer was, for errors: an address that is not there may be one that was given up.
 func (m *Member) ageOfAnswer(l *netloop.Loop) string {
-	a := m.answer.Load()
+	a := m.newest()
 	if a.At.IsZero() {
 		return ""
 	}
@@ -229,11 +254,16 @@ func (m *Member) established(l *netloop.Loop, c *pool.Conn) {
 	m.opened(l, c)
 }
 
-// ahead gives a connection to its pool that was dialled for a request, which has another now.
+// ahead gives a connection to its pool that was dialled for a request, which has another now. One for a tunnel is of no
+// use to anybody else.
 func (m *Member) ahead(l *netloop.Loop, c *pool.Conn) {
 	m.established(l, c)
 	c.Facts.Requests = 0
-	c.Release("")
+	reason := ""
+	if c.Facts.WhyOpened == facts.OpenTunnel {
+		reason = facts.CloseTunnelEnded
+	}
+	c.Release(reason)
 }
 
 func (m *Member) opened(l *netloop.Loop, c *pool.Conn) {

@@ -53,7 +53,7 @@ func (u *Upstream) Members() []MemberState {
 // snapshot is what is known of the member; the cluster's mu is held.
 func (m *Member) snapshot(t *target) MemberState {
 	_, why := m.tracker.State()
-	answer := m.answer.Load()
+	answer := m.newest()
 	s := MemberState{
 		Host: t.hostport, Address: m.Address.String(), Token: m.choice.Load().Token, Weight: max(t.Weight, 1), Tier: t.Tier,
 		State: t.State.String(), Live: t.live, Health: m.stateNow(), Why: why, Share: m.load.Share(), Requests: m.load.Requests(),
@@ -69,7 +69,7 @@ func (m *Member) snapshot(t *target) MemberState {
 // stateNow is the member's health in a word.
 func (m *Member) stateNow() string {
 	if m.pool.Parked() {
-		return "left"
+		return stateLeft
 	}
 	state, _ := m.tracker.State()
 	return state.String()
@@ -83,16 +83,25 @@ type Change struct {
 }
 
 // SetTarget changes the target host:port until the configuration says something else of it. Its connections stay: idle
-// ones of a target that is disabled are closed.
+// ones of a target that is disabled are closed. A target that is configured twice is changed twice.
 func (u *Upstream) SetTarget(hostport string, change Change) error {
-	c := u.own
+	c, found := u.own, false
 	c.mu.Lock()
-	i := slices.IndexFunc(c.targets, func(t *target) bool { return t.hostport == hostport })
-	if i < 0 {
-		c.mu.Unlock()
+	for _, t := range c.targets {
+		if t.hostport == hostport {
+			t.change(change)
+			found = true
+		}
+	}
+	c.mu.Unlock()
+	if !found {
 		return fmt.Errorf("upstream %s has no target %s", u.name, hostport)
 	}
-	t := c.targets[i]
+	c.rebuild()
+	return nil
+}
+
+func (t *target) change(change Change) {
 	if change.Weight != nil {
 		t.Weight = *change.Weight
 	}
@@ -102,22 +111,7 @@ func (u *Upstream) SetTarget(hostport string, change Change) error {
 	if change.State != nil {
 		t.State = *change.State
 	}
-	t.live = true
-	if t.State == balance.Disabled {
-		for _, m := range t.members {
-			m.pool.CloseIdle(u.group, reasonRemoved)
-		}
-	}
-	c.mu.Unlock()
-	c.rebuild()
-	return nil
-}
-
-func spaced(s string) string {
-	if s == "" {
-		return ""
-	}
-	return " " + s
+	t.live = t.Target != t.configured
 }
 
 // counted writes "2 ejected, 1 unhealthy".

@@ -34,10 +34,10 @@ type Member struct {
 	tracker   *health.Tracker
 	load      balance.Load
 	choice    atomic.Pointer[balance.Member] // what the balancer knows it as now
-	answer    atomic.Pointer[resolve.Answer] // the newest that has the address
+	answer    atomic.Pointer[resolve.Answer] // that made it a member last
 	leaving   *time.Timer                    // not nil: parked; the cluster's mu guards it
 	ended     atomic.Bool
-	timed     atomic.Bool  // a timer waits for the next moment of its health
+	due       atomic.Int64 // when the next timer looks after its health; 0: none does. Loop time
 	state     health.State // that was told last; the cluster's mu guards it
 	tending   atomic.Bool  // active checks run
 	warming   atomic.Bool  // connections are opened ahead
@@ -67,7 +67,6 @@ func (c *cluster) newMember(t *target, addr netip.AddrPort) *Member {
 		})
 	}
 	m.changed("joined", "")
-	m.tend()
 	return m
 }
 
@@ -85,12 +84,15 @@ func (m *Member) rules() health.Options {
 func (m *Member) configure() {
 	m.pool.SetOptions(m.cluster.upstream.config.Load().Pool)
 	m.tracker.SetOptions(m.rules())
-	m.state, _ = m.follow()
+	if state, why := m.follow(); state != m.state {
+		m.state = state
+		m.changed(state.String(), why)
+	}
 	m.tend()
 }
 
 // token is what sticky sessions call the member: the target's route where that is but one address, otherwise a name
-// that tells nothing of the address.
+// that tells nothing of the address. A session that knows the route only goes to one of its addresses.
 func (m *Member) token(addresses int) string {
 	if m.target.Route != "" && addresses == 1 {
 		return m.target.Route
@@ -115,6 +117,7 @@ func (m *Member) unpark() {
 func (m *Member) end(reason string) {
 	if m.leaving != nil {
 		m.leaving.Stop()
+		m.leaving = nil
 	}
 	m.ended.Store(true)
 	m.pool.Drain(m.cluster.upstream.group, reason)
@@ -137,22 +140,24 @@ func (m *Member) report(l *netloop.Loop, o health.Outcome, begun int64) {
 func (m *Member) apply(l *netloop.Loop) {
 	c := m.cluster
 	c.mu.Lock()
+	if m.ended.Load() {
+		c.mu.Unlock()
+		return
+	}
 	state, why := m.follow()
 	news := state != m.state
-	m.state = state
+	if m.state = state; news {
+		m.changed(state.String(), why)
+	}
 	if v := c.current.Load(); v != nil {
 		v.set.Refresh()
 	}
 	c.mu.Unlock()
-	switch {
-	case !news:
-	case state == health.Ejected, state == health.Unhealthy:
+	if news && (state == health.Ejected || state == health.Unhealthy) {
 		m.pool.CloseIdle(c.upstream.group, facts.CloseEjected)
-		m.changed(state.String(), why)
-	default:
-		m.changed(state.String(), why)
 	}
 	c.queue.Kick()
+	c.tell()
 	m.wakeUp(l)
 }
 
@@ -164,27 +169,47 @@ func (m *Member) follow() (state health.State, why string) {
 	return state, why
 }
 
-// wakeUp has time pass for the member's health when its next moment comes. A timer that is on its way serves.
+// wakeUp has time pass for the member's health when its next moment comes, unless a timer comes before that.
 func (m *Member) wakeUp(l *netloop.Loop) {
 	at := m.tracker.Next()
-	if at == 0 || m.ended.Load() || !m.timed.CompareAndSwap(false, true) {
-		return
-	}
-	l.AfterFunc(time.Duration(max(at-l.Now(), 0)), func() {
-		m.timed.Store(false)
-		if m.tracker.Tick(l.Now()) {
-			m.apply(l)
+	for {
+		due := m.due.Load()
+		if at == 0 || m.ended.Load() || due != 0 && due <= at {
 			return
 		}
-		m.wakeUp(l)
+		if m.due.CompareAndSwap(due, at) {
+			break
+		}
+	}
+	l.AfterFunc(time.Duration(max(at-l.Now(), 0)), func() {
+		m.due.CompareAndSwap(at, 0)
+		switch {
+		case m.ended.Load():
+		case m.tracker.Tick(l.Now()):
+			m.apply(l)
+		default:
+			m.wakeUp(l)
+		}
 	})
 }
 
+// changed notes an event, for cluster.tell. The cluster's mu is held.
 func (m *Member) changed(state, why string) {
-	u := m.cluster.upstream
-	if u.hooks != nil {
-		u.hooks.MemberChanged(MemberEvent{Upstream: u.name, Host: m.target.hostport, Address: m.Address, State: state, Why: why})
+	if u := m.cluster.upstream; u.hooks != nil {
+		m.cluster.news = append(m.cluster.news, MemberEvent{Upstream: u.name, Host: m.target.hostport, Address: m.Address, State: state, Why: why})
 	}
+}
+
+// newest is the newest answer of DNS that has the member's address.
+func (m *Member) newest() *resolve.Answer {
+	if a := m.target.name.Current(); a != nil {
+		for _, e := range a.Endpoints {
+			if e.Addr.Unmap() == m.Address.Addr() && (e.Port == 0 || e.Port == m.Address.Port()) {
+				return a // it need not be m.answer: one that changes nothing is told to nobody
+			}
+		}
+	}
+	return m.answer.Load()
 }
 
 // blame puts upstream, host and address into an error.

@@ -2,14 +2,17 @@ package upstream
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/balance"
 	"wasmgate/runtime/upstream/facts"
 )
 
-// tend starts what is done for a member beside requests, as far as the configuration asks for it.
+// tend starts what is done for a member beside requests, as far as the configuration asks for it. What runs already ends
+// by itself when that does not any more, or when the member has ended.
 func (m *Member) tend() {
 	u := m.cluster.upstream
 	cfg := u.config.Load()
@@ -22,17 +25,27 @@ func (m *Member) tend() {
 	}
 }
 
-// check asks the member again and again whether it is well.
+// rest ends one of the two tasks since there is nothing to do; if the configuration has just been changed, another begins.
+func (m *Member) rest(running *atomic.Bool) {
+	running.Store(false)
+	m.tend()
+}
+
+// check asks the member again and again whether it is well; not while it is disabled, or its address is gone.
 func (m *Member) check(t *netloop.Task) {
-	defer m.tending.Store(false)
 	l := t.Loop()
 	for !m.ended.Load() && !l.Closing() {
 		c := m.cluster.upstream.config.Load().Health.Active
 		if c == nil {
+			m.rest(&m.tending)
 			return
 		}
-		if !m.pool.Parked() {
-			if changed := m.tracker.Probe(m.probe(t, c) == nil, l.Now()); changed {
+		if !m.pool.Parked() && m.choice.Load().State != balance.Disabled {
+			well := m.probe(t, c) == nil
+			if m.ended.Load() || l.Closing() {
+				return
+			}
+			if m.tracker.Probe(well, l.Now()) {
 				m.apply(l)
 			}
 		}
@@ -76,32 +89,43 @@ const (
 // warm opens connections ahead, so that pool.min_idle are idle. Each has been connected, and its TLS handshake been
 // made, before it counts.
 func (m *Member) warm(t *netloop.Task) {
-	defer m.warming.Store(false)
-	u := m.cluster.upstream
+	u, l := m.cluster.upstream, t.Loop()
 	loops := u.group.Loops()
-	for next := 0; !m.ended.Load() && !t.Loop().Closing() && u.config.Load().Pool.MinIdle > 0; {
-		pause := warmEvery
-		for m.load.Usable() && m.pool.TryAhead() {
+	for next := 0; !m.ended.Load() && !l.Closing(); {
+		if u.config.Load().Pool.MinIdle <= 0 {
+			m.rest(&m.warming)
+			return
+		}
+		until := m.coldUntil.Load()
+		if rest := until - l.Now(); rest > 0 {
+			t.Sleep(time.Duration(rest))
+			continue
+		}
+		for m.welcome() && m.pool.TryAhead() {
 			next++
-			l := loops[next%len(loops)]
-			l.Post(func() { l.Go(m.openAhead) })
+			on := loops[next%len(loops)]
+			on.Post(func() { on.Go(m.openAhead) })
+			if until != 0 { // the last one failed: this one says whether it is worth while again
+				break
+			}
 		}
-		if m.coldUntil.Load() > t.Loop().Now() {
-			pause = warmAgain
-		}
-		t.Sleep(pause)
+		t.Sleep(warmEvery)
 	}
 }
+
+// welcome says whether the member may be given requests that are no session's.
+func (m *Member) welcome() bool { return m.load.Usable() && m.choice.Load().State != balance.Drain }
 
 // openAhead opens a connection that no request has asked for, with leave of the pool.
 func (m *Member) openAhead(t *netloop.Task) {
 	l := t.Loop()
 	c, err := m.dial(t, facts.OpenPrewarm, &Request{}, 0, 0)
 	if err != nil {
-		m.pool.GiveUpAhead(l)
 		m.coldUntil.Store(l.Now() + int64(warmAgain))
+		m.pool.GiveUpAhead(l)
 		return
 	}
+	m.coldUntil.Store(0)
 	m.opened(l, c)
 	m.pool.OpenedIdle(c)
 }
@@ -114,7 +138,7 @@ func (u *Upstream) Warm() bool {
 		return u.own.empty.Load()
 	}
 	for _, m := range v.members {
-		if m.load.Usable() && m.pool.Missing() > 0 {
+		if m.welcome() && m.pool.Missing() > 0 {
 			return false
 		}
 	}

@@ -21,9 +21,12 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,10 +139,13 @@ type Upstream struct {
 	budget   *health.Budget
 	ctx      context.Context // ends with the upstream
 	cancel   context.CancelFunc
-	mu       sync.Mutex // guards changes of dynamic, of config, and closing
+	mu       sync.Mutex // guards changes of dynamic, of config, and closing; it is taken before a cluster's
 	closed   bool
-	watching sync.WaitGroup
 	numbered atomic.Uint32 // members so far
+
+	besideMu sync.Mutex // guards ended
+	ended    bool
+	watching sync.WaitGroup
 }
 
 // Request is what Acquire must know of a request.
@@ -167,7 +173,17 @@ func New(g *netloop.Group, c Config, names *resolve.Resolver, hooks Hooks) *Upst
 	u.breaker.Store(breaker.NewShared(len(g.Loops()), c.Breaker))
 	u.dynamic.Store(&map[string]*cluster{})
 	u.own = newCluster(u, c.Targets)
+	u.own.tell()
 	return u
+}
+
+// beside runs fn on a goroutine that Close waits for, unless the upstream has been closed.
+func (u *Upstream) beside(fn func()) {
+	u.besideMu.Lock()
+	defer u.besideMu.Unlock()
+	if !u.ended {
+		u.watching.Go(fn)
+	}
 }
 
 // Name is the upstream's name in the config.
@@ -177,19 +193,27 @@ func (u *Upstream) Name() string { return u.name }
 func (u *Upstream) Budget() *health.Budget { return u.budget }
 
 // Reconfigure puts another config in force. Members whose address stays keep their connections, load and health; those
-// of targets that it has no more are drained. Name, Dynamic, TLS, DNS and the budget are kept as they were.
+// of targets that it has no more are drained. What SetTarget has changed stays so for targets of which it says what the
+// config before said. Name, Dynamic, TLS, DNS and the budget are kept as they were. After Close it does nothing.
 func (u *Upstream) Reconfigure(c Config) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
+	if u.closed {
+		u.mu.Unlock()
+		return
+	}
 	was := u.config.Load()
 	c.Name, c.Dynamic, c.TLS, c.DNS = was.Name, was.Dynamic, was.TLS, was.DNS
 	u.config.Store(&c)
-	u.own.retarget(c.Targets)
-	for _, d := range *u.dynamic.Load() {
-		d.retarget(nil)
-	}
 	if was.Breaker != c.Breaker {
 		u.breaker.Store(breaker.NewShared(len(u.group.Loops()), c.Breaker))
+	}
+	u.own.retarget(c.Targets)
+	for _, d := range *u.dynamic.Load() {
+		d.follow()
+	}
+	u.mu.Unlock()
+	for d := range u.clusters {
+		d.tell()
 	}
 }
 
@@ -206,7 +230,7 @@ func (u *Upstream) clusters(yield func(*cluster) bool) {
 }
 
 // Authority is host:port of the upstream's first target, for a Host field; empty without targets.
-func (u *Upstream) Authority() []byte { return u.own.authority }
+func (u *Upstream) Authority() []byte { return *u.own.authority.Load() }
 
 // Stats are counts of an upstream, added up over its pools.
 type Stats struct {
@@ -241,18 +265,24 @@ func (u *Upstream) Close(reason string) {
 		c.close(reason)
 	}
 	u.mu.Unlock()
+	u.besideMu.Lock()
+	u.ended = true
+	u.besideMu.Unlock()
 	u.watching.Wait()
 }
 
 // Acquire gives the request a connection. The error says upstream, host and address; it is Retryable where another
 // attempt may do better, which is whenever no byte was sent.
 func (u *Upstream) Acquire(t *netloop.Task, r Request) (Acquired, *fault.Error) {
-	c, err := u.cluster(r.Authority)
+	l, b := t.Loop(), u.breaker.Load()
+	c, err := u.cluster(r.Authority, l.Now())
 	if err != nil {
 		err.Upstream = u.name
 		return Acquired{}, err
 	}
-	l, b := t.Loop(), u.breaker.Load()
+	if c != u.own {
+		defer c.leave()
+	}
 	if !b.Allow(l.Now()) {
 		e := fault.New(fault.Overloaded, fault.Gateway, 503, "too many of the last requests to the upstream failed, so this one was not sent (breaker)")
 		e.Upstream, e.RetryAfter = u.name, time.Duration(b.RetryAfter(l.Now()))
@@ -270,22 +300,26 @@ func (u *Upstream) Acquire(t *netloop.Task, r Request) (Acquired, *fault.Error) 
 	return a, err
 }
 
-// cluster finds the cluster that the request is for.
-func (u *Upstream) cluster(authority []byte) (*cluster, *fault.Error) {
+// cluster finds the cluster that the request is for. If that is not the upstream's own, the caller must leave it.
+func (u *Upstream) cluster(authority []byte, now int64) (*cluster, *fault.Error) {
 	switch {
 	case len(authority) > 0:
-		if c := (*u.dynamic.Load())[string(authority)]; c != nil {
+		if c := (*u.dynamic.Load())[string(authority)]; c != nil && c.enter(now) {
 			return c, nil
 		}
-		return u.addDynamic(string(authority))
+		c, err := u.addDynamic(string(authority), now)
+		if err == nil {
+			c.tell()
+		}
+		return c, err
 	case u.own.empty.Load():
 		return nil, fault.New(fault.Denied, fault.Gateway, 502, "the upstream has no targets of its own, and nothing named one")
 	}
 	return u.own, nil
 }
 
-// addDynamic makes a cluster of an authority that was asked for the first time.
-func (u *Upstream) addDynamic(authority string) (*cluster, *fault.Error) {
+// addDynamic makes a cluster of an authority that was asked for the first time, and enters it.
+func (u *Upstream) addDynamic(authority string, now int64) (*cluster, *fault.Error) {
 	d := u.config.Load().Dynamic
 	if d == nil {
 		return nil, fault.New(fault.Denied, fault.Gateway, 502, "authority %q: the upstream is not dynamic; see dynamic.allow", authority)
@@ -296,27 +330,34 @@ func (u *Upstream) addDynamic(authority string) (*cluster, *fault.Error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.closed {
+		return nil, stopping()
+	}
 	old := *u.dynamic.Load()
-	if c := old[authority]; c != nil {
+	if c := old[authority]; c != nil && c.enter(now) {
 		return c, nil
 	}
-	now := make(map[string]*cluster, len(old)+1)
-	for k, c := range old {
-		now[k] = c
-	}
-	if len(now) >= d.Max && !dropIdle(now) {
-		return nil, fault.New(fault.PoolExhausted, fault.Gateway, 503, "all %d dynamic targets have connections open; see dynamic.max_pools", d.Max)
+	clusters := maps.Clone(old)
+	if len(clusters) >= d.Max && !dropIdle(clusters) {
+		return nil, fault.New(fault.PoolExhausted, fault.Gateway, 503, "all %d dynamic targets have requests or connections in use; see dynamic.max_pools", d.Max)
 	}
 	c := newCluster(u, []Target{{Host: host, Port: port, TLS: d.TLS}})
-	now[authority] = c
-	u.dynamic.Store(&now)
+	c.enter(now)
+	clusters[authority] = c
+	u.dynamic.Store(&clusters)
 	return c, nil
 }
 
-// dropIdle takes a cluster that has no connection in use out of the map.
+func stopping() *fault.Error {
+	return fault.New(fault.ShuttingDown, fault.Gateway, 503, "the upstream is being closed")
+}
+
+// dropIdle takes the cluster that was asked for longest ago, of those that nobody uses, out of the map.
 func dropIdle(clusters map[string]*cluster) bool {
-	for k, c := range clusters {
-		if open, idle := c.counts(); open == idle && c.queue.Waiting() == 0 {
+	for _, k := range slices.SortedFunc(maps.Keys(clusters), func(a, b string) int {
+		return cmp.Compare(clusters[a].used.Load(), clusters[b].used.Load())
+	}) {
+		if c := clusters[k]; c.forget() {
 			c.close(facts.CloseDraining)
 			delete(clusters, k)
 			return true

@@ -28,6 +28,7 @@
 package balance
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -82,6 +83,7 @@ func (s State) String() string {
 type Member struct {
 	Name     string // identity that Hash goes by, the same in every gateway: "users.internal:80/10.0.0.7:80"
 	Token    string // what sticky sessions call it; should be its own. Empty: they cannot
+	Route    string // another token, which it has in common with others: any of them will do. May be empty, or Token
 	Redirect string // Token of the member that takes its sessions when it is draining or cannot be used; empty: none
 	Weight   int    // its share in relation to the others'; less than 1 is never chosen but by its token
 	Tier     int    // lower ones first
@@ -121,6 +123,9 @@ func NewSet(loops int, o Options, members []*Member) *Set {
 	for _, m := range members {
 		if m.Token != "" {
 			s.tokens[m.Token] = append(s.tokens[m.Token], m)
+		}
+		if m.Route != "" && m.Route != m.Token {
+			s.tokens[m.Route] = append(s.tokens[m.Route], m)
 		}
 	}
 	if o.Algorithm == RoundRobin {
@@ -175,4 +180,17 @@ func (s *Set) PickBeside(loop int, key uint64, hasKey bool, tried, full []*Membe
 		return m
 	}
 	return nil
+}
+
+// Serves says whether m is among those of whom Pick chooses one for a request that was given to those in tried in vain. It
+// takes no lock.
+func (s *Set) Serves(m *Member, tried []*Member) bool {
+	for i, p := 0, s.plan.Load(); i < len(p.groups); i++ {
+		g := &p.groups[i]
+		if len(tried) > 0 && g.exhausted(tried) {
+			continue
+		}
+		return !among(m, tried) && slices.ContainsFunc(g.seats, func(s seat) bool { return s.member.Load == m.Load })
+	}
+	return false
 }
