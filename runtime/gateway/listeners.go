@@ -186,8 +186,12 @@ func (g *Gateway) cutSessions() {
 	for _, s := range g.passing {
 		s.Cut()
 	}
-	for end := time.Now().Add(time.Second); slices.ContainsFunc(g.passing, func(s *tcp.Server) bool { return s.Sessions() > 0 }) && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Second); slices.ContainsFunc(g.passing, func(s *tcp.Server) bool { return s.Sessions() > 0 }); <-tick.C {
+		if time.Now().After(end) {
+			return
+		}
 	}
 }
 

@@ -158,14 +158,16 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 		c.urgent = c.urgent || ev.Events&unix.EPOLLPRI != 0
 		if fn := c.onReset; fn != nil && ev.Events&unix.EPOLLERR != 0 {
 			c.onReset = nil
-			if c.call(fn); c.closed {
+			if c.call(fn); l.byFD[ev.Fd] != c {
 				return
 			}
 		}
 	}
 	if w := c.writer; w != nil && ev.Events&^(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
 		c.writer = nil
-		l.resume(w)
+		if l.resume(w); l.byFD[ev.Fd] != c {
+			return // it was closed, or is another loop's now
+		}
 	}
 	if c.readable {
 		c.becameReadable()
