@@ -65,7 +65,21 @@ func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 	}
 }
 
-// Nor does a request that is traced, once the records are made: the exporter is held while the loop is measured, for
+// Nor does it for a session of TCP mode.
+func TestASessionIsRecordedWithoutAllocation(t *testing.T) {
+	tel := start(t, Options{Traces: Traces{Endpoint: nowhere(t), Sample: ratio(0)}, AccessLog: AccessLog{Writer: io.Discard}})
+	s := session(connection(1))
+	s.Why, s.Err = exchange.EndUpstreamReset, failure(fault.UpstreamClosed, fault.Upstream, 0, "reset")
+	serve := func() { tel.Loop(0).Session(s) }
+	for range 2000 {
+		serve()
+	}
+	if n := testing.AllocsPerRun(2000, serve); n != 0 {
+		t.Errorf("%v allocations for each session", n)
+	}
+}
+
+// Nor does a request or a session that is traced, once the records are made: the exporter is held while the loop is measured, for
 // what it allocates is not the loop's.
 func TestATracedRequestIsRecordedWithoutAllocation(t *testing.T) {
 	var hold sync.Mutex
@@ -84,7 +98,8 @@ func TestATracedRequestIsRecordedWithoutAllocation(t *testing.T) {
 	r := tel.Loop(0)
 
 	hold.Lock()
-	serve := recorded(t, r, callerParent)
+	request, ended := recorded(t, r, callerParent), session(connection(2))
+	serve := func() { request(); r.Session(ended) }
 	<-asked
 	for range 2 * recordsPerLoop { // every record is made
 		serve()

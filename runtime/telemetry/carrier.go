@@ -24,9 +24,19 @@ func carrierOf(host string, address netip.AddrPort, id uint64, traceID [16]byte,
 	if id != 0 || err == nil {
 		return carrier{host, address, id, traceID, span}
 	}
+	err = dialError(err)
 	c := carrier{host: err.Host, id: err.ConnID, trace: err.ConnTrace, span: err.ConnSpan}
 	c.address, _ = netip.ParseAddrPort(err.Address) // there may be none
 	return c
+}
+
+// dialError is the error of the connection that could not be opened: err, or what is in it where that was the gateway's own
+// doing.
+func dialError(err *fault.Error) *fault.Error {
+	if inner, ok := err.Err.(*fault.Error); ok && err.Host == "" {
+		return inner
+	}
+	return err
 }
 
 // link gives s the connection's id, and links it to the connection's span.

@@ -127,14 +127,14 @@ func (r *Recorder) sessionLine(s *exchange.Session, t *exchange.Trace) {
 // where writes which server it was, as the configuration calls it, and the other end of the socket. Without a
 // connection it is the server that could not be connected to, if there was one.
 func (r *Recorder) where(e *zerolog.Event, host string, address netip.AddrPort, err *fault.Error) {
-	if host == "" && err != nil {
-		host = err.Host
+	if address.IsValid() || err == nil {
+		text(e, "upstream_host", host)
+		r.address(e, "upstream_address", address)
+		return
 	}
-	text(e, "upstream_host", host)
-	if !address.IsValid() && err != nil {
-		text(e, "upstream_address", err.Address)
-	}
-	r.address(e, "upstream_address", address)
+	err = dialError(err)
+	text(e, "upstream_host", err.Host)
+	text(e, "upstream_address", err.Address)
 }
 
 // address writes an address that is left out when it is not valid.
@@ -160,9 +160,7 @@ func (m *spanMaker) session(r *record) {
 	})
 	s.setText(attrListener, f.Client.Server)
 	s.setText(attrServerAddress, f.SNI)
-	if f.Client.Addr.IsValid() {
-		s.set(attrClientAddress.String(clientAddress(f.Client.Addr).String()), attrClientPort.Int(int(f.Client.Peer.Port())))
-	}
+	s.setAddress(attrClientAddress, attrClientPort, netip.AddrPortFrom(clientAddress(f.Client.Addr), f.Client.Peer.Port()))
 	peer := f.Client.Peer
 	if f.Via.IsValid() {
 		peer = f.Via
