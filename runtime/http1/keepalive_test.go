@@ -34,8 +34,8 @@ func TestKeepAliveHint(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.StripHopByHop()
-		if timeout, max := r.KeepAliveHint(); timeout != c.timeout || max != c.max {
-			t.Errorf("%q: got %v, %d; want %v, %d", c.field, timeout, max, c.timeout, c.max)
+		if timeout, most := r.KeepAliveHint(); timeout != c.timeout || most != c.max {
+			t.Errorf("%q: got %v, %d; want %v, %d", c.field, timeout, most, c.timeout, c.max)
 		}
 	}
 	var r Response
@@ -61,8 +61,8 @@ func FuzzKeepAliveHint(f *testing.F) {
 		if _, err := r.Parse([]byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: "+field+"\r\n\r\n"), nil, []byte("GET")); err != nil {
 			return
 		}
-		if timeout, max := r.KeepAliveHint(); timeout < 0 || timeout > maxHintTimeout || max > maxHintMax {
-			t.Errorf("%q: %v, %d", field, timeout, max)
+		if timeout, most := r.KeepAliveHint(); timeout < 0 || timeout > maxHintTimeout || most > maxHintMax {
+			t.Errorf("%q: %v, %d", field, timeout, most)
 		}
 	})
 }

@@ -204,7 +204,7 @@ const (
 // number, or said to be 0: servers that round down say timeout=0 when they mean less than a second. Of a parameter that
 // comes twice the smaller counts, of several fields the first; a day and 2^32 are the most that is returned. It costs
 // nothing without the field, and holds after StripHopByHop too.
-func (r *Response) KeepAliveHint() (timeout time.Duration, max uint64) {
+func (r *Response) KeepAliveHint() (timeout time.Duration, most uint64) {
 	for list, more := r.hint, len(r.hint) > 0; more; {
 		var m []byte
 		m, list, more = nextMember(list)
@@ -219,12 +219,12 @@ func (r *Response) KeepAliveHint() (timeout time.Duration, max uint64) {
 				timeout = time.Duration(n) * time.Second
 			}
 		case EqualFold(name, "max"):
-			if n := decimal(text, maxHintMax); n > 0 && (max == 0 || n < max) {
-				max = n
+			if n := decimal(text, maxHintMax); n > 0 && (most == 0 || n < most) {
+				most = n
 			}
 		}
 	}
-	return timeout, max
+	return timeout, most
 }
 
 // decimal returns the value of decimal digits, or most if it is more, or 0 for anything else.

@@ -10,11 +10,11 @@ import (
 	"wasmgate/runtime/fault"
 )
 
-// What options of this package and of those above it name: when to try again, and when not to.
-type (
-	Backoff = breaker.Backoff
-	Breaker = breaker.Breaker
-)
+// Backoff is when a new instance is made after failures.
+type Backoff = breaker.Backoff
+
+// Breaker is when a plugin that fails is not called.
+type Breaker = breaker.Breaker
 
 // Task is what a Pool needs of the coroutine that asks for an instance; *netloop.Task is one. Await runs fn where it may
 // block and parks the coroutine meanwhile. Park returns when Wake was called, before or after; both run on the loop.

@@ -227,7 +227,7 @@ func (c *Conn) missed(l *netloop.Loop) {
 // idle, and how many requests it allows; 0: it did not say. It is called before Release, on the connection's loop.
 //
 // Some servers give the number of requests that are left, others that of all: the first are told by its going down.
-func (c *Conn) Hint(timeout time.Duration, max uint64) {
+func (c *Conn) Hint(timeout time.Duration, most uint64) {
 	p := c.pool
 	if !p.options.Load().LearnIdle {
 		return
@@ -238,12 +238,12 @@ func (c *Conn) Hint(timeout time.Duration, max uint64) {
 			p.hint.Store(d)
 		}
 	}
-	if max > 0 && max < 1<<32 {
-		c.allowed = c.Facts.Requests + max
-		if max == c.lastMax {
-			c.allowed = max
+	if most > 0 && most < 1<<32 {
+		c.allowed = c.Facts.Requests + most
+		if most == c.lastMax {
+			c.allowed = most
 		}
-		c.lastMax = max
+		c.lastMax = most
 	}
 }
 

@@ -258,9 +258,10 @@ func (c *Conn) Release(reason string) {
 	}
 	p, l := c.pool, c.Net.Loop()
 	now := l.Now()
-	if reason == "" {
+	switch reason {
+	case "":
 		reason = c.retire(l)
-	} else if reason == facts.ClosePeer || reason == facts.CloseError {
+	case facts.ClosePeer, facts.CloseError:
 		c.missed(l)
 	}
 	c.idleSince = now

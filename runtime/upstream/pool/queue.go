@@ -61,15 +61,15 @@ func (q *Queue) Waiting() int { return int(q.waiting.Load()) }
 // any that accept, which is called under the queue's lock and must be quick, says may serve it; nil: all. Pools that are
 // parked or drained serve nobody.
 //
-// It waits for limit at most; 0 does not wait, but takes what is free. At most max requests wait at once. The error's
+// It waits for limit at most; 0 does not wait, but takes what is free. No more than most requests wait at once. The error's
 // status is 503; it is Retryable if the only pool no longer takes requests, so that another should be chosen.
-func (q *Queue) Wait(t *netloop.Task, r Request, only *Pool, accept func(*Pool) bool, limit time.Duration, max int) (p *Pool, c *Conn, why string, err *fault.Error) {
+func (q *Queue) Wait(t *netloop.Task, r Request, only *Pool, accept func(*Pool) bool, limit time.Duration, most int) (p *Pool, c *Conn, why string, err *fault.Error) {
 	l := t.Loop()
 	w := &waiter{task: t, request: r, only: only, accept: accept}
 	if l.Closing() {
 		return nil, nil, "", stopping()
 	}
-	if !q.enter(w, max) {
+	if !q.enter(w, most) {
 		return nil, nil, "", q.exhausted(w, "and the queue is full", "queue.max")
 	}
 	if only != nil && only.Parked() && q.leave(w) {
@@ -315,10 +315,10 @@ func (q *Queue) listOf(w *waiter) *list {
 }
 
 // enter puts w at the end of the queue, unless max requests wait already.
-func (q *Queue) enter(w *waiter, max int) bool {
+func (q *Queue) enter(w *waiter, most int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiting.Load() >= int64(max) {
+	if q.waiting.Load() >= int64(most) {
 		return false
 	}
 	q.last++
