@@ -464,11 +464,21 @@ type caller struct {
 
 func call(t *testing.T, addr string) *caller {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
+	c := dialed(t, addr)
+	if c == nil {
+		t.FailNow()
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// dialed is call for goroutines: it returns nil if it fails, and the connection is the caller's to close.
+func dialed(t *testing.T, addr string) *caller {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
 	return &caller{t, c, bufio.NewReader(c)}
 }
 
