@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"wasmgate/config"
+	"wasmgate/runtime/gateway"
 	"wasmgate/runtime/internal/testkit"
 )
 
@@ -295,7 +298,21 @@ func (a *apache) errors() (lines []string) {
 	return lines
 }
 
-// addressOf is ip:port.
-func addressOf(ip string, port uint16) string {
-	return netip.AddrPortFrom(netip.MustParseAddr(ip), port).String()
+// startText starts a gateway with this config and nothing else.
+func startText(t *testing.T, text string) *gate {
+	t.Helper()
+	c, _, err := config.Load(config.Source{File: "test.yaml", Data: []byte(text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &testkit.Buffer{}
+	g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.New(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return &gate{t, g, g.Addr("test"), log}
 }
