@@ -8,6 +8,7 @@
 //
 //	loop:  Begin (sample?) … StartAttempt … End ─┬─ cells ─────────────── collected by MetricsHandler
 //	                                              ├─ line buffer ═ ring ══ writer goroutine ── stdout, stderr, file
+//	       Session (TCP mode) ────────────────────┤
 //	       ConnOpened … ConnSegment … ConnClosed ─┴─ record ══════ ring ══ export goroutine ── OTLP
 //
 // OpenTelemetry's SDK supplies the exporters and the resource, because collectors differ in more than the protocol's
