@@ -54,7 +54,7 @@ func (f *Flight) startHedge(t *netloop.Task) {
 	}
 	x, l := f.X, t.Loop()
 	h := &hedge{
-		main: t, mainConn: f.up.Net, deadline: f.headUntil(l), upstream: f.Upstream, limits: f.Options.Limits,
+		main: t, mainConn: f.up.Net, deadline: f.headUntil(l, l.Now()), upstream: f.Upstream, limits: f.Options.Limits,
 		wanted: f.wanted(1), avoid: [1]*upstream.Member{f.up.Member}, method: append([]byte(nil), x.Request.Method...),
 	}
 	h.wanted.Authority = append([]byte(nil), h.wanted.Authority...)

@@ -334,7 +334,7 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 		if f.hedge.won() { // while nobody was reading
 			return f.hedged(t, nil)
 		}
-		until := f.headUntil(l)
+		until := f.headUntil(l, f.X.Attempt().Started)
 		if hedgeAt != 0 && (until == 0 || hedgeAt < until) {
 			until = hedgeAt
 		}
@@ -356,11 +356,11 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 	}
 }
 
-// headUntil is when the attempt's time for the head of its answer is over.
-func (f *Flight) headUntil(l *netloop.Loop) int64 {
+// headUntil is when the time is over for the head of the answer to an attempt that has started at a time.
+func (f *Flight) headUntil(l *netloop.Loop, started int64) int64 {
 	at := f.until(l, f.Options.ResponseHeader)
 	if f.Options.PerTry > 0 {
-		if own := f.X.Attempt().Started + int64(f.Options.PerTry); at == 0 || own < at {
+		if own := started + int64(f.Options.PerTry); at == 0 || own < at {
 			return own
 		}
 	}
