@@ -154,6 +154,7 @@ func (m *Member) apply(l *netloop.Loop) {
 	}
 	c.mu.Unlock()
 	if news && (state == health.Ejected || state == health.Unhealthy) {
+		m.target.name.Refresh() // it may be gone without a word: DNS would know
 		m.pool.CloseIdle(c.upstream.group, facts.CloseEjected)
 	}
 	c.queue.Kick()
