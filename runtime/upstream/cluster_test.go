@@ -55,7 +55,7 @@ func TestAnAddressThatComesBackHasItsConnections(t *testing.T) {
 	if f.connections("127.0.0.1") != 1 || f.connections("127.0.0.2") > 2 || len(f.reasons()) != 0 {
 		t.Errorf("%d and %d connections were opened, and closed for %v", f.connections("127.0.0.1"), f.connections("127.0.0.2"), f.reasons())
 	}
-	f.eventually("it is told", func() bool { return f.story("127.0.0.1") == "joined left joined left joined left joined" })
+	f.told("127.0.0.1", "joined left joined left joined left joined")
 }
 
 func TestReconfigureKeepsWhatStays(t *testing.T) {
@@ -80,9 +80,7 @@ func TestReconfigureKeepsWhatStays(t *testing.T) {
 	if n := f.connections("127.0.0.2"); n > 3 {
 		t.Errorf("%d connections to what stays", n)
 	}
-	if got := f.story("127.0.0.1"); got != "joined left" {
-		t.Errorf("of the one that went it is told: %s", got)
-	}
+	f.told("127.0.0.1", "joined left")
 	u.Reconfigure(f.config(nil))
 	if _, err := f.ask(u, any); err == nil || err.Kind != fault.Denied || len(u.Authority()) != 0 || len(u.Members()) != 0 {
 		t.Errorf("without targets: %v", err)
@@ -124,9 +122,7 @@ func TestAnEjectionEndsWithItsRules(t *testing.T) {
 	if got := f.among(u, 4, any); got != "127.0.0.1 127.0.0.2" {
 		t.Errorf("given to %s", got)
 	}
-	if got := f.story("127.0.0.1"); got != "joined ejected healthy" {
-		t.Errorf("it is told: %s", got)
-	}
+	f.told("127.0.0.1", "joined ejected healthy")
 	u.Reconfigure(f.config(change(1, 10*time.Millisecond)))
 	fail() // the timer of the first ejection does not keep it out
 	f.eventually("it is on trial", func() bool { return f.state(u, "127.0.0.1").Health == "recovering" })
@@ -389,8 +385,6 @@ func TestTheNewestAnswerIsKnown(t *testing.T) {
 		f.on(0, func(*netloop.Task) { b.Release(facts.CloseError) })
 		return b.Facts.DNSAnswerAt > first
 	})
-	if got := f.story("127.0.0.1"); got != "joined" {
-		t.Errorf("it is told: %s", got)
-	}
+	f.told("127.0.0.1", "joined")
 	f.release(a)
 }

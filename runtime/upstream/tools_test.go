@@ -88,6 +88,15 @@ func (j *journal) story(ip string) string {
 	return strings.Join(list, " ")
 }
 
+// told waits until that was told of an address, and no more.
+func (f *fixture) told(ip, want string) {
+	f.Helper()
+	f.eventually("of "+ip+" it is told: "+want, func() bool { return len(f.story(ip)) >= len(want) })
+	if got := f.story(ip); got != want {
+		f.Errorf("of %s it is told: %s; want %s", ip, got, want)
+	}
+}
+
 type fixture struct {
 	*testing.T
 	*journal
