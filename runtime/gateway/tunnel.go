@@ -23,5 +23,5 @@ func (u bytesTo) Acquire(t *netloop.Task, r tcp.Request) (tcp.Acquired, *fault.E
 		return tcp.Acquired{}, err
 	}
 	a.Report(t.Loop(), health.Success) // it took the connection; what it says on it is its client's to judge
-	return tcp.Acquired{Net: a.Net, Stream: a.Stream, Facts: &a.Facts, Release: a.Release}, nil
+	return tcp.Acquired{Net: a.Net, Stream: a.Stream, Facts: &a.Facts, Release: func(reason string) { a.Release(reason) }}, nil
 }

@@ -454,8 +454,8 @@ func (f *Flight) finish(l *netloop.Loop) {
 	f.up.Facts.BytesIn += f.Answer.Total()
 	reason := f.why()
 	f.Answer.Close()
-	a.WhyClosed, a.Ended = reason, l.Now()
-	f.up.Release(reason)
+	a.Ended = l.Now()
+	a.WhyClosed = f.up.Release(reason)
 	f.up.Conn = nil
 }
 

@@ -44,10 +44,10 @@ func (a *Acquired) Cancel() {
 }
 
 // Release ends the request's use of the connection. reason, of package facts, says why it cannot be used again; "" gives
-// it back to its pool.
-func (a *Acquired) Release(reason string) {
+// it back to its pool. It returns why the connection was closed; "" if the pool keeps it.
+func (a *Acquired) Release(reason string) (why string) {
 	a.Cancel()
 	a.Member.load.End()
 	a.Member.load.AddBytes(a.Facts.BytesIn + a.Facts.BytesOut - a.moved)
-	a.Conn.Release(reason)
+	return a.Conn.Release(reason)
 }

@@ -42,6 +42,7 @@ type Member struct {
 	tending   atomic.Bool  // active checks run
 	warming   atomic.Bool  // connections are opened ahead
 	coldUntil atomic.Int64 // none could be opened ahead; loop time
+	warmth    atomic.Int64 // Pool.MinIdle that it has had once
 }
 
 // MemberEvent is a change of who can be chosen.

@@ -128,17 +128,32 @@ func (m *Member) openAhead(t *netloop.Task) {
 	m.coldUntil.Store(0)
 	m.opened(l, c)
 	m.pool.OpenedIdle(c)
+	m.warmed()
 }
 
-// Warm says whether every member that can be chosen has as many idle connections as Pool.MinIdle asks for, or the
-// connections that it may have are in use.
+// warmed says whether the member has had as many idle connections as Pool.MinIdle asks for, or those that it may have were
+// in use. That requests take them afterwards makes nobody less ready.
+func (m *Member) warmed() bool {
+	want := int64(m.cluster.upstream.config.Load().Pool.MinIdle)
+	if m.warmth.Load() >= want {
+		return true
+	}
+	if m.pool.OpeningAhead() || m.pool.Missing() > 0 {
+		return false
+	}
+	m.warmth.Store(want)
+	return true
+}
+
+// Warm says whether every member that can be chosen has had as many idle connections as Pool.MinIdle asks for, since it
+// became one.
 func (u *Upstream) Warm() bool {
 	v := u.own.current.Load()
 	if v == nil {
 		return u.own.empty.Load()
 	}
 	for _, m := range v.members {
-		if m.welcome() && m.pool.Missing() > 0 {
+		if m.welcome() && !m.warmed() {
 			return false
 		}
 	}

@@ -31,7 +31,7 @@ func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
 		_ = c.Net.Close()
 		e := &fault.Error{Kind: fault.TLS, Source: fault.Upstream, Status: 502, Retryable: true, Err: err}
 		if errors.Is(err, netloop.ErrDeadline) {
-			e.Status, e.Detail = 504, "no TLS handshake within "+u.Handshake.String()
+			e.Status, e.Detail = 504, "no TLS handshake within "+u.Handshake.String()+" (timeouts.tls_handshake)"
 		}
 		return e
 	}

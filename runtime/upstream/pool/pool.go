@@ -251,10 +251,11 @@ func (p *Pool) left(l *netloop.Loop) {
 	p.queue.offer(p, l)
 }
 
-// Release ends a request's use of the connection. reason says why it cannot be used again; "" gives it back.
-func (c *Conn) Release(reason string) {
+// Release ends a request's use of the connection. reason says why it cannot be used again; "" gives it back. It returns why
+// the connection was closed: reason, or what the pool has against it; "" if it is kept.
+func (c *Conn) Release(reason string) (why string) {
 	if c.closed {
-		return
+		return c.Facts.WhyClosed
 	}
 	p, l := c.pool, c.Net.Loop()
 	now := l.Now()
@@ -267,12 +268,13 @@ func (c *Conn) Release(reason string) {
 	c.idleSince = now
 	if reason != "" {
 		c.Close(reason)
-		return
+		return reason
 	}
 	if p.hooks != nil {
 		p.hooks.ConnReleased(l, &c.Facts)
 	}
 	p.putIdle(c)
+	return ""
 }
 
 // retire says why a connection in good order must not be used again, if so.

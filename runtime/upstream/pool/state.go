@@ -45,6 +45,9 @@ func (p *Pool) OpenedIdle(c *Conn) {
 	p.ahead.Add(-1)
 }
 
+// OpeningAhead says whether connections are being opened ahead.
+func (p *Pool) OpeningAhead() bool { return p.ahead.Load() > 0 }
+
 // GiveUpAhead returns the leave of TryAhead: opening the connection failed.
 func (p *Pool) GiveUpAhead(l *netloop.Loop) {
 	p.ahead.Add(-1)
