@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/internal/dnstest"
+	"wasmgate/runtime/internal/testkit"
 )
 
 // span is how long a test of the chaos kind lasts.
@@ -243,11 +244,13 @@ func (c *chaos) peace() {
 
 // account says by which rule each request failed, and fails for those that no rule explains.
 func (c *chaos) account(failed int64) {
+	testkit.Eventually(c.T, "all failures are told", func() bool { return int64(c.failed(func(failure) bool { return true })) >= failed })
 	known := 0
 	rules := []struct {
 		rule string
 		is   func(failure) bool
 	}{
+		{"retries.budget is used up", func(f failure) bool { return f.budget }},
 		{"POST, reset after it was sent: it may have been acted upon", func(f failure) bool {
 			return f.method == "POST" && (f.kind == "upstream_closed" || f.kind == "write_failed") && f.status == 502
 		}},
@@ -255,7 +258,6 @@ func (c *chaos) account(failed int64) {
 			return f.method == "POST" && f.kind == "response_header_timeout" && f.status == 504
 		}},
 		{"POST, the backend's own 500: likewise", func(f failure) bool { return f.method == "POST" && f.kind == "" && f.status == 500 }},
-		{"retries.budget is used up", func(f failure) bool { return f.budget }},
 	}
 	for _, r := range rules {
 		n := c.failed(r.is)

@@ -240,23 +240,27 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestRetryBudget: a backend that fails everything gets no more than the budget on top, and who was not sent again for that
-// reason can read it.
+// TestRetryBudget: backends that fail everything get no more than the budget on top; the requests that were not sent again
+// for that reason say so, also where the answer is a backend's.
 func TestRetryBudget(t *testing.T) {
-	b := startBackends(t, 2)
-	for _, one := range b {
-		one.always(reply{reset: true})
-	}
-	p := startPlant(t, web(targets(b), "health: { passive: { failures: 0 } }, retries: { attempts: 5, budget: 0.1, budget_least: 5 }"))
-	const n = 400
-	p.only("all fail", p.who(n, "/"), "502")
-	more := total(b, requestsOf) - n
-	if more > n/10+5 || more < n/10+4 {
-		t.Errorf("%d requests more than asked for; the budget is %d", more, n/10+5)
-	}
-	said := p.failed(func(f failure) bool { return f.budget })
-	if said < n-int(more)-5 {
-		t.Errorf("%d of %d errors say that the budget is used up", said, n)
+	for _, r := range []reply{{reset: true}, {status: 503}} {
+		t.Run(fmt.Sprintf("reset: %v", r.reset), func(t *testing.T) {
+			b := startBackends(t, 2)
+			for _, one := range b {
+				one.always(r)
+			}
+			p := startPlant(t, web(targets(b), "health: { passive: { failures: 0 } }, retries: { attempts: 5, on: [reset, 503], budget: 0.1, budget_least: 5 }"))
+			const n = 400
+			p.who(n, "/")
+			more := total(b, requestsOf) - n
+			if more > n/10+5 || more < n/10+4 {
+				t.Errorf("%d requests more than asked for; the budget is %d", more, n/10+5)
+			}
+			testkit.Eventually(t, "all failures are told", func() bool { return p.failed(func(failure) bool { return true }) == n })
+			if said := p.failed(func(f failure) bool { return f.budget }); said < n-int(more) {
+				t.Errorf("%d of %d failures say that the budget is used up", said, n)
+			}
+		})
 	}
 }
 

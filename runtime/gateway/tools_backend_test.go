@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -344,8 +345,9 @@ func (j *journal) Exchange(x *exchange.Exchange) {
 	}
 	f := failure{method: string(x.Request.Method), status: x.StatusSent, attempts: len(x.Attempts)}
 	if x.Err != nil {
-		f.kind, f.budget = x.Err.Kind.String(), strings.Contains(x.Err.Detail, "budget")
+		f.kind = x.Err.Kind.String()
 	}
+	f.budget = slices.Contains(x.Tags, exchange.Tag{Key: "wasmgate.retry.refused", Value: "budget"})
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.failures[f]++

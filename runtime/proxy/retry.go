@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/facts"
@@ -73,10 +74,20 @@ func (f *Flight) again(l *netloop.Loop, err *fault.Error, n int) bool {
 
 // affords takes what it costs to send the request again from the budget; a request that was not sent costs nothing.
 func (f *Flight) affords(err *fault.Error) bool {
-	if f.sentBytes == 0 || f.Upstream.Budget().Withdraw() {
+	if f.sentBytes == 0 || f.withdraw() {
 		return true
 	}
 	err.Detail += "; not sent again: the budget for that is used up (retries.budget)"
+	return false
+}
+
+// withdraw takes a request from the budget. That there was none left is noted at the request, whose answer may be the
+// upstream's own and not say it.
+func (f *Flight) withdraw() bool {
+	if f.Upstream.Budget().Withdraw() {
+		return true
+	}
+	f.X.Tags = append(f.X.Tags, exchange.Tag{Key: "wasmgate.retry.refused", Value: "budget"})
 	return false
 }
 
@@ -84,7 +95,7 @@ func (f *Flight) affords(err *fault.Error) bool {
 func (f *Flight) better(t *netloop.Task, n int) bool {
 	status := f.X.Response.Status
 	return f.Options.RetryOn.Status.Has(status) && n < max(f.Options.Attempts, 1) && f.mayRepeat() &&
-		!f.pastDeadline(t.Loop()) && !t.Loop().Closing() && f.Upstream.Budget().Withdraw()
+		!f.pastDeadline(t.Loop()) && !t.Loop().Closing() && f.withdraw()
 }
 
 // drop gives up an answer in favour of another attempt. Its connection is kept if the whole answer is there already.
