@@ -24,10 +24,12 @@ func raceTime(t *testing.T) time.Duration {
 	return d
 }
 
+const answerTime = 30 * time.Millisecond
+
 // lateAnswer is a backend's that takes so long that requests of one moment need a connection each.
 func lateAnswer(fields string) func(io.Writer, *originRequest) bool {
 	return func(w io.Writer, _ *originRequest) bool {
-		time.Sleep(30 * time.Millisecond)
+		time.Sleep(answerTime)
 		_, err := io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n"+fields+"\r\nok\n")
 		return err == nil
 	}
@@ -44,29 +46,34 @@ type racers struct {
 	first         atomic.Pointer[string] // failure
 }
 
-// run is one client.
-func (r *racers) run(t *testing.T, until time.Time) {
+// rhythm is the time from one round of POSTs to the next: they come when their connections have been idle for a second.
+const rhythm = time.Second + answerTime
+
+// run is one client. All of them ask at the same moment, a few milliseconds up or down, so that each needs a connection of
+// its own. In one round of four they do so at the time from which on wasmgate trusts no connection.
+func (r *racers) run(t *testing.T, begin, until time.Time) {
 	c := dialed(t, r.addr)
-	for c != nil && time.Now().Before(until) {
+	for round := time.Duration(0); c != nil; round++ {
+		at := begin.Add(round*rhythm + time.Duration(rand.IntN(10_000)-5_000)*time.Microsecond)
+		if round%4 == 3 {
+			at = at.Add(-time.Duration(rand.IntN(250)) * time.Millisecond)
+		}
+		if at.After(until) {
+			_ = c.Close()
+			return
+		}
+		time.Sleep(time.Until(at))
 		r.posts.Add(1)
 		head, body, err := c.try("POST " + r.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
 		if err != nil || string(body) != "ok\n" {
 			what := fmt.Sprint(err, head, string(body))
 			r.failed.Add(1)
 			r.first.CompareAndSwap(nil, &what)
-			if err != nil {
-				_ = c.Close()
-				c = dialed(t, r.addr)
-			}
 		}
-		idle := time.Second + time.Duration(rand.IntN(10_000)-5_000)*time.Microsecond
-		if rand.IntN(4) == 0 { // and around the time from which on wasmgate trusts no connection
-			idle = 800*time.Millisecond + time.Duration(rand.IntN(300))*time.Millisecond
+		if err != nil {
+			_ = c.Close()
+			c = dialed(t, r.addr)
 		}
-		time.Sleep(idle)
-	}
-	if c != nil {
-		_ = c.Close()
 	}
 }
 
@@ -115,14 +122,15 @@ routes:
 		{name: "bare", record: true},
 		{name: "haproxy", record: true, addr: haproxy(t, "modes.cfg", "BACKEND="+forHAProxy.addr, "MODE=http", "REUSE=always", "OPTION=http-keep-alive")},
 	}
-	until := time.Now().Add(raceTime(t))
+	begin := time.Now().Add(10 * time.Millisecond)
+	until := begin.Add(raceTime(t))
 	var wg sync.WaitGroup
-	for _, r := range all {
+	for i, r := range all {
 		if r.path = "/" + r.name; r.addr == "" {
 			r.addr = s.at("test")
 		}
 		for range 32 {
-			wg.Go(func() { r.run(t, until) })
+			wg.Go(func() { r.run(t, begin.Add(time.Duration(i)*rhythm/time.Duration(len(all))), until) })
 		}
 	}
 	wg.Wait()
