@@ -199,8 +199,11 @@ func readChange(body io.Reader) (c upstream.Change, err error) {
 	if err := d.Decode(&said); err != nil {
 		return c, fmt.Errorf("the body is not as in {\"state\": \"drain\"}: %w", err)
 	}
-	if _, err := d.Token(); err != io.EOF {
+	switch _, err := d.Token(); {
+	case err == nil:
 		return c, errors.New("something follows the body's first value")
+	case err != io.EOF:
+		return c, fmt.Errorf("something follows the body's first value: %w", err)
 	}
 	switch {
 	case said.Weight == nil && said.Tier == nil && said.State == nil:

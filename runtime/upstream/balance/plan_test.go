@@ -137,3 +137,54 @@ func TestTokens(t *testing.T) {
 		t.Error("one that is recovered does not serve its sessions")
 	}
 }
+
+// TestServesAgreesWithPick: whom Pick may choose serves, and nobody else, whoever was tried before.
+func TestServesAgreesWithPick(t *testing.T) {
+	list := written([]string{"a b c+ d* e~ f- g!", "h i+"})
+	s := NewSet(1, Options{Algorithm: RandomTwo}, list)
+	var tried []*Member
+	for len(tried) < 10 {
+		chosen := map[*Member]bool{}
+		for range 200 {
+			if m := s.Pick(0, 0, false, tried); m != nil {
+				chosen[m] = true
+			}
+		}
+		for _, m := range list {
+			if s.Serves(m, tried) != chosen[m] {
+				t.Errorf("after %d were tried: %s serves: %v; chosen: %v", len(tried), m.Name, s.Serves(m, tried), chosen[m])
+			}
+		}
+		if len(chosen) == 0 {
+			break
+		}
+		for m := range chosen {
+			tried = append(tried, m)
+			break
+		}
+	}
+	if len(tried) != 6 {
+		t.Errorf("%d were tried", len(tried))
+	}
+}
+
+// TestARouteIsATokenOfSeveral: the first of them that can be used serves; each has its own token beside.
+func TestARouteIsATokenOfSeveral(t *testing.T) {
+	list := []*Member{
+		{Name: "a", Token: "x1", Route: "x", Weight: 1, Load: &Load{}}, {Name: "b", Token: "x2", Route: "x", Weight: 1, Load: &Load{}},
+		{Name: "c", Token: "y", Route: "y", Redirect: "x", State: Drain, Weight: 1, Load: &Load{}},
+	}
+	s := NewSet(1, Options{}, list)
+	for token, want := range map[string]string{"x": "a", "x1": "a", "x2": "b", "y": "a"} {
+		if m, ok := s.ByToken([]byte(token)); !ok || m.Name != want {
+			t.Errorf("%s: %v, %v", token, m, ok)
+		}
+	}
+	list[0].Load.SetShare(0)
+	s.Refresh()
+	for _, token := range []string{"x", "y"} {
+		if m, ok := s.ByToken([]byte(token)); !ok || m.Name != "b" {
+			t.Errorf("%s: %v, %v", token, m, ok)
+		}
+	}
+}
