@@ -229,6 +229,8 @@ func TestRetries(t *testing.T) {
 			if c.name == "backoff" && time.Since(before) < 20*time.Millisecond+40*time.Millisecond {
 				t.Errorf("it came back after %v", time.Since(before))
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			seen := map[string]bool{}
 			for _, name := range order {
 				if seen[name] {
