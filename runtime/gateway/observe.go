@@ -64,8 +64,11 @@ func (h *hooks) ConnClosed(l *netloop.Loop, c *facts.Connection) {
 func (h *hooks) MemberChanged(e upstream.MemberEvent) {
 	h.telemetry.MemberChanged(e.Upstream, e.State)
 	line := h.log.Info()
-	if e.State == "ejected" || e.State == "unhealthy" {
+	switch {
+	case e.State == "ejected" || e.State == "unhealthy":
 		line = h.log.Warn()
+	case e.State == "joined" && e.Why == "": // what the config says is no news
+		line = h.log.Debug()
 	}
 	if e.Why != "" {
 		line.Str("why", e.Why)

@@ -67,7 +67,11 @@ func (c *cluster) newMember(t *target, addr netip.AddrPort) *Member {
 			}
 		})
 	}
-	m.changed("joined", "")
+	why := ""
+	if c.current.Load() != nil {
+		why = "it is new"
+	}
+	m.changed("joined", why)
 	return m
 }
 
