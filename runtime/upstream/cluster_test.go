@@ -67,12 +67,13 @@ func TestReconfigureKeepsWhatStays(t *testing.T) {
 	if got := f.among(u, 6, any); got != "127.0.0.1 127.0.0.2" {
 		t.Errorf("given to %s", got)
 	}
-	busy := f.hold(u, Request{Avoid: []*Member{f.hold(u, any).Member}}) // and one that is never given back
+	first := f.hold(u, any)
+	second := f.hold(u, Request{Avoid: []*Member{first.Member}})
 	u.Reconfigure(f.config(func(c *Config) { c.Targets = f.targets("127.0.0.3", "127.0.0.2") }))
 	if string(u.Authority()) != f.hostport("127.0.0.3") {
 		t.Errorf("the authority is %s", u.Authority())
 	}
-	f.release(busy)
+	f.release(first, second)
 	f.eventually("what is not there any more drains", func() bool { return u.Stats().Open == u.Stats().Idle })
 	if got := f.among(u, 6, any); got != "127.0.0.2 127.0.0.3" {
 		t.Errorf("given to %s", got)
@@ -138,6 +139,7 @@ func TestARouteOfSeveralAddresses(t *testing.T) {
 		c.Targets = append(f.targets("127.0.0.3"), Target{Host: "web.test", Port: f.port, Route: "web"})
 		c.Targets[0].Route, c.Targets[0].Redirect = "three", "web"
 	})
+	f.tokenOf(u, "127.0.0.1")
 	if got := f.among(u, 6, session("web")); got != "127.0.0.1" {
 		t.Errorf("one address: given to %s", got)
 	}
