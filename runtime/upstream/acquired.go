@@ -3,6 +3,7 @@ package upstream
 import (
 	"wasmgate/runtime/breaker"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/balance"
 	"wasmgate/runtime/upstream/health"
 	"wasmgate/runtime/upstream/pool"
 )
@@ -48,6 +49,8 @@ func (a *Acquired) Cancel() {
 func (a *Acquired) Release(reason string) (why string) {
 	a.Cancel()
 	a.Member.load.End()
-	a.Member.load.AddBytes(a.Facts.BytesIn + a.Facts.BytesOut - a.moved)
+	if a.Member.cluster.upstream.config.Load().Balance.Algorithm == balance.LeastBytes { // nobody else asks
+		a.Member.load.AddBytes(a.Facts.BytesIn + a.Facts.BytesOut - a.moved)
+	}
 	return a.Conn.Release(reason)
 }
