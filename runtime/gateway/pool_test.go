@@ -250,14 +250,13 @@ func TestEveryConnectionHasAReason(t *testing.T) {
 		}
 	})
 	t.Run("always", func(t *testing.T) {
-		says := ""
-		o := startOrigin(t, func(w io.Writer, r *originRequest) bool {
-			_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n"+says+"\r\nok\n")
-			return says == ""
-		})
+		o := startOrigin(t, nil)
 		s := oneUpstream(t, o.addr, "")
 		ask(s, aGET, aPOST)
-		says = "Connection: close\r\n"
+		o.answers(func(w io.Writer, _ *originRequest) bool {
+			_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+			return false
+		})
 		got := ask(s, aGET, aGET)
 		if got = reasons(s.lines(4)); !slices.Equal(got, []string{"first/", "/", "/upstream_said_close", "first/upstream_said_close"}) &&
 			!slices.Equal(got, []string{"first/", "/", "/upstream_said_close", "no_idle/upstream_said_close"}) {
@@ -408,11 +407,13 @@ routes:
 
 // TestAnUpstreamOfHTTP10: what clients speak and what the upstream speaks are two things. (Row "HTTP/1.0 upstreams".)
 func TestAnUpstreamOfHTTP10(t *testing.T) {
-	says := "Connection: keep-alive\r\n"
-	o := startOrigin(t, func(w io.Writer, r *originRequest) bool {
-		_, _ = fmt.Fprintf(w, "HTTP/1.0 200 OK\r\nContent-Length: %d\r\n%s\r\n%s", len(r.body), says, r.body)
-		return says != ""
-	})
+	saying := func(says string) func(io.Writer, *originRequest) bool {
+		return func(w io.Writer, r *originRequest) bool {
+			_, _ = fmt.Fprintf(w, "HTTP/1.0 200 OK\r\nContent-Length: %d\r\n%s\r\n%s", len(r.body), says, r.body)
+			return says != ""
+		}
+	}
+	o := startOrigin(t, saying("Connection: keep-alive\r\n"))
 	s := oneUpstream(t, o.addr, "protocol: http1.0")
 	c := call(t, s.at("test"))
 	head, body := c.say("POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
@@ -429,7 +430,7 @@ func TestAnUpstreamOfHTTP10(t *testing.T) {
 	if o.used.Load() != 1 {
 		t.Errorf("%d connections although the upstream says keep-alive", o.used.Load())
 	}
-	says = ""
+	o.answers(saying(""))
 	for range 3 {
 		c.say(aGET)
 	}
