@@ -80,12 +80,12 @@ func TestChecksThatAreTurnedOnAgain(t *testing.T) {
 	}
 	begun := asked.Load()
 	f.eventually("they are asked", func() bool { return asked.Load() > begun+10 })
-	f.on(0, func(*netloop.Task) {
-		for _, m := range u.own.current.Load().members {
-			m.pool.CloseIdle(f.group, facts.CloseDraining)
-		}
-	})
-	f.eventually("connections are opened ahead", u.Warm)
+	for _, m := range u.own.current.Load().members {
+		f.eventually("a connection is opened ahead", func() bool { return m.pool.Idle() > 0 })
+		m.pool.CloseIdle(f.group, facts.CloseMadePlace)
+		f.eventually("it is closed", func() bool { return f.closedFor(m.Address.Addr().String(), facts.CloseMadePlace) > 0 })
+		f.eventually("another is opened ahead", func() bool { return m.pool.Idle() > 0 })
+	}
 	disabled := balance.Disabled
 	if err := u.SetTarget(f.hostport("web.test"), Change{State: &disabled}); err != nil {
 		t.Fatal(err)
@@ -100,6 +100,19 @@ func TestChecksThatAreTurnedOnAgain(t *testing.T) {
 		t.Errorf("disabled ones are asked: %d times", n)
 	}
 	u.Close(facts.CloseDraining)
+}
+
+// TestChecksThatAreTurnedOnWhileTheyEnd: the check before has seen that there is nothing to do, and has not ended yet.
+func TestChecksThatAreTurnedOnWhileTheyEnd(t *testing.T) {
+	f := setUp(t, "127.0.0.1")
+	var asked atomic.Int64
+	var ill atomic.Bool
+	u := f.upstream(func(c *Config) { c.Targets = f.targets("127.0.0.1") })
+	m := u.own.current.Load().members[0]
+	m.tending.Store(true)
+	u.Reconfigure(f.config(func(c *Config) { c.Targets, c.Health = f.targets("127.0.0.1"), checked(&asked, &ill) }))
+	m.rest(&m.tending)
+	f.eventually("it is asked", func() bool { return asked.Load() > 0 })
 }
 
 func TestConnectionsAreOpenedAhead(t *testing.T) {
