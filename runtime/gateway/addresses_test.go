@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -217,20 +218,15 @@ func TestConnectionsToAnAddressThatIsGone(t *testing.T) {
 	gone, stays := list[0], list[1]
 	server := dnstest.New(t)
 	server.Set("backend.test", nameTTL, ips(list)...)
-	p := startPlant(t, named(server, gone.port(), "drain: 1s"))
+	// With one loop requests go to the two in strict turn.
+	p := startPlant(t, strings.Replace(named(server, gone.port(), "drain: 1s"), "loops: 2", "loops: 1", 1))
 	// Four connections to each: so many requests are held at once.
-	hold := make(chan struct{})
-	for _, b := range list {
-		b.does(func(*asked) reply { return reply{until: hold} })
-	}
+	release := held(t, list)
 	warm := ahead(p, 8)
 	testkit.Eventually(t, "each has four requests", func() bool { return gone.busy.Load() == 4 && stays.busy.Load() == 4 })
-	close(hold)
+	release()
 	warm()
-	busy := make(chan struct{})
-	for _, b := range list {
-		b.does(func(*asked) reply { return reply{until: busy} })
-	}
+	release = held(t, list)
 	slow := ahead(p, 2)
 	testkit.Eventually(t, "each has one request", func() bool { return gone.busy.Load() == 1 && stays.busy.Load() == 1 })
 
@@ -244,7 +240,7 @@ func TestConnectionsToAnAddressThatIsGone(t *testing.T) {
 	if after := time.Since(left.at); after < 900*time.Millisecond || after > 2*time.Second {
 		t.Errorf("idle connections closed after %v; dns.drain is 1s", after)
 	}
-	close(busy)
+	release()
 	slow()
 	testkit.Eventually(t, "the busy one closes after its answer", func() bool { return gone.open.Load() == 0 })
 	for range 4 {
@@ -255,6 +251,17 @@ func TestConnectionsToAnAddressThatIsGone(t *testing.T) {
 			gone.requests.Load(), stays.open.Load(), stays.accepted.Load())
 	}
 	testkit.Eventually(t, "the connections are told of", func() bool { return p.closedFor("address_gone") == 4 })
+}
+
+// held has backends answer when release is called, or at the end of the test.
+func held(t *testing.T, list []*backend) (release func()) {
+	hold := make(chan struct{})
+	for _, b := range list {
+		b.does(func(*asked) reply { return reply{until: hold} })
+	}
+	release = sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
+	return release
 }
 
 // ahead sends requests at once, and returns what waits for their answers.
