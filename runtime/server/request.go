@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
@@ -328,6 +329,9 @@ func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	f.BodyIdle, f.MaxBody, f.Deadline = snap.BodyIdle, snap.MaxBody, 0
 	if timeout > 0 {
 		f.Deadline = x.Started + int64(timeout)
+	}
+	if options.Owned && !slices.Contains(s.told, u.Upstream) {
+		s.told = append(s.told, u.Upstream)
 	}
 	if s.server.observers != nil {
 		f.Observer = s.server.observers[l.Index()]

@@ -7,6 +7,7 @@
 package server
 
 import (
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/proxy"
+	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/wire"
 )
 
@@ -103,9 +105,10 @@ type session struct {
 	peer     []byte // the peer's address as text
 	idle     bool
 
-	awaitsProxy bool                // a PROXY protocol header has to come first
-	proxied     *proxied            // what it said; nil: nothing
-	readable    func(*netloop.Conn) // onReadable and serve, made once so that waiting does not allocate
+	awaitsProxy bool                 // a PROXY protocol header has to come first
+	proxied     *proxied             // what it said; nil: nothing
+	told        []*upstream.Upstream // that the client's address was told by the PROXY protocol
+	readable    func(*netloop.Conn)  // onReadable and serve, made once so that waiting does not allocate
 	run         func(*netloop.Task, *netloop.Conn)
 }
 
@@ -121,7 +124,7 @@ func (s *session) wait(d time.Duration) {
 
 func (s *session) onReadable(c *netloop.Conn) {
 	if c.Quiet() { // its time is up
-		_ = c.Close()
+		s.close()
 		return
 	}
 	s.idle = false
@@ -158,8 +161,24 @@ func (s *session) serve(t *netloop.Task, c *netloop.Conn) {
 	w.composed(l)
 	s.server.put(l, w)
 	if !keep {
-		_ = c.Close()
+		s.close()
 	}
+}
+
+// close ends the connection, and those to upstreams that speak for its client.
+func (s *session) close() {
+	_ = s.conn.Close()
+	for _, u := range s.told {
+		u.ClientGone(s.conn.Loop(), s.client())
+	}
+}
+
+// client is the other end, or whom the PROXY protocol says to be there.
+func (s *session) client() netip.AddrPort {
+	if s.proxied != nil {
+		return s.proxied.source
+	}
+	return s.conn.RemoteAddr()
 }
 
 // requestsInBuffer serves what is there. It says whether the connection stays: then it is idle.

@@ -229,6 +229,18 @@ func (u *Upstream) clusters(yield func(*cluster) bool) {
 	}
 }
 
+// ClientGone tells that a client has closed the connection from which its requests came: connections that speak for it
+// (Config.Preface) are closed. It is called on the client's loop.
+func (u *Upstream) ClientGone(l *netloop.Loop, client netip.AddrPort) {
+	for c := range u.clusters {
+		if v := c.current.Load(); v != nil {
+			for _, m := range v.members {
+				m.pool.ClientGone(l, client)
+			}
+		}
+	}
+}
+
 // Authority is host:port of the upstream's first target, for a Host field; empty without targets.
 func (u *Upstream) Authority() []byte { return *u.own.authority.Load() }
 

@@ -108,6 +108,7 @@ const (
 	CloseEjected           = "ejected"                // its address is ejected
 	CloseHedgeLost         = "hedge_lost"             // another attempt answered first
 	CloseTunnelEnded       = "tunnel_ended"           // TCP mode: the session has ended
+	CloseClientGone        = "client_gone"            // the client that it spoke for by the PROXY protocol has gone
 )
 
 // CloseReasons lists every reason to close a connection.
@@ -115,7 +116,7 @@ var CloseReasons = []string{CloseIdleTimeout, CloseAboveKeepIdle, CloseMaxReques
 	ClosePeer, CloseUnexpectedBytes, CloseUpstreamSaidClose, CloseHTTP10, CloseDelimited, CloseNotDrained,
 	CloseRequestNotSent, CloseClientAborted, CloseTimeout, CloseError, CloseProtocol, CloseConnectFailed,
 	CloseUpgradeEnded, CloseAddressGone, CloseDraining, CloseShutdown, CloseHealthCheckEnded, CloseMoveFailed, CloseLearnedIdle, CloseMadePlace,
-	CloseEjected, CloseHedgeLost, CloseTunnelEnded}
+	CloseEjected, CloseHedgeLost, CloseTunnelEnded, CloseClientGone}
 
 // Why a request was not carried by a pooled connection: exchange.Attempt.WhyNew. They are the reasons to open one,
 // told from the request's side; an attempt that opened a connection has the same word as the connection.

@@ -1,6 +1,11 @@
 package pool
 
-import "wasmgate/runtime/netloop"
+import (
+	"net/netip"
+
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/facts"
+)
 
 // Missing is how many connections should be opened ahead: as many as are idle or being opened ahead below
 // Options.MinIdle, within MaxConnections. It is 0 for a pool that takes no newcomer.
@@ -52,6 +57,15 @@ func (p *Pool) OpeningAhead() bool { return p.ahead.Load() > 0 }
 func (p *Pool) GiveUpAhead(l *netloop.Loop) {
 	p.ahead.Add(-1)
 	p.left(l)
+}
+
+// ClientGone closes the idle connections of one Owner: nobody else may use them. It is called on the client's loop, which is
+// theirs.
+func (p *Pool) ClientGone(l *netloop.Loop, owner netip.AddrPort) {
+	s := &p.shards[l.Index()]
+	for c := s.owned[owner]; c != nil; c = s.owned[owner] {
+		c.Close(facts.CloseClientGone)
+	}
 }
 
 // Full says that there is neither an idle connection nor a place for another one.
