@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -178,6 +179,12 @@ func TestAddressesGoDarkBeforeDNSSaysSo(t *testing.T) {
 // the record: the first of its configs is what the row "child processes cache an address until restart" is about, the
 // others are what its users do about it.
 func TestApacheAndAddressesThatChange(t *testing.T) {
+	block := rand.IntN(250) + 1
+	free, err := net.ListenPacket("udp", fmt.Sprintf("127.53.%d.250:53", block))
+	if err != nil {
+		missing(t, "leave to be a name server on port 53 of loopback, the only port that the system's resolver asks: "+err.Error())
+	}
+	_ = free.Close()
 	for i, c := range []struct {
 		name, parameters string
 		fails            bool
@@ -188,12 +195,7 @@ func TestApacheAndAddressesThatChange(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			server := fmt.Sprintf("127.53.%d.%d", freePort(t)%250+1, i+1)
-			free, err := net.ListenPacket("udp", server+":53")
-			if err != nil {
-				missing(t, "leave to be a name server on port 53 of loopback, the only one that the system's resolver asks: "+err.Error())
-			}
-			_ = free.Close()
+			server := fmt.Sprintf("127.53.%d.%d", block, i+1)
 			m := newMove(t, 4, dnstest.NewAt(t, server+":53"))
 			a := startApache(t, "addresses.conf", server, fmt.Sprintf("backend.test:%d", m.old[0].port()), c.parameters)
 			m.begin(t, a.addr, "backend.test", 1) // it uses the first address alone
