@@ -361,6 +361,9 @@ func (l *Loop) Dial(t *Task, addr netip.AddrPort, deadline int64, o DialOptions)
 	var nc net.Conn
 	var err error
 	t.blocking(func() { nc, err = dialer.Dial("tcp", addr.String()) })
+	if late := net.Error(nil); deadline != 0 && errors.As(err, &late) && late.Timeout() && monotonic() >= deadline {
+		return nil, ErrDeadline // the dialer has an error of its own for that
+	}
 	if err != nil {
 		return nil, c.translate(err)
 	}
