@@ -100,7 +100,7 @@ func view(u *upstream.Upstream) upstreamView {
 			LearnedFrom: m.LearnedFrom, DNSDoubt: m.DNSDoubt,
 		}
 		if m.LearnedIdle > 0 {
-			mv.LearnedIdle = m.LearnedIdle.String()
+			mv.LearnedIdle = m.LearnedIdle.Round(time.Millisecond).String()
 		}
 		if m.DNSAge > 0 {
 			mv.DNSAge = m.DNSAge.Round(time.Millisecond).String()
