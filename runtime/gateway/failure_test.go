@@ -68,10 +68,10 @@ func TestEjection(t *testing.T) {
 
 // TestRecoverAll shows "forcerecovery": when all are ejected, all are asked, or none, as configured.
 func TestRecoverAll(t *testing.T) {
-	for _, recover := range []bool{true, false} {
-		t.Run(strconv.FormatBool(recover), func(t *testing.T) {
+	for _, all := range []bool{true, false} {
+		t.Run(strconv.FormatBool(all), func(t *testing.T) {
 			b := startBackends(t, 2)
-			p := startPlant(t, web(targets(b), fmt.Sprintf("retries: { attempts: 1 }, health: { passive: { failures: 1, fail_on_status: [500], eject_for: 20s, recover_all: %v } }", recover)))
+			p := startPlant(t, web(targets(b), fmt.Sprintf("retries: { attempts: 1 }, health: { passive: { failures: 1, fail_on_status: [500], eject_for: 20s, recover_all: %v } }", all)))
 			for _, one := range b {
 				one.always(reply{status: 500})
 			}
@@ -82,7 +82,7 @@ func TestRecoverAll(t *testing.T) {
 					t.Errorf("%s is %s", one.name, got)
 				}
 			}
-			if recover {
+			if all {
 				p.only("all are asked", p.who(20, "/"), "b1", "b2")
 				return
 			}

@@ -257,8 +257,8 @@ func TestEveryConnectionHasAReason(t *testing.T) {
 			_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
 			return false
 		})
-		got := ask(s, aGET, aGET)
-		if got = reasons(s.lines(4)); !slices.Equal(got, []string{"first/", "/", "/upstream_said_close", "first/upstream_said_close"}) &&
+		ask(s, aGET, aGET)
+		if got := reasons(s.lines(4)); !slices.Equal(got, []string{"first/", "/", "/upstream_said_close", "first/upstream_said_close"}) &&
 			!slices.Equal(got, []string{"first/", "/", "/upstream_said_close", "no_idle/upstream_said_close"}) {
 			t.Errorf("%v", got)
 		}

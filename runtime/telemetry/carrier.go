@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"errors"
 	"net/netip"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -33,7 +34,10 @@ func carrierOf(host string, address netip.AddrPort, id uint64, traceID [16]byte,
 // dialError is the error of the connection that could not be opened: err, or what is in it where that was the gateway's own
 // doing.
 func dialError(err *fault.Error) *fault.Error {
-	if inner, ok := err.Err.(*fault.Error); ok && err.Host == "" {
+	if err.Host != "" || err.Err == nil {
+		return err
+	}
+	if inner := (*fault.Error)(nil); errors.As(err.Err, &inner) {
 		return inner
 	}
 	return err
