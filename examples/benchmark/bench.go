@@ -173,33 +173,44 @@ func (b *bench) startBackend() (*process, error) {
 	return backend, nil
 }
 
-// measure starts a candidate, alone, sends it requests and stops it.
-func (b *bench) measure(ctx context.Context, c *candidate) sample {
-	failed := func(err error) sample { return sample{problem: err.Error()} }
+// started starts a candidate, alone.
+func (b *bench) started(c *candidate) (p *process, port int, err error) {
 	ports, err := freePorts(2)
 	if err != nil {
-		return failed(err)
+		return nil, 0, err
 	}
 	command, err := b.s.prepare(c, ports[0], ports[1])
 	if err != nil {
-		return failed(err)
+		return nil, 0, err
 	}
-	p, err := start(b.cpus, command, filepath.Join(b.s.dir, c.name+".log"))
+	if p, err = start(b.cpus, command, filepath.Join(b.s.dir, c.name+".log")); err != nil {
+		return nil, 0, err
+	}
+	if err := p.listening(ports[0]); err != nil {
+		p.stop()
+		return nil, 0, err
+	}
+	return p, ports[0], nil
+}
+
+// failed is a sample that is no result.
+func failed(err error) sample { return sample{problem: err.Error()} }
+
+// measure starts a candidate, sends it requests and stops it.
+func (b *bench) measure(ctx context.Context, c *candidate) sample {
+	p, port, err := b.started(c)
 	if err != nil {
 		return failed(err)
 	}
 	defer p.stop()
-	if err := p.listening(ports[0]); err != nil {
+	if err := probe(ctx, c, port, b.o.path); err != nil {
 		return failed(err)
 	}
-	if err := probe(ctx, c, ports[0], b.o.path); err != nil {
-		return failed(err)
-	}
-	if _, err := runWrk(ctx, b.load, b.o, ports[0], time.Second); err != nil { // connections open, caches warm
+	if _, err := runWrk(ctx, b.load, b.o, port, time.Second); err != nil { // connections open, caches warm
 		return failed(err)
 	}
 	before, err1 := p.cpu()
-	l, err2 := runWrk(ctx, b.load, b.o, ports[0], b.o.duration())
+	l, err2 := runWrk(ctx, b.load, b.o, port, b.o.duration())
 	after, err3 := p.cpu()
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return failed(err)

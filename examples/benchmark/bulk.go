@@ -116,26 +116,14 @@ func drop(c *net.TCPConn, total *atomic.Int64) {
 	}
 }
 
-// measureBulk starts a candidate, alone, has bytes flow through it and stops it.
+// measureBulk starts a candidate, has bytes flow through it and stops it.
 func (b *bench) measureBulk(ctx context.Context, c *candidate) sample {
-	failed := func(err error) sample { return sample{problem: err.Error()} }
-	ports, err := freePorts(2)
-	if err != nil {
-		return failed(err)
-	}
-	command, err := b.s.prepare(c, ports[0], ports[1])
-	if err != nil {
-		return failed(err)
-	}
-	p, err := start(b.cpus, command, filepath.Join(b.s.dir, c.name+".log"))
+	p, port, err := b.started(c)
 	if err != nil {
 		return failed(err)
 	}
 	defer p.stop()
-	if err := p.listening(ports[0]); err != nil {
-		return failed(err)
-	}
-	moved, took, cpu, err := b.flow(ctx, p, ports[0])
+	moved, took, cpu, err := b.flow(ctx, p, port)
 	if err != nil {
 		return failed(err)
 	}

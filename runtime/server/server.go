@@ -248,8 +248,8 @@ func (w *work) renew(t *netloop.Task) {
 // reject reports, and answers where there is an answer to it, what came instead of a request.
 func (s *session) reject(t *netloop.Task, w *work, err *fault.Error) {
 	snap := s.server.snapshot.Load()
-	snap.enter(t.Loop())
-	defer snap.leave(t.Loop())
+	snap.users.Enter(t.Loop())
+	defer snap.users.Leave(t.Loop())
 	s.begin(t, w, snap)
 	s.refuse(t, w, err)
 	s.end(t, w)
@@ -283,8 +283,8 @@ func (s *session) end(t *netloop.Task, w *work) {
 // exchange serves one request whose head was read. It says whether the connection can carry another.
 func (s *session) exchange(t *netloop.Task, w *work) bool {
 	snap, l := s.server.snapshot.Load(), t.Loop()
-	snap.enter(l)
-	defer snap.leave(l)
+	snap.users.Enter(l)
+	defer snap.users.Leave(l)
 	s.begin(t, w, snap)
 	keep := s.handle(t, w, snap)
 	w.composed(l)

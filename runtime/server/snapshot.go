@@ -28,7 +28,7 @@ type Snapshot struct {
 	Routes      *route.Table[*Route]
 	Upstreams   []Upstream // by id
 
-	active []active
+	users netloop.Users
 }
 
 // KeepAlive is the reuse of client connections, which has nothing to do with that of upstream connections.
@@ -178,39 +178,12 @@ func (r *Route) plan(u *Upstream, w *work, x *exchange.Exchange) (*proxy.Options
 	return options, timeout, host
 }
 
-// active counts a loop's requests that use the snapshot; only that loop changes it.
-type active struct {
-	n       int
-	retired func()
-	_       [48]byte
-}
-
 // Prepare makes the snapshot ready for so many loops; it must be called before a Server uses it.
 func (s *Snapshot) Prepare(loops int) *Snapshot {
-	s.active = make([]active, loops)
+	s.users = netloop.NewUsers(loops)
 	return s
-}
-
-func (s *Snapshot) enter(l *netloop.Loop) { s.active[l.Index()].n++ }
-
-func (s *Snapshot) leave(l *netloop.Loop) {
-	a := &s.active[l.Index()]
-	if a.n--; a.n == 0 && a.retired != nil {
-		a.retired()
-		a.retired = nil
-	}
 }
 
 // Retire calls done on each loop once no request of that loop uses the snapshot any more. No Server may use it for new
 // requests by then. It may be called from any goroutine.
-func (s *Snapshot) Retire(g *netloop.Group, done func()) {
-	for _, l := range g.Loops() {
-		l.Post(func() {
-			if a := &s.active[l.Index()]; a.n > 0 {
-				a.retired = done
-				return
-			}
-			done()
-		})
-	}
-}
+func (s *Snapshot) Retire(g *netloop.Group, done func()) { s.users.Retire(g, done) }

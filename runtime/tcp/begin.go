@@ -31,14 +31,14 @@ func late(what string) *fault.Error {
 func begin(t *netloop.Task, c *netloop.Conn) {
 	s, l := c.Owner.(*side).session, t.Loop()
 	snap := s.server.snapshot.Load()
-	snap.enter(l)
+	snap.users.Enter(l)
 	p := prelude{session: s, task: t, destination: c.LocalAddr()}
 	upstream, why, err := p.read(snap)
 	if why == "" && !s.over {
 		s.facts.Routed, s.waiting = l.Now(), false
 		why, err = s.connect(t, upstream, snap, &p)
 	}
-	snap.leave(l)
+	snap.users.Leave(l)
 	if p.buf != nil {
 		l.Recycle(p.buf)
 	}

@@ -22,7 +22,7 @@ type Snapshot struct {
 	IdleTimeout  time.Duration  // silence in both directions that ends a session; 0: none does
 	HelloTimeout time.Duration  // for a whole PROXY protocol header and ClientHello, from the connection's beginning; 0: no limit
 
-	active []active
+	users netloop.Users
 }
 
 // Upstream gives sessions connections. Acquire runs on loops.
@@ -120,39 +120,12 @@ func (n *Names) find(name []byte) Upstream {
 	return nil
 }
 
-// active counts a loop's sessions that use the snapshot; only that loop changes it.
-type active struct {
-	n       int
-	retired func()
-	_       [48]byte
-}
-
 // Prepare makes the snapshot ready for so many loops; it must be called before a Server uses it.
 func (s *Snapshot) Prepare(loops int) *Snapshot {
-	s.active = make([]active, loops)
+	s.users = netloop.NewUsers(loops)
 	return s
-}
-
-func (s *Snapshot) enter(l *netloop.Loop) { s.active[l.Index()].n++ }
-
-func (s *Snapshot) leave(l *netloop.Loop) {
-	a := &s.active[l.Index()]
-	if a.n--; a.n == 0 && a.retired != nil {
-		a.retired()
-		a.retired = nil
-	}
 }
 
 // Retire calls done on each loop once no session of that loop can ask the snapshot's upstreams for a connection any
 // more; sessions that have one go on. No Server may use it for new sessions by then. It may be called from any goroutine.
-func (s *Snapshot) Retire(g *netloop.Group, done func()) {
-	for _, l := range g.Loops() {
-		l.Post(func() {
-			if a := &s.active[l.Index()]; a.n > 0 {
-				a.retired = done
-				return
-			}
-			done()
-		})
-	}
-}
+func (s *Snapshot) Retire(g *netloop.Group, done func()) { s.users.Retire(g, done) }
