@@ -182,9 +182,11 @@ type accessLine struct {
 	WhyNew                                  string `json:"why_new"`
 	WhyClosed                               string `json:"why_closed"`
 	Detail                                  string `json:"error_detail"`
+	Time                                    time.Time
 }
 
-// lines waits until the access log has n lines and returns them.
+// lines waits until the access log has n lines and returns them in the order of the requests: each loop writes its own in
+// its own time.
 func (s *site) lines(n int) (list []accessLine) {
 	s.Helper()
 	testkit.Eventually(s.T, fmt.Sprintf("the access log has %d lines", n), func() bool {
@@ -198,6 +200,7 @@ func (s *site) lines(n int) (list []accessLine) {
 		}
 		return len(list) >= n
 	})
+	slices.SortStableFunc(list, func(a, b accessLine) int { return a.Time.Compare(b.Time) })
 	return list
 }
 
