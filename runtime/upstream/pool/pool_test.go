@@ -41,10 +41,10 @@ func newBackendWith(t *testing.T, serve func(net.Conn)) *backend {
 			if err != nil {
 				return
 			}
-			b.accepted.Add(1)
 			b.mu.Lock()
 			b.conns = append(b.conns, c)
 			b.mu.Unlock()
+			b.accepted.Add(1) // now each finds it
 			wg.Go(func() { serve(c) })
 		}
 	})
