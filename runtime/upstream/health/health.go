@@ -13,9 +13,10 @@
 //	   any ──── Fall checks failed ──── │ ───► unhealthy ──┐
 //	                                    └──────────────────┘ Rise checks in a row went well
 //
-// An ejected member takes no request until its time is up. Then it is on trial: it has a twentieth of its weight until a
-// request goes well, and the first failure ejects it again, for twice as long if it comes within the time for which it
-// was ejected. The more often it fails the longer it stays away, up to EjectMax; each time of good service as long as its
+// An ejected member takes no request until its time is up. Then it is on trial until a request goes well: it has a
+// twentieth of its weight, and twice as much after each second, because where requests are few, or few keys are hashed,
+// none might ever come to it otherwise. The first failure ejects it again, for twice as long if it comes within the time
+// for which it was ejected. The more often it fails the longer it stays away, up to EjectMax; each time of good service as long as its
 // last ejection takes one doubling back. How requests went that are over while it is ejected does not matter.
 //
 // Checks that fail make it unhealthy, whatever requests say; only checks bring it back. A member that is ejected and
@@ -78,6 +79,7 @@ func (s State) String() string {
 const (
 	all        = 1000
 	trialShare = 50
+	trialStep  = int64(time.Second) // after which the share of a trial doubles
 	slowSteps  = 10
 )
 
@@ -312,7 +314,10 @@ func (t *Tracker) update(now int64) (changed bool) {
 	case t.ejected:
 		state, share = Ejected, 0
 	case t.trial:
-		state, share = Recovering, trialShare
+		steps := max(t.seen-t.returned, 0) / trialStep
+		if state, share = Recovering, int32(min(trialShare<<min(steps, 10), all)); share < all {
+			next = t.returned + (steps+1)*trialStep
+		}
 	case t.slow:
 		length := int64(t.options.Load().SlowStart)
 		step := max(length/slowSteps, 1)

@@ -49,7 +49,7 @@ func TestFailuresInARowEject(t *testing.T) {
 	if !k.Tick(11 * second) {
 		t.Fatal("it did not come back")
 	}
-	is(t, k, Recovering, 50, 0, "on trial")
+	is(t, k, Recovering, 50, 12*second, "on trial")
 	tell(t, k, 12*second, true, Success)
 	is(t, k, Healthy, 1000, 0, "went well")
 	tell(t, k, 12*second, false, Timeout, Timeout, Status(200), Timeout, Timeout)
@@ -145,6 +145,24 @@ func TestEjectionTimesWithoutSense(t *testing.T) {
 	}
 }
 
+// TestATrialThatNobodyComesTo: its share grows, so that a request comes in the end, and it is still one failure that ejects.
+func TestATrialThatNobodyComesTo(t *testing.T) {
+	k := New(rules())
+	tell(t, k, 5*second, true, Timeout, Timeout, Timeout)
+	k.Tick(15 * second)
+	for i, share := range []int{50, 100, 200, 400, 800} {
+		now := int64(15+i) * second
+		if changed := k.Tick(now); changed != (i > 0) {
+			t.Errorf("after %d s: changed %v", i, changed)
+		}
+		is(t, k, Recovering, share, now+second, "on trial")
+	}
+	k.Tick(20 * second)
+	is(t, k, Recovering, 1000, 0, "on trial")
+	tell(t, k, 3600*second, true, Timeout)
+	is(t, k, Ejected, 0, 3610*second, "on trial after an ejection: no answer in time; ejected for 10s")
+}
+
 // TestOldRequestsDoNotDecideTheTrial: a request that began before the ejection and is over after it.
 func TestOldRequestsDoNotDecideTheTrial(t *testing.T) {
 	k := New(rules())
@@ -153,7 +171,7 @@ func TestOldRequestsDoNotDecideTheTrial(t *testing.T) {
 	if k.ReportBegun(Timeout, 4*second, 16*second) || k.ReportBegun(Success, 4*second, 16*second) {
 		t.Fatal("a request from before decided")
 	}
-	is(t, k, Recovering, 50, 0, "on trial")
+	is(t, k, Recovering, 50, 16*second, "on trial")
 	if !k.ReportBegun(Timeout, 15*second, 17*second) {
 		t.Fatal("a request of the trial did not decide")
 	}
