@@ -10,9 +10,7 @@ package admin
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,8 +19,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/upstream"
-	"wasmgate/runtime/upstream/balance"
 )
 
 // Options are what the endpoint tells of. Its functions are called from any goroutine.
@@ -30,8 +28,12 @@ type Options struct {
 	Metrics   http.Handler
 	Ready     func() (missing []string) // what has to be there before requests are welcome; empty: ready
 	Upstreams func() []*upstream.Upstream
-	Log       zerolog.Logger
-	Address   netip.AddrPort // that it listens on
+	// Connections are the counts of each upstream by its name.
+	Connections func() map[string]telemetry.Connections
+	// Target reads scheme://host:port, as the config has it.
+	Target  func(url string) (upstream.Target, error)
+	Log     zerolog.Logger
+	Address netip.AddrPort // that it listens on
 }
 
 // Handler serves the endpoint.
@@ -43,7 +45,9 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /upstreams", a.upstreams)
 	mux.HandleFunc("GET /upstreams/{name}", a.upstream)
-	mux.HandleFunc("PATCH /upstreams/{name}/targets/{target}", a.change)
+	mux.HandleFunc("POST /upstreams/{name}/targets", a.changing(a.add))
+	mux.HandleFunc("PATCH /upstreams/{name}/targets/{target}", a.changing(a.change))
+	mux.HandleFunc("DELETE /upstreams/{name}/targets/{target}", a.changing(a.remove))
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
@@ -60,13 +64,18 @@ func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
 
 // upstreamView is an upstream as the endpoint shows it.
 type upstreamView struct {
-	Name        string       `json:"name"`
-	Open        int          `json:"connections_open"`
-	Idle        int          `json:"connections_idle"`
-	Waiting     int          `json:"requests_waiting"`
-	BreakerOpen bool         `json:"breaker_open"`
-	RetriesLeft int          `json:"retries_left"`
-	Members     []memberView `json:"members"`
+	Name        string `json:"name"`
+	Open        int    `json:"connections_open"`
+	Idle        int    `json:"connections_idle"`
+	Waiting     int    `json:"requests_waiting"`
+	BreakerOpen bool   `json:"breaker_open"`
+	RetriesLeft int    `json:"retries_left"`
+	Reused      uint64 `json:"requests_on_pooled_connections"`
+	// By the words of runtime/upstream/facts.
+	New     map[string]uint64 `json:"requests_on_new_connections_by_reason"`
+	Opened  map[string]uint64 `json:"connections_opened_by_reason"`
+	Closed  map[string]uint64 `json:"connections_closed_by_reason"`
+	Members []memberView      `json:"members"`
 }
 
 // memberView is one address of one target.
@@ -78,6 +87,7 @@ type memberView struct {
 	Tier        int     `json:"tier"`
 	State       string  `json:"state"`
 	Live        bool    `json:"differs_from_config"`
+	Added       bool    `json:"added"`
 	Health      string  `json:"health"`
 	Why         string  `json:"why,omitempty"`
 	Share       float64 `json:"share"`
@@ -90,12 +100,15 @@ type memberView struct {
 	DNSDoubt    string  `json:"dns_doubt,omitempty"`
 }
 
-func view(u *upstream.Upstream) upstreamView {
+func view(u *upstream.Upstream, by telemetry.Connections) upstreamView {
 	s := u.Stats()
-	v := upstreamView{Name: u.Name(), Open: s.Open, Idle: s.Idle, Waiting: s.Waiting, BreakerOpen: s.BreakerOpen, RetriesLeft: s.RetriesLeft, Members: []memberView{}}
+	v := upstreamView{
+		Name: u.Name(), Open: s.Open, Idle: s.Idle, Waiting: s.Waiting, BreakerOpen: s.BreakerOpen, RetriesLeft: s.RetriesLeft,
+		Reused: by.Reused, New: by.New, Opened: by.Opened, Closed: by.Closed, Members: []memberView{},
+	}
 	for _, m := range u.Members() {
 		mv := memberView{
-			Target: m.Host, Address: m.Address, Session: m.Token, Weight: m.Weight, Tier: m.Tier, State: m.State, Live: m.Live,
+			Target: m.Host, Address: m.Address, Session: m.Token, Weight: m.Weight, Tier: m.Tier, State: m.State, Live: m.Live, Added: m.Added,
 			Health: m.Health, Why: m.Why, Share: float64(m.Share) / 1000, Requests: m.Requests, Open: m.Open, Idle: m.Idle,
 			LearnedFrom: m.LearnedFrom, DNSDoubt: m.DNSDoubt,
 		}
@@ -114,17 +127,22 @@ func (a *api) upstreams(w http.ResponseWriter, r *http.Request) {
 	if !a.may(w, r) {
 		return
 	}
-	list := []upstreamView{}
+	list, counts := []upstreamView{}, a.Connections()
 	for _, u := range a.Upstreams() {
-		list = append(list, view(u))
+		list = append(list, view(u, counts[u.Name()]))
 	}
-	answer(w, list)
+	answer(w, http.StatusOK, list)
 }
 
 func (a *api) upstream(w http.ResponseWriter, r *http.Request) {
 	if u := a.find(w, r); u != nil {
-		answer(w, view(u))
+		a.show(w, http.StatusOK, u)
 	}
+}
+
+// show answers with what is known of the upstream.
+func (a *api) show(w http.ResponseWriter, status int, u *upstream.Upstream) {
+	answer(w, status, view(u, a.Connections()[u.Name()]))
 }
 
 // find refuses who must not know, and finds the upstream that the request names.
@@ -139,89 +157,6 @@ func (a *api) find(w http.ResponseWriter, r *http.Request) *upstream.Upstream {
 	}
 	http.Error(w, "no upstream is called "+r.PathValue("name")+"; GET /upstreams lists them", http.StatusNotFound)
 	return nil
-}
-
-// change is what a PATCH of a target may say.
-type change struct {
-	Weight *int    `json:"weight"`
-	Tier   *int    `json:"tier"`
-	State  *string `json:"state"`
-}
-
-const maxChange = 4 << 10 // bytes of a request's body
-
-// change changes weight, tier or state of a target.
-func (a *api) change(w http.ResponseWriter, r *http.Request) {
-	if !a.Address.Addr().IsLoopback() {
-		http.Error(w, "changes are made on a loopback address only; see admin.address", http.StatusForbidden)
-		return
-	}
-	u := a.find(w, r)
-	if u == nil {
-		return
-	}
-	c, err := readChange(http.MaxBytesReader(w, r.Body, maxChange))
-	if err != nil {
-		status := http.StatusBadRequest
-		if long := (*http.MaxBytesError)(nil); errors.As(err, &long) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		http.Error(w, err.Error(), status)
-		return
-	}
-	if err := u.SetTarget(r.PathValue("target"), c); err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
-		return
-	}
-	e := a.Log.Info().Str("by", r.RemoteAddr).Str("upstream", u.Name()).Str("target", r.PathValue("target"))
-	if c.Weight != nil {
-		e.Int("weight", *c.Weight)
-	}
-	if c.Tier != nil {
-		e.Int("tier", *c.Tier)
-	}
-	if c.State != nil {
-		e.Stringer("state", *c.State)
-	}
-	e.Msg("a target was changed; the config file still says otherwise")
-	answer(w, view(u))
-}
-
-// states are balance's by their names.
-var states = map[string]balance.State{
-	"active": balance.Active, "standby": balance.Standby, "spare": balance.Spare, "drain": balance.Drain, "disabled": balance.Disabled,
-}
-
-func readChange(body io.Reader) (c upstream.Change, err error) {
-	var said change
-	d := json.NewDecoder(body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&said); err != nil {
-		return c, fmt.Errorf("the body is not as in {\"state\": \"drain\"}: %w", err)
-	}
-	switch _, err := d.Token(); {
-	case err == nil:
-		return c, errors.New("something follows the body's first value")
-	case err != io.EOF:
-		return c, fmt.Errorf("something follows the body's first value: %w", err)
-	}
-	switch {
-	case said.Weight == nil && said.Tier == nil && said.State == nil:
-		return c, errors.New("nothing to change: give weight, tier or state")
-	case said.Weight != nil && (*said.Weight < 1 || *said.Weight > 1000):
-		return c, errors.New("weight is from 1 to 1000; for none, state is disabled")
-	case said.Tier != nil && (*said.Tier < 0 || *said.Tier > 100):
-		return c, errors.New("tier is from 0 to 100")
-	}
-	c.Weight, c.Tier = said.Weight, said.Tier
-	if said.State != nil {
-		s, ok := states[*said.State]
-		if !ok {
-			return c, fmt.Errorf("state is active, standby, spare, drain or disabled, and not %q", *said.State)
-		}
-		c.State = &s
-	}
-	return c, nil
 }
 
 // may refuses a request that reached an endpoint on loopback under a name that is not loopback's.
@@ -243,9 +178,10 @@ func isLoopback(hostport string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
-func answer(w http.ResponseWriter, v any) {
+func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	_ = e.Encode(v)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 
 	"wasmgate/runtime/internal/testkit"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/pool"
@@ -50,6 +52,16 @@ func setUp(t *testing.T, address string) *fixture {
 	f.handler = Handler(Options{
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
 		Ready:   func() []string { return f.missing }, Upstreams: func() []*upstream.Upstream { return []*upstream.Upstream{empty, f.users} },
+		Connections: func() map[string]telemetry.Connections {
+			return map[string]telemetry.Connections{"users": {Reused: 9, New: map[string]uint64{"first": 1}, Closed: map[string]uint64{"max_age": 1}}}
+		},
+		Target: func(url string) (upstream.Target, error) {
+			host, ok := strings.CutPrefix(url, "http://")
+			if !ok {
+				return upstream.Target{}, errors.New("the url has no scheme")
+			}
+			return upstream.Target{Host: host, Port: 80}, nil
+		},
 		Log: zerolog.New(&f.log), Address: netip.MustParseAddrPort(address),
 	})
 	return f
@@ -108,6 +120,9 @@ func TestUpstreamsAreShown(t *testing.T) {
 	if m.Target != "192.0.2.1:81" || m.Address != "192.0.2.1:81" || m.Session != "r-192.0.2.1" || m.Weight != 2 || m.State != "active" || m.Health != "healthy" || m.Share != 1 || m.Live {
 		t.Errorf("%+v", m)
 	}
+	if u := list[1]; u.Reused != 9 || u.New["first"] != 1 || u.Closed["max_age"] != 1 {
+		t.Errorf("why connections were opened, and closed: %+v", u)
+	}
 	if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("%v", w.Header())
 	}
@@ -124,6 +139,33 @@ func TestTargetsAreChanged(t *testing.T) {
 		if !strings.Contains(f.log.String(), text) {
 			t.Errorf("%s is not in the log: %s", text, f.log.String())
 		}
+	}
+}
+
+func TestTargetsAreAddedAndRemoved(t *testing.T) {
+	const list, three = "/upstreams/users/targets", "/upstreams/users/targets/192.0.2.3:80"
+	f := setUp(t, "127.0.0.1:9090")
+	f.want(f.ask("POST", list, `{"url": "http://192.0.2.3", "weight": 5, "tier": 2, "state": "standby"}`), 201,
+		`"target": "192.0.2.3:80"`, `"added": true`, `"weight": 5`, `"tier": 2`, `"state": "standby"`)
+	f.want(f.ask("POST", list, `{"url": "http://192.0.2.3"}`), 409, "upstream users, target 192.0.2.3:80: there is such a target already")
+	f.want(f.ask("PATCH", three, `{"state": "active"}`), 200, `"differs_from_config": true`)
+	f.want(f.ask("DELETE", three, ""), 200, `"name": "users"`)
+	f.want(f.ask("DELETE", three, ""), 404, "there is no such target")
+	f.want(f.ask("DELETE", one, ""), 409, "the configuration has it")
+	f.want(f.ask("POST", list, `{"url": "192.0.2.3:80"}`), 400, "url: the url has no scheme")
+	f.want(f.ask("POST", list, `{"url": "http://192.0.2.3", "weight": 0}`), 400, "weight is from 1 to 1000")
+	f.want(f.ask("POST", list, `{"url": "http://192.0.2.3", "route": "x"}`), 400, "unknown field")
+	f.want(f.ask("POST", list, `{"weight": 1}`), 400, "url")
+	f.want(f.ask("POST", "/upstreams/empty/targets", `{"url": "http://192.0.2.3"}`), 201, `"target": "192.0.2.3:80"`)
+	for _, text := range []string{`"target":"http://192.0.2.3","weight":5,"tier":2,"state":"standby","message":"a target was added`, `"message":"a target that had been added was removed"`} {
+		if !strings.Contains(f.log.String(), text) {
+			t.Errorf("%s is not in the log: %s", text, f.log.String())
+		}
+	}
+	for _, method := range []string{"POST " + list, "DELETE " + one} {
+		method, target, _ := strings.Cut(method, " ")
+		f.want(f.ask(method, target, `{"url": "http://192.0.2.9"}`, "Origin: http://evil.test"), 403)
+		f.want(f.ask(method, target, `{"url": "http://192.0.2.9"}`, "Host: evil.test:9090"), 403)
 	}
 }
 

@@ -324,7 +324,10 @@ func (g *Gateway) openAdmin() error {
 		return fmt.Errorf("admin.address %s: %w", address, err)
 	}
 	g.adminAddr = ln.Addr().(*net.TCPAddr).AddrPort()
-	handler := admin.Handler(admin.Options{Metrics: g.telemetry.MetricsHandler(), Ready: g.missing, Upstreams: g.upstreams, Log: g.log, Address: g.adminAddr})
+	handler := admin.Handler(admin.Options{
+		Metrics: g.telemetry.MetricsHandler(), Ready: g.missing, Upstreams: g.upstreams, Connections: g.telemetry.Connections,
+		Target: liveTarget, Log: g.log, Address: g.adminAddr,
+	})
 	g.admin = &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 	go func() { _ = g.admin.Serve(ln) }()
 	g.log.Info().Stringer("address", g.adminAddr).Msg("admin endpoint: /metrics, /healthz, /readyz, /upstreams")

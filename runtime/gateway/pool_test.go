@@ -237,6 +237,12 @@ func TestEveryConnectionHasAReason(t *testing.T) {
 		if m := opened(s, "reuse_never"); m != "3" {
 			t.Errorf("the metric says %q", m)
 		}
+		said := get(t, "http://"+s.AdminAddr().String()+"/upstreams/app")
+		for _, counts := range []string{"requests_on_new_connections_by_reason", "connections_opened_by_reason", "connections_closed_by_reason"} {
+			if !regexp.MustCompile(`"` + counts + `": \{\s+"reuse_never": 3\s+\}`).MatchString(said) {
+				t.Errorf("the admin endpoint does not say %s:\n%s", counts, said)
+			}
+		}
 	})
 	t.Run("safe", func(t *testing.T) {
 		o := startOrigin(t, nil)

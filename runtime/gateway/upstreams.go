@@ -92,16 +92,27 @@ func upstreamConfig(name string, c *config.Upstream) upstream.Config {
 		Drain: c.DNS.Drain.Std(), Failover: c.Sticky.Failover, Preface: preface(c.ProxyProtocol),
 	}
 	for _, t := range c.Targets {
-		uc.Targets = append(uc.Targets, upstream.Target{
-			Host: t.Host, Port: t.Port, TLS: t.Scheme == config.HTTPS, Weight: t.Weight, Tier: t.Tier, State: targetStates[t.State],
-			Route: t.Route, Redirect: t.Redirect, IgnoreErrors: t.IgnoreErrors,
-		})
+		uc.Targets = append(uc.Targets, target(&t))
 	}
 	if c.Dynamic.Enabled() {
 		d := c.Dynamic
 		uc.Dynamic = &upstream.Dynamic{TLS: d.Scheme == config.HTTPS, Max: d.MaxPools, Allow: d.Allows}
 	}
 	return uc
+}
+
+func target(t *config.Target) upstream.Target {
+	return upstream.Target{
+		Host: t.Host, Port: t.Port, TLS: t.Scheme == config.HTTPS, Weight: t.Weight, Tier: t.Tier, State: targetStates[t.State],
+		Route: t.Route, Redirect: t.Redirect, IgnoreErrors: t.IgnoreErrors,
+	}
+}
+
+// liveTarget reads the URL of a target that is added while the gateway runs.
+func liveTarget(url string) (upstream.Target, error) {
+	t := config.DefaultTarget()
+	err := t.Origin.UnmarshalText([]byte(url))
+	return target(&t), err
 }
 
 var (

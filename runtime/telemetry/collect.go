@@ -170,7 +170,8 @@ func (u *upstreamTotals) add(s *upstreamSeries) {
 	u.tls.add(&s.tls)
 }
 
-func (t *Telemetry) upstreamMetrics(p *page) {
+// upstreamTotals adds up what the loops have counted, by upstream.
+func (t *Telemetry) upstreamTotals() map[string]*upstreamTotals {
 	sums := map[string]*upstreamTotals{}
 	for _, r := range t.recorders {
 		for _, s := range *r.cells.upstreamList.Load() {
@@ -180,6 +181,37 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 			sums[s.name].add(s)
 		}
 	}
+	return sums
+}
+
+// Connections counts what became of requests and connections of one upstream, by the reasons of package facts.
+type Connections struct {
+	Reused uint64            // requests that a pooled connection carried
+	New    map[string]uint64 // requests for which one was opened
+	Opened map[string]uint64
+	Closed map[string]uint64
+}
+
+// Connections returns the counts of each upstream by its name. It reads what the metrics read.
+func (t *Telemetry) Connections() map[string]Connections {
+	byReason := func(counts []uint64, list []string) map[string]uint64 {
+		m := map[string]uint64{}
+		for i, n := range counts {
+			if n > 0 {
+				m[reasonAt(list, i)] += n
+			}
+		}
+		return m
+	}
+	all := map[string]Connections{}
+	for name, u := range t.upstreamTotals() {
+		all[name] = Connections{Reused: u.reused, New: byReason(u.fresh[:], facts.OpenReasons), Opened: byReason(u.opened[:], facts.OpenReasons), Closed: byReason(u.closed[:], facts.CloseReasons)}
+	}
+	return all
+}
+
+func (t *Telemetry) upstreamMetrics(p *page) {
+	sums := t.upstreamTotals()
 	names := sortedKeys(sums)
 	p.head(mUpRequests)
 	for _, name := range names {

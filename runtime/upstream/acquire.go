@@ -255,8 +255,11 @@ func (s *search) acceptable(p *pool.Pool) bool {
 	return true
 }
 
-// stateLeft is the health of a member whose address DNS no longer gives.
-const stateLeft = "left"
+// What a member is beside its health.
+const (
+	stateLeft    = "left"    // DNS no longer gives its address
+	stateUnknown = "unknown" // its name has had no answer yet
+)
 
 // unavailable is the error of a request for which there is no member, although there are targets.
 func (s *search) unavailable(why string) *fault.Error {

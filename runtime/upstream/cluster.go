@@ -49,6 +49,7 @@ type target struct {
 	Target            // in force; dials go by the copies of what never changes
 	configured Target // as the configuration has it
 	live       bool   // weight, tier or state were changed while the gateway ran
+	added      bool   // the configuration does not have it: it was added while the gateway ran
 	secure     bool   // TLS
 	serverName string // the target's host
 	hostport   string
@@ -132,17 +133,12 @@ func hostField(t Target) []byte {
 	return []byte(t.Host)
 }
 
-// retarget makes these the cluster's targets. Those that it had before keep their names and members. The caller tells.
+// retarget makes these the cluster's targets, and keeps those that were added live. Those that it had before keep their
+// names and members. The caller tells.
 func (c *cluster) retarget(targets []Target) {
 	c.mu.Lock()
 	old := c.targets
 	c.targets = nil
-	c.empty.Store(len(targets) == 0)
-	var authority []byte
-	if len(targets) > 0 {
-		authority = hostField(targets[0])
-	}
-	c.authority.Store(&authority)
 	for _, spec := range targets {
 		i := slices.IndexFunc(old, func(t *target) bool { return t.is(spec) })
 		if i < 0 {
@@ -151,16 +147,31 @@ func (c *cluster) retarget(targets []Target) {
 		}
 		t := old[i]
 		old = slices.Delete(slices.Clone(old), i, i+1)
-		if spec != t.configured {
-			t.Target, t.configured, t.live = spec, spec, false
+		if spec != t.configured || t.added {
+			t.Target, t.configured, t.live, t.added = spec, spec, false, false
 		}
 		c.targets = append(c.targets, t)
 	}
 	for _, t := range old {
-		t.end()
+		if t.added {
+			c.targets = append(c.targets, t)
+			continue
+		}
+		t.end("the configuration has its target no more")
 	}
+	c.listed()
 	c.mu.Unlock()
 	c.follow()
+}
+
+// listed tells requests what the list of targets is. c.mu is held.
+func (c *cluster) listed() {
+	var authority []byte
+	if len(c.targets) > 0 {
+		authority = c.targets[0].host
+	}
+	c.authority.Store(&authority)
+	c.empty.Store(len(c.targets) == 0)
 }
 
 // is says whether the target, changed perhaps in weight or the like, is the one that is configured.
@@ -177,7 +188,7 @@ func (c *cluster) follow() {
 		}
 	}
 	c.mu.Unlock()
-	c.assemble()
+	c.assemble(true)
 }
 
 func (c *cluster) newTarget(spec Target) *target {
@@ -204,11 +215,12 @@ const lookUpLimit = 10 * time.Second
 
 // rebuild puts the members in force that the names of the targets stand for now, and tells of it.
 func (c *cluster) rebuild() {
-	c.assemble()
+	c.assemble(false)
 	c.tell()
 }
 
-func (c *cluster) assemble() {
+// assemble makes the view; anew, if how members are chosen may have changed too.
+func (c *cluster) assemble(anew bool) {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -219,16 +231,22 @@ func (c *cluster) assemble() {
 	for _, t := range c.targets {
 		choices, v.members = c.membersOf(t, choices, v.members)
 	}
-	if len(choices) == 0 {
-		v = nil
-	} else {
-		reduce(choices)
+	reduce(choices)
+	switch now := c.current.Load(); {
+	case len(choices) == 0:
+		c.current.Store(nil)
+	case !anew && now != nil && slices.EqualFunc(now.set.Members(), choices, func(a, b *balance.Member) bool { return *a == *b }):
+		// Nothing to choose from is another: a new set would forget whose turn it is.
+	default:
 		v.set = balance.NewSet(len(c.upstream.group.Loops()), c.balancing(), choices)
-		for _, m := range v.members {
+		for i, m := range v.members {
 			v.byPool[m.pool] = m
+			if m.choice.Swap(choices[i]) == nil { // a newcomer, who has all that it takes now
+				m.tend()
+			}
 		}
+		c.current.Store(v)
 	}
-	c.current.Store(v)
 	c.mu.Unlock()
 	c.queue.Kick()
 }
@@ -266,8 +284,7 @@ func (c *cluster) membersOf(t *target, choices []*balance.Member, members []*Mem
 		}
 		seen[addr] = true
 		m := t.members[addr]
-		newcomer := m == nil
-		if newcomer {
+		if m == nil {
 			m = c.newMember(t, addr)
 			t.members[addr] = m
 		}
@@ -277,10 +294,6 @@ func (c *cluster) membersOf(t *target, choices []*balance.Member, members []*Mem
 			Name: t.hostport + "/" + addr.String(), Token: m.token(len(answer.Endpoints)), Route: t.Route, Redirect: t.Redirect, State: t.State,
 			Weight: max(1, max(t.Weight, 1)*weightUnit*max(int(e.Weight), 1)/sums[e.Priority]),
 			Tier:   t.Tier<<16 | int(e.Priority), Load: &m.load, Owner: m,
-		}
-		m.choice.Store(b)
-		if newcomer {
-			m.tend() // it has all that it takes now
 		}
 		if t.State == balance.Disabled {
 			m.pool.CloseIdle(c.upstream.group, reasonRemoved)
@@ -422,13 +435,13 @@ func (c *cluster) close(reason string) {
 	}
 }
 
-// end drains a target that the configuration has no more. The cluster's mu is held.
-func (t *target) end() {
+// end drains a target. The cluster's mu is held.
+func (t *target) end(why string) {
 	t.name.Close()
 	for addr, m := range t.members {
 		delete(t.members, addr)
 		if m.leaving == nil {
-			m.changed("left", "the configuration has its target no more")
+			m.changed("left", why)
 		}
 		m.end(reasonRemoved)
 	}

@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +21,8 @@ type MemberState struct {
 	Tier        int
 	State       string // active, standby, spare, drain, disabled: the configuration's, or what was set since
 	Live        bool   // it was set since, and differs from the configuration
-	Health      string // healthy, recovering, ejected, unhealthy; left: DNS no longer gives its address
+	Added       bool   // the target was added since
+	Health      string // healthy, recovering, ejected, unhealthy; left: DNS no longer gives its address; unknown: it has none yet
 	Why         string // for people
 	Share       int    // thousandths of its weight that it is given
 	Requests    int    // under way
@@ -32,7 +35,7 @@ type MemberState struct {
 }
 
 // Members are the members of the upstream's own targets, those too whose address DNS no longer gives, and of its
-// dynamic ones.
+// dynamic ones. A target whose name has had no answer yet stands for itself, without an address.
 func (u *Upstream) Members() []MemberState {
 	var list []MemberState
 	for c := range u.clusters {
@@ -40,6 +43,10 @@ func (u *Upstream) Members() []MemberState {
 		for _, t := range c.targets {
 			for _, m := range t.members {
 				list = append(list, m.snapshot(t))
+			}
+			if len(t.members) == 0 {
+				list = append(list, MemberState{Host: t.hostport, Weight: max(t.Weight, 1), Tier: t.Tier, State: t.State.String(),
+					Live: t.live, Added: t.added, Health: stateUnknown, Why: "its name has had no answer yet"})
 			}
 		}
 		c.mu.Unlock()
@@ -56,7 +63,7 @@ func (m *Member) snapshot(t *target) MemberState {
 	answer := m.newest()
 	s := MemberState{
 		Host: t.hostport, Address: m.Address.String(), Token: m.choice.Load().Token, Weight: max(t.Weight, 1), Tier: t.Tier,
-		State: t.State.String(), Live: t.live, Health: m.stateNow(), Why: why, Share: m.load.Share(), Requests: m.load.Requests(),
+		State: t.State.String(), Live: t.live, Added: t.added, Health: m.stateNow(), Why: why, Share: m.load.Share(), Requests: m.load.Requests(),
 		Open: m.pool.Open(), Idle: m.pool.Idle(), DNSStale: answer.Stale, DNSDoubt: answer.Doubt,
 	}
 	s.LearnedIdle, s.LearnedFrom = m.pool.LearnedIdle()
@@ -95,8 +102,70 @@ func (u *Upstream) SetTarget(hostport string, change Change) error {
 	}
 	c.mu.Unlock()
 	if !found {
-		return fmt.Errorf("upstream %s has no target %s", u.name, hostport)
+		return u.about(hostport, ErrNoTarget)
 	}
+	c.rebuild()
+	return nil
+}
+
+// Errors of SetTarget, AddTarget and RemoveTarget.
+var (
+	ErrNoTarget     = errors.New("there is no such target")
+	ErrTargetExists = errors.New("there is such a target already")
+	ErrConfigured   = errors.New("the configuration has it, so it cannot be removed; state disabled takes it out of use")
+)
+
+func (u *Upstream) about(hostport string, err error) error {
+	return fmt.Errorf("upstream %s, target %s: %w", u.name, hostport, err)
+}
+
+// maxTargets is up to how many targets some can be added while the gateway runs.
+const maxTargets = 1000
+
+// AddTarget adds a target to those of the configuration. It stays when another configuration is put in force, until
+// RemoveTarget, or until the configuration has it too, and then is one like the others. It is gone when the upstream
+// ends, as it does when what its connections depend on is configured anew.
+func (u *Upstream) AddTarget(spec Target) error {
+	c := u.own
+	c.mu.Lock()
+	switch {
+	case c.closed:
+		c.mu.Unlock()
+		return errors.New("the upstream is being closed")
+	case slices.ContainsFunc(c.targets, func(t *target) bool { return t.is(spec) }):
+		c.mu.Unlock()
+		return u.about(net.JoinHostPort(spec.Host, strconv.Itoa(int(spec.Port))), ErrTargetExists)
+	case len(c.targets) >= maxTargets:
+		c.mu.Unlock()
+		return fmt.Errorf("the upstream has %d targets, and no more are added to that many while the gateway runs", len(c.targets))
+	}
+	one := c.newTarget(spec)
+	one.added = true
+	c.targets = append(c.targets, one)
+	c.listed()
+	c.mu.Unlock()
+	c.rebuild()
+	return nil
+}
+
+// RemoveTarget removes the target host:port, which AddTarget has added: it gets no new requests, its idle connections are
+// closed, and busy ones when they become free.
+func (u *Upstream) RemoveTarget(hostport string) error {
+	c := u.own
+	c.mu.Lock()
+	at := slices.IndexFunc(c.targets, func(t *target) bool { return t.hostport == hostport && t.added })
+	if at < 0 {
+		err := ErrNoTarget
+		if slices.ContainsFunc(c.targets, func(t *target) bool { return t.hostport == hostport }) {
+			err = ErrConfigured
+		}
+		c.mu.Unlock()
+		return u.about(hostport, err)
+	}
+	c.targets[at].end("its target was removed")
+	c.targets = slices.Delete(c.targets, at, at+1)
+	c.listed()
+	c.mu.Unlock()
 	c.rebuild()
 	return nil
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,98 @@ func TestTargetsAreChangedWhileTheyRun(t *testing.T) {
 	}
 	if err := u.SetTarget("nobody:80", Change{Tier: &tier}); err == nil || !strings.Contains(err.Error(), "nobody:80") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestTargetsAreAddedWhileTheyRun: one that was added serves like the others, outlives a new configuration, becomes one of
+// the configuration's when that has it, and can be removed unless it is.
+func TestTargetsAreAddedWhileTheyRun(t *testing.T) {
+	f := setUp(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+	with := func(ips ...string) Config { return f.config(func(c *Config) { c.Targets = f.targets(ips...) }) }
+	u := f.upstream(func(c *Config) { c.Targets = f.targets("127.0.0.1") })
+	add := func(ip string, want error) {
+		t.Helper()
+		if err := u.AddTarget(f.targets(ip)[0]); !errors.Is(err, want) {
+			t.Errorf("adding %s: %v; want %v", ip, err, want)
+		}
+	}
+	remove := func(ip string, want error) {
+		t.Helper()
+		if err := u.RemoveTarget(f.hostport(ip)); !errors.Is(err, want) {
+			t.Errorf("removing %s: %v; want %v", ip, err, want)
+		}
+	}
+	given := func(n int, want string) {
+		t.Helper()
+		if got := f.among(u, n, any); got != want {
+			t.Errorf("given to %s, want %s", got, want)
+		}
+	}
+	add("127.0.0.1", ErrTargetExists)
+	add("127.0.0.2", nil)
+	add("127.0.0.3", nil)
+	add("127.0.0.3", ErrTargetExists)
+	given(30, "127.0.0.1 127.0.0.2 127.0.0.3")
+	if s := f.state(u, "127.0.0.2"); !s.Added || s.Live {
+		t.Errorf("%+v", s)
+	}
+	u.Reconfigure(with("127.0.0.3"))
+	given(30, "127.0.0.2 127.0.0.3")
+	if s := f.state(u, "127.0.0.3"); s.Added || f.closedFor("127.0.0.3", facts.CloseDraining) != 0 {
+		t.Errorf("now the configuration has it: %+v", s)
+	}
+	remove("127.0.0.3", ErrConfigured)
+	remove("127.0.0.2", nil)
+	remove("127.0.0.2", ErrNoTarget)
+	given(4, "127.0.0.3")
+	f.eventually("idle connections of what was removed are closed", func() bool { return f.closedFor("127.0.0.2", facts.CloseDraining) > 0 })
+	u.Reconfigure(with())
+	if _, err := f.ask(u, any); err == nil || !strings.Contains(err.Error(), "no targets") {
+		t.Errorf("without targets: %v", err)
+	}
+	add("127.0.0.1", nil)
+	if got := string(u.Authority()); got != f.hostport("127.0.0.1") {
+		t.Errorf("its authority is %q", got)
+	}
+	given(4, "127.0.0.1")
+	u.Close(facts.CloseShutdown)
+	if err := u.AddTarget(f.targets("127.0.0.2")[0]); err == nil {
+		t.Error("a target was added to an upstream that is closed")
+	}
+}
+
+// TestATargetWithoutAnAnswerIsShown: whoever adds a name with a slip in it sees that it leads nowhere.
+func TestATargetWithoutAnAnswerIsShown(t *testing.T) {
+	f, server := setUp(t, "127.0.0.1"), dnstest.New(t)
+	u := f.upstream(func(c *Config) { c.DNS, c.Targets = quick(server), f.targets("127.0.0.1") })
+	if err := u.AddTarget(Target{Host: "wbe.test", Port: 80, State: balance.Standby}); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range u.Members() {
+		if m.Host == "wbe.test:80" && m.Address == "" && m.Health == "unknown" && m.Why != "" && m.Added && m.State == "standby" && m.Weight == 1 {
+			return
+		}
+	}
+	t.Errorf("%+v", u.Members())
+}
+
+// TestTurnsOutliveLookUps: that a name is looked up again, and nothing has changed, does not make requests begin anew with
+// whose turn it is.
+func TestTurnsOutliveLookUps(t *testing.T) {
+	f := setUp(t, "127.0.0.1", "127.0.0.2")
+	u := f.upstream(func(c *Config) { c.Targets = f.targets("127.0.0.1", "127.0.0.2") })
+	for range 20 {
+		before := u.own.current.Load()
+		u.own.rebuild()
+		if u.own.current.Load() != before {
+			t.Fatal("there is a new view of the same members")
+		}
+		f.among(u, 1, any)
+	}
+	for _, m := range u.own.current.Load().members {
+		if n := m.load.Finished(); n != 10 {
+			t.Errorf("%v had %d of 20 requests", m.Address, n)
+		}
 	}
 }
 
