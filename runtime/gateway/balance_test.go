@@ -254,7 +254,7 @@ func TestFirstFillsUpInOrder(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() { p.ask("GET", "/") })
-		testkit.Eventually(t, "it is under way", func() bool { return total(b, requestsOf) == int64(i+1) })
+		testkit.Eventually(t, "it is under way", func() bool { return total(b, busyOf) == int64(i+1) })
 		if want := []int64{int64(min(i+1, 3)), int64(max(min(i+1, 6)-3, 0)), int64(max(i+1-6, 0))}; b[0].busy.Load() != want[0] || b[1].busy.Load() != want[1] || b[2].busy.Load() != want[2] {
 			t.Errorf("after %d requests the backends have %d, %d, %d", i+1, b[0].busy.Load(), b[1].busy.Load(), b[2].busy.Load())
 		}

@@ -281,6 +281,7 @@ func total(list []*backend, of func(*backend) *atomic.Int64) (sum int64) {
 }
 
 func requestsOf(b *backend) *atomic.Int64 { return &b.requests }
+func busyOf(b *backend) *atomic.Int64     { return &b.busy }
 func acceptedOf(b *backend) *atomic.Int64 { return &b.accepted }
 
 // targets is the list of backends as a config has it, each with more keys of its own, if there are any.
