@@ -1,5 +1,5 @@
 // Package admin is the endpoint for operators: whether the gateway is well and ready, its metrics, and its upstreams with
-// the state of every address, which can be changed while it runs.
+// the state of every address, which can be changed while it runs, by a page (package page) or by a script.
 //
 // It serves people and scripts, never a client's request, so it is net/http, the standard library's server. What changes
 // something is done only for who sits on the same machine: the endpoint must be on a loopback address, the request must
@@ -19,6 +19,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"wasmgate/runtime/admin/page"
 	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/upstream"
 )
@@ -40,6 +41,9 @@ type Options struct {
 func Handler(o Options) http.Handler {
 	a := &api{Options: o}
 	mux := http.NewServeMux()
+	operators := page.Handler()
+	mux.Handle("GET /{$}", operators)
+	mux.Handle("GET /page/", operators)
 	mux.Handle("GET /metrics", o.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)

@@ -105,7 +105,10 @@ func TestHealthReadinessAndMetrics(t *testing.T) {
 	f.want(f.ask("GET", "/readyz", ""), 503, "not ready: upstream a: not warm; upstream b: not warm")
 	f.want(f.ask("GET", "/healthz", ""), 200)
 	f.want(f.ask("POST", "/readyz", ""), 405)
-	f.want(f.ask("GET", "/", ""), 404)
+	f.want(f.ask("GET", "/", ""), 200, "<!doctype html>")
+	f.want(f.ask("GET", "/page/page.js", ""), 200, "import")
+	f.want(f.ask("POST", "/", ""), 405)
+	f.want(f.ask("GET", "/else", ""), 404)
 }
 
 func TestUpstreamsAreShown(t *testing.T) {

@@ -44,7 +44,7 @@ fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, 
 proxyproto, session                                                            < server
 fault, netloop, exchange, proxyproto, upstream/facts                           < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
-upstream, upstream/balance, telemetry                                          < admin
+upstream, upstream/balance, telemetry, admin/page                              < admin
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
 upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin                          < gateway
