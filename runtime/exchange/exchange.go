@@ -29,11 +29,15 @@ type Exchange struct {
 	Trace  Trace
 	Target Target
 
-	Route string        // the name of the route that matched
-	words [Words]uint64 // one context word for each plugin of the chain, by its place
-	Local LocalResponse // an answer of our own, instead of an upstream's
+	Route  string   // the name of the route that matched
+	words  []uint64 // of filters, by their place
+	states []any
+	// RequestBody is there while filters see the request, ResponseBody while they see the answer.
+	RequestBody, ResponseBody Body
+	Local                     LocalResponse // an answer of our own, instead of an upstream's
 
 	Attempts []Attempt    // one for each time the request was given to an upstream, in order
+	Outbound []Attempt    // requests that plugins made of their own
 	Calls    []PluginCall // recorded only while Trace.Sampled
 	Tags     []Tag        // span attributes that plugins set; recorded only while Trace.Sampled
 
@@ -171,18 +175,42 @@ func (x *Exchange) Reset() {
 	x.Trace = Trace{}
 	x.Asked = Asked{buf: x.Asked.buf}
 	x.Target = Target{Upstream: NoUpstream, Dynamic: x.Target.Dynamic[:0], Session: x.Target.Session[:0]}
-	x.Route, x.words, x.Local = "", [Words]uint64{}, LocalResponse{Body: x.Local.Body[:0]}
-	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
+	x.RequestBody, x.ResponseBody = nil, nil
+	clear(x.states)
+	x.words, x.states = x.words[:0], x.states[:0]
+	x.Route, x.Local = "", LocalResponse{Body: x.Local.Body[:0]}
+	x.Attempts, x.Outbound, x.Calls, x.Tags = x.Attempts[:0], x.Outbound[:0], x.Calls[:0], x.Tags[:0]
 	x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0
 	x.BytesIn, x.BytesOut, x.StatusSent, x.Err = 0, 0, 0, nil
 }
 
-// Word returns the place for the context word of the plugin at place i of the chain: what its request phase leaves for
-// its response phase. Places beyond the last share the last one's.
-func (x *Exchange) Word(i int) *uint64 { return &x.words[min(i, len(x.words)-1)] }
+// Word is the context word of the filter at a place: 0 until that sets it. It is valid until the next call of Word.
+func (x *Exchange) Word(place int) *uint64 {
+	for len(x.words) <= place {
+		x.words = append(x.words, 0)
+	}
+	return &x.words[place]
+}
 
-// Words is how many plugins of a chain can have a context word of their own.
-const Words = 8
+// State is what the filter at a place keeps for the exchange, where a word is too small: nil until that sets it. It is
+// valid until the next call of State.
+func (x *Exchange) State(place int) *any {
+	for len(x.states) <= place {
+		x.states = append(x.states, nil)
+	}
+	return &x.states[place]
+}
+
+// Forget clears words and states from a place on.
+func (x *Exchange) Forget(place int) {
+	if place < len(x.words) {
+		x.words = x.words[:place]
+	}
+	if place < len(x.states) {
+		clear(x.states[place:])
+		x.states = x.states[:place]
+	}
+}
 
 // Attempt returns the attempt under way, or nil before the first.
 func (x *Exchange) Attempt() *Attempt {

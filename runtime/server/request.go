@@ -183,26 +183,24 @@ const maxRematch = 4
 // decide finds the route and lets the filters speak. Afterwards the exchange has a local answer, or a target.
 func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fault.Error) {
 	x := &w.x
-	for i, f := range snap.Filters {
-		v, err := f.Request(x, filter.Listener, i)
-		if err != nil {
-			return nil, fault.From(err)
-		}
-		if v == filter.Respond {
-			return nil, nil
-		}
+	if v, _, err := snap.Filters.Request(x, filter.Listener, 0, 0); err != nil || v == filter.Respond {
+		return nil, asFault(err)
 	}
+	next := 0
 	for range maxRematch {
 		r, err := s.match(w, snap)
 		if err != nil {
 			return nil, err
 		}
-		x.Route = r.Name
+		if r != w.entered { // else its chain goes on
+			w.leave(snap)
+			x.Route, w.entered, next = r.Name, r, 0
+		}
 		if err := w.apply(r); err != nil {
 			return r, err
 		}
-		v, ferr := r.Chain.Request(x)
-		switch {
+		v, after, ferr := r.Chain.Request(x, filter.Route, snap.chainPlace(), next)
+		switch next = after; {
 		case ferr != nil:
 			return r, fault.From(ferr)
 		case v == filter.Respond:
@@ -223,6 +221,26 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 	return nil, fault.New(fault.Denied, fault.Plugin, 508, "plugins sent the request back to the routes %d times", maxRematch)
 }
 
+func asFault(err error) *fault.Error {
+	if err == nil {
+		return nil
+	}
+	return fault.From(err)
+}
+
+// Places of filters: those of the listener first, then the matcher that is asked, then the route's chain.
+func (snap *Snapshot) matcherPlace() int { return len(snap.Filters) }
+func (snap *Snapshot) chainPlace() int   { return len(snap.Filters) + 1 }
+
+// leave tells the filters of the route that the request has come to that it has nothing more to do with them.
+func (w *work) leave(snap *Snapshot) {
+	if r := w.entered; r != nil {
+		w.entered = nil
+		r.Chain.End(&w.x, snap.chainPlace())
+		w.x.Forget(snap.chainPlace())
+	}
+}
+
 // match returns the first route that is for the request.
 func (s *session) match(w *work, snap *Snapshot) (*Route, *fault.Error) {
 	x := &w.x
@@ -234,7 +252,11 @@ func (s *session) match(w *work, snap *Snapshot) (*Route, *fault.Error) {
 		if r.Matcher == nil {
 			return r, nil
 		}
-		v, err := r.Matcher.Request(x, filter.Match, exchange.Words-1)
+		v, err := r.Matcher.Request(x, filter.Match, snap.matcherPlace())
+		if e, ok := r.Matcher.(filter.Ender); ok {
+			e.End(x, snap.matcherPlace())
+		}
+		x.Forget(snap.matcherPlace())
 		switch {
 		case err != nil:
 			return nil, fault.From(err)

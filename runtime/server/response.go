@@ -7,6 +7,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/facts"
@@ -24,7 +25,11 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	if r.Rewrite.Reverse { // plugins see, and change, what the client would
 		s.reverse(w, snap, r)
 	}
-	if _, err := r.Chain.Response(x); err != nil {
+	v, err := r.Chain.Response(x, snap.chainPlace())
+	if err == nil && v == filter.Continue {
+		_, err = snap.Filters.Response(x, 0)
+	}
+	if err != nil {
 		f.Abandon(facts.CloseNotDrained)
 		f.Finish(t)
 		return s.refuse(t, w, fault.From(err))
@@ -42,10 +47,10 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{
 		Minor: x.Request.Minor, Framing: framing, Close: !keep, Advertise: snap.KeepAlive.Advertise, KeepAlive: s.stays(&snap.KeepAlive),
 	})
-	whole, err := s.relayBody(t, w, snap, framing.Kind == http1.Chunked)
-	if err != nil {
-		x.Err = err
-		if err.Source == fault.Client {
+	whole, failed := s.relayBody(t, w, snap, framing.Kind == http1.Chunked)
+	if failed != nil {
+		x.Err = failed
+		if failed.Source == fault.Client {
 			f.Abandon(facts.CloseClientAborted)
 		}
 		f.Finish(t)

@@ -49,6 +49,7 @@ type work struct {
 	flight  proxy.Flight
 	in      wire.Reader
 	routing routing
+	entered *Route // whose filters have to do with the request
 	options proxy.Options
 	asked   []byte // the authority that the client asked for; a view of x.Request
 	out     []byte // the answer that is put together, while there is one; see compose
@@ -288,6 +289,8 @@ func (s *session) exchange(t *netloop.Task, w *work) bool {
 	s.begin(t, w, snap)
 	keep := s.handle(t, w, snap)
 	w.composed(l)
+	w.leave(snap)
+	snap.Filters.End(&w.x, 0)
 	s.end(t, w)
 	return keep
 }

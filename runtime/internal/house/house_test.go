@@ -27,7 +27,7 @@ fault < http1, proxyproto
 
 fault, http1, netloop < exchange, wire
 fault, http1          < route, session
-fault, exchange       < filter
+fault, exchange, http1, netloop < filter
 
 fault                                                                          < upstream/facts
 fault, netloop                                                                 < upstream/resolve
