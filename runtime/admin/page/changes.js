@@ -2,17 +2,10 @@
 
 import * as api from './api.js';
 import { ask, field } from './dialog.js';
-import { count } from './dom.js';
 
 const holds = 'This holds until the gateway is restarted, or its config says something new of this target.';
 
-const states = [
-  ['active', 'active: gets requests'],
-  ['standby', 'standby: only while no active one is left'],
-  ['spare', 'spare: for an active one that is missing'],
-  ['drain', 'drain: its sessions only'],
-  ['disabled', 'disabled: gets nothing'],
-];
+const states = ['active', 'standby', 'spare', 'drain', 'disabled'].map((state) => [state, state]);
 
 // what a target in this state gets.
 const gets = {
@@ -36,15 +29,25 @@ function alone(upstream, target) {
 
 // warnings are what else happens if a target no longer serves.
 function warnings(upstream, target) {
-  return alone(upstream, target) ? [{ warning: `No other target of ${upstream.name} can serve now: its requests will be answered with 503.` }] : [];
+  return alone(upstream, target) ? [{ warning: `No other target of ${upstream.name} can serve now. Requests to it will be answered with 503.` }] : [];
 }
 
-const underWay = (members) => {
-  const n = sum(members, 'requests_active');
-  return n === 0 ? 'None is under way now.' : `The ${count(n, 'request')} under way ${n === 1 ? 'finishes' : 'finish'}.`;
-};
+// These are sentences about what a target has at all of its addresses, and what becomes of it.
 
-const connections = (members) => count(sum(members, 'connections_open'), 'connection');
+function finishing(members) {
+  const n = sum(members, 'requests_active');
+  return n === 0 ? 'No request is under way.' : n === 1 ? 'The request under way finishes.' : `The ${n} requests under way finish.`;
+}
+
+function keeping(members) {
+  const n = sum(members, 'connections_open');
+  return n === 0 ? '' : n === 1 ? ' Its connection stays open for the sessions, until it has been idle for long.' : ` Its ${n} connections stay open for the sessions, until they have been idle for long.`;
+}
+
+function closing(members) {
+  const n = sum(members, 'connections_idle');
+  return n === 0 ? '' : n === 1 ? ' Its idle connection is closed at once.' : ` Its ${n} idle connections are closed at once.`;
+}
 
 // Each takes the upstream, the target's name and its members as they are now, and done, which is given the upstream as it
 // is afterwards. It returns whether something was changed.
@@ -62,7 +65,7 @@ export function drain(upstream, target, members, done) {
   return ask({
     title: `Drain ${target}?`, button: 'Drain', danger: true,
     says: () => [
-      `${target} of upstream ${upstream.name} gets no new requests. Sessions that name it stay with it. ${underWay(members)} Its ${connections(members)} stay open for the sessions, and close when they have been idle for long.`,
+      `${target} of upstream ${upstream.name} gets no new requests. Sessions that name it stay with it.`, finishing(members) + keeping(members),
       ...warnings(upstream, target), holds,
     ],
     go: async () => done(await api.change(upstream.name, target, { state: 'drain' })),
@@ -73,7 +76,7 @@ export function disable(upstream, target, members, done) {
   return ask({
     title: `Disable ${target}?`, button: 'Disable', danger: true,
     says: () => [
-      `${target} of upstream ${upstream.name} gets no requests at all; sessions that name it go elsewhere. ${underWay(members)} Of its ${connections(members)} the idle ones are closed at once.`,
+      `${target} of upstream ${upstream.name} gets no requests at all. Sessions that name it go elsewhere.`, finishing(members) + closing(members),
       ...warnings(upstream, target), holds,
     ],
     go: async () => done(await api.change(upstream.name, target, { state: 'disabled' })),
@@ -109,8 +112,8 @@ export function remove(upstream, target, members, done) {
   return ask({
     title: `Remove ${target}?`, button: 'Remove', danger: true,
     says: () => [
-      `${target} leaves upstream ${upstream.name}. It gets no requests any more, and its ${connections(members)} are closed as they become free. ${underWay(members)}`,
-      'It was added while the gateway runs and is not in the config file: to have it back, add it again.',
+      `${target} leaves upstream ${upstream.name} and gets no requests any more.`, finishing(members) + closing(members),
+      'The config file does not have it, because it was added live. To have it back, add it again.',
       ...warnings(upstream, target),
     ],
     go: async () => done(await api.remove(upstream.name, target)),

@@ -72,7 +72,7 @@ function showTrouble() {
   trouble.hidden = !lost;
   if (!lost) return;
   const old = heard ? `What is shown is old: it is from ${clock(heard)}.` : 'There is nothing to show yet.';
-  const again = every.value === '0' ? '' : ' It is tried again all the time.';
+  const again = every.value === '0' ? '' : ' The page keeps trying.';
   const since = why.reached ? `${why.message.replace(/\.?$/, '.')} Since ${clock(lost)} its upstreams cannot be had.` : `${why.message.replace(/\.$/, '')} since ${clock(lost)}.`;
   say(trouble, `${since} ${old}${again}`);
   say(live, '');
