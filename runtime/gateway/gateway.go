@@ -330,7 +330,7 @@ func (g *Gateway) openAdmin() error {
 	})
 	g.admin = &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 	go func() { _ = g.admin.Serve(ln) }()
-	g.log.Info().Stringer("address", g.adminAddr).Msg("admin endpoint: /metrics, /healthz, /readyz, /upstreams")
+	g.log.Info().Stringer("address", g.adminAddr).Msg("admin endpoint: a page at /, and /metrics, /healthz, /readyz, /upstreams")
 	return nil
 }
 
