@@ -13,7 +13,7 @@ import (
 func (f *Flight) mayPing() bool {
 	r := &f.X.Request
 	return f.Options.Ping > 0 && !f.noPing && f.up.WhyNew == "" && !Idempotent(r.Method) && r.Upgrade == nil && !f.Options.HTTP10 &&
-		(r.Framing.Kind == http1.Chunked || r.Framing.Kind == http1.Length && r.Framing.Length > 0)
+		(f.framing.Kind == http1.Chunked || f.framing.Kind == http1.Length && f.framing.Length > 0)
 }
 
 // ping waits for the upstream to say that it wants the body, and sends what is at hand of it. A connection on which

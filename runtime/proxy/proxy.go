@@ -19,6 +19,7 @@ import (
 	"io"
 	"time"
 
+	"wasmgate/runtime/body"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
@@ -56,8 +57,9 @@ type Observer interface {
 // value is ready. The caller sets the exported fields before Forward.
 type Flight struct {
 	X        *exchange.Exchange
-	Client   *wire.Reader  // the request's body comes from here
-	Conn     *netloop.Conn // the client's
+	Client   *wire.Reader  // the request's body comes from here; its reader has been made ready by StartBody
+	Conn     *netloop.Conn // the client's; nil, as Client is, for a request of the gateway's own: its body is Filtered
+	Filtered *body.Body    // the request's body as filters left it; nil, or untouched: as it comes
 	Upstream *upstream.Upstream
 	Options  *Options
 	Observer Observer // may be nil
@@ -71,6 +73,7 @@ type Flight struct {
 	out       wire.Scratch
 	body      []byte // the request's body as far as it was at hand, in the framing that is sent
 	framing   http1.Framing
+	source    body.Source
 	replay    bool // body is all of it, so the request can be sent again
 	sentBytes uint64
 	pump      pump
@@ -117,32 +120,47 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 
 // takeBody copies what is at hand of the request's body, framed anew.
 func (f *Flight) takeBody(t *netloop.Task) *fault.Error {
-	req := &f.X.Request
-	f.body, f.framing = f.body[:0], req.Framing
-	f.Client.StartBody(req.Framing, fault.Client)
-	if req.Framing.Kind == http1.Length && f.MaxBody > 0 && req.Framing.Length > f.MaxBody {
-		return tooLarge(f.MaxBody)
+	f.body, f.framing, f.source = f.body[:0], f.X.Request.Framing, f.Input()
+	if f.Filtered != nil && f.Filtered.Touched() {
+		f.framing, f.source = f.Filtered.Framing(), f.Filtered
 	}
-	chunked := req.Framing.Kind == http1.Chunked && !f.Options.HTTP10
-	for len(f.body) < netloop.BufferSize {
-		data, err := f.Client.BufferedBody()
+	if err := f.fits(); err != nil {
+		return err
+	}
+	chunked := f.framing.Kind == http1.Chunked && !f.Options.HTTP10
+	for f.inMemory() || len(f.body) < netloop.BufferSize {
+		data, err := f.atHand(t)
 		if err != nil {
 			return fault.From(err)
 		}
 		if len(data) == 0 {
 			break
 		}
-		f.X.BytesIn += int64(len(data))
 		f.body = appendBody(f.body, data, chunked)
 	}
-	f.replay = f.Client.Body.Done()
+	f.replay = f.source.Done()
 	switch {
-	case f.Options.HTTP10 && req.Framing.Kind == http1.Chunked:
+	case f.Options.HTTP10 && f.framing.Kind == http1.Chunked:
 		return f.measureBody(t)
 	case f.replay && chunked:
-		f.body = http1.AppendLastChunk(f.body, f.Client.Body.Trailers())
+		f.body = http1.AppendLastChunk(f.body, f.source.Trailers())
 	}
 	return nil
+}
+
+// inMemory says whether filters hold the whole body.
+func (f *Flight) inMemory() bool { return f.source == body.Source(f.Filtered) && f.Filtered.Ended() }
+
+// atHand is the next piece of the body that does not have to be waited for; empty: there is none.
+func (f *Flight) atHand(t *netloop.Task) ([]byte, error) {
+	if !f.inMemory() {
+		return f.source.Ready()
+	}
+	data, err := f.source.Next(t) // through stages, perhaps
+	if err == io.EOF {
+		err = nil
+	}
+	return data, err
 }
 
 // maxMeasured is how much of a body is kept to find out its length.
@@ -152,16 +170,14 @@ const maxMeasured = 1 << 20
 // transfer coding).
 func (f *Flight) measureBody(t *netloop.Task) *fault.Error {
 	for !f.replay {
-		f.Conn.SetReadDeadline(deadline(t.Loop(), f.BodyIdle))
-		data, err := f.Client.NextBody(t)
+		data, err := f.source.Next(t)
 		if err != nil && err != io.EOF {
-			return clientError(err)
+			return fault.From(err)
 		}
-		f.X.BytesIn += int64(len(data))
 		if f.body = append(f.body, data...); len(f.body) > maxMeasured {
 			return fault.New(fault.BodyTooLarge, fault.Client, 411, "the upstream speaks HTTP/1.0, and must be told the length of a body over 1 MiB: send Content-Length")
 		}
-		f.replay = f.Client.Body.Done()
+		f.replay = f.source.Done()
 	}
 	f.framing = http1.Framing{Kind: http1.Length, Length: int64(len(f.body))}
 	return nil
@@ -173,10 +189,6 @@ func appendBody(dst, data []byte, chunked bool) []byte {
 		return append(append(dst, data...), '\r', '\n')
 	}
 	return append(dst, data...)
-}
-
-func tooLarge(limit int64) *fault.Error {
-	return fault.New(fault.BodyTooLarge, fault.Client, 413, "the request's body is over %d bytes (limits.body)", limit)
 }
 
 // attempt is one time that the request is given to the upstream.
@@ -283,21 +295,6 @@ func (f *Flight) outgoing(ping bool) http1.Outgoing {
 	return http1.Outgoing{Framing: f.framing, Upgrade: r.Upgrade, Trailers: r.TETrailers, HTTP10: f.Options.HTTP10, Expect: ping}
 }
 
-// invite tells a client that waits for it (Expect: 100-continue, RFC 9110 section 10.1.1) to send the body. It comes
-// once an upstream connection is there, so that a request that is refused never costs its body.
-func (f *Flight) invite(t *netloop.Task) *fault.Error {
-	var line [32]byte
-	f.X.Request.ExpectContinue = false
-	if f.X.Request.Minor == 0 {
-		return nil
-	}
-	f.Conn.SetWriteDeadline(deadline(t.Loop(), f.BodyIdle))
-	if _, err := f.Conn.Write(t, http1.AppendContinue(line[:0])); err != nil {
-		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err}
-	}
-	return nil
-}
-
 // head reads until the final head of the answer.
 func (f *Flight) head(t *netloop.Task) *fault.Error {
 	x, l := f.X, t.Loop()
@@ -305,7 +302,7 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 		f.Answer.Open(f.up.Stream, l, f.Options.Limits)
 	}
 	x.Response.Reset()
-	if f.replay {
+	if f.replay && f.Client != nil {
 		f.Client.Rest() // nothing of the request is left there
 	}
 	hedgeAt := f.hedgeAt(l)
@@ -385,7 +382,7 @@ func (f *Flight) pastTry(l *netloop.Loop) bool {
 // informational passes a 1xx answer on to a client that knows them (RFC 9110 section 15.2); 100 is ours to give.
 func (f *Flight) informational(t *netloop.Task) *fault.Error {
 	x := f.X
-	if x.Response.Status == 100 || x.Request.Minor == 0 {
+	if x.Response.Status == 100 || x.Request.Minor == 0 || f.Conn == nil {
 		return nil
 	}
 	x.Response.StripHopByHop()

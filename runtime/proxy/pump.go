@@ -26,12 +26,11 @@ type pump struct {
 	state    pumpState
 	stopping bool
 	doneAt   int64        // when the request had been sent
-	err      *fault.Error // the client's mistake, or its absence, if that is what ended it
+	err      *fault.Error // the client's mistake or absence, or a filter's error, if that is what ended it
 	waiter   *netloop.Task
 	flight   *Flight
 	run      func(*netloop.Task) // made once
 	frame    []byte
-	client   *wire.Reader
 	up       *netloop.Conn
 	stream   wire.Stream
 }
@@ -41,7 +40,7 @@ func (p *pump) start(t *netloop.Task, f *Flight) {
 		p.run = p.loop
 	}
 	p.state, p.stopping, p.err, p.flight = pumpRunning, false, nil, f
-	p.client, p.up, p.stream = f.Client, f.up.Net, f.up.Stream
+	p.up, p.stream = f.up.Net, f.up.Stream
 	t.Loop().Go(p.run)
 }
 
@@ -66,14 +65,13 @@ func (p *pump) loop(t *netloop.Task) {
 	}
 }
 
-// move sends pieces of the body until its end. A *fault.Error is the client's doing; other errors are the upstream's,
-// which may still have an answer to be read.
+// move sends pieces of the body until its end. A *fault.Error is the client's doing, or a filter's; other errors are the
+// upstream's, which may still have an answer to be read.
 func (p *pump) move(t *netloop.Task) error {
-	f, l := p.flight, t.Loop()
-	chunked := f.X.Request.Framing.Kind == http1.Chunked
+	f := p.flight
+	chunked := f.framing.Kind == http1.Chunked
 	for !p.stopping {
-		f.Conn.SetReadDeadline(deadline(l, f.BodyIdle))
-		data, err := p.client.NextBody(t)
+		data, err := f.source.Next(t)
 		if p.stopping {
 			return netloop.ErrClosed
 		}
@@ -81,14 +79,11 @@ func (p *pump) move(t *netloop.Task) error {
 			if !chunked {
 				return nil
 			}
-			p.frame = http1.AppendLastChunk(p.frame[:0], p.client.Body.Trailers())
+			p.frame = http1.AppendLastChunk(p.frame[:0], f.source.Trailers())
 			return p.write(t, p.frame)
 		}
 		if err != nil {
-			return clientError(err)
-		}
-		if f.X.BytesIn += int64(len(data)); f.MaxBody > 0 && f.X.BytesIn > f.MaxBody {
-			return tooLarge(f.MaxBody)
+			return err
 		}
 		if chunked {
 			p.frame = appendBody(p.frame[:0], data, true)
@@ -107,17 +102,6 @@ func (p *pump) write(t *netloop.Task, b []byte) error {
 	n, err := p.stream.Write(t, b)
 	f.up.Facts.BytesOut += uint64(n)
 	return err
-}
-
-func clientError(err error) *fault.Error {
-	var fe *fault.Error
-	switch {
-	case errors.As(err, &fe):
-		return fe
-	case errors.Is(err, netloop.ErrDeadline):
-		return fault.New(fault.ClientTimeout, fault.Client, 408, "no byte of the request's body for too long (limits.body_idle_timeout)")
-	}
-	return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err, Detail: "closed before the request's body was whole"}
 }
 
 // stop ends the pump, if it still runs: the answer is complete, and what is left of the request has no reader.

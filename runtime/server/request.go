@@ -183,6 +183,7 @@ const maxRematch = 4
 // decide finds the route and lets the filters speak. Afterwards the exchange has a local answer, or a target.
 func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fault.Error) {
 	x := &w.x
+	w.offer(t, snap.Filters)
 	if v, _, err := snap.Filters.Request(x, filter.Listener, 0, 0); err != nil || v == filter.Respond {
 		return nil, asFault(err)
 	}
@@ -199,6 +200,7 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 		if err := w.apply(r); err != nil {
 			return r, err
 		}
+		w.offer(t, r.Chain)
 		v, after, ferr := r.Chain.Request(x, filter.Route, snap.chainPlace(), next)
 		switch next = after; {
 		case ferr != nil:
@@ -219,6 +221,14 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 		return r, nil
 	}
 	return nil, fault.New(fault.Denied, fault.Plugin, 508, "plugins sent the request back to the routes %d times", maxRematch)
+}
+
+// offer lets the filters of a chain have the request's body.
+func (w *work) offer(t *netloop.Task, c filter.Chain) {
+	if len(c) > 0 && w.x.RequestBody == nil {
+		w.request.Init(t, w.flight.Input(), w.x.Request.Framing, false)
+		w.x.RequestBody = &w.request
+	}
 }
 
 func asFault(err error) *fault.Error {
@@ -347,8 +357,10 @@ func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	w.setHost(host, u)
 	w.belong(&u.Affinity)
 	f := &w.flight
-	f.X, f.Client, f.Conn, f.Upstream, f.Options = x, &w.in, s.conn, u.Upstream, options
-	f.BodyIdle, f.MaxBody, f.Deadline = snap.BodyIdle, snap.MaxBody, 0
+	f.Upstream, f.Options, f.Deadline, f.Filtered = u.Upstream, options, 0, nil
+	if x.RequestBody != nil {
+		f.Filtered = &w.request
+	}
 	if timeout > 0 {
 		f.Deadline = x.Started + int64(timeout)
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"wasmgate/runtime/body"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
@@ -25,11 +26,12 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	if r.Rewrite.Reverse { // plugins see, and change, what the client would
 		s.reverse(w, snap, r)
 	}
-	v, err := r.Chain.Response(x, snap.chainPlace())
-	if err == nil && v == filter.Continue {
-		_, err = snap.Filters.Response(x, 0)
+	source := f.Output()
+	if len(r.Chain)+len(snap.Filters) > 0 {
+		w.answer.Init(t, source, resp.Framing, resp.Framing.Kind == http1.NoBody)
+		x.ResponseBody = &w.answer
 	}
-	if err != nil {
+	if err := answerFilters(x, snap, r.Chain, snap.Filters); err != nil {
 		f.Abandon(facts.CloseNotDrained)
 		f.Finish(t)
 		return s.refuse(t, w, fault.From(err))
@@ -37,6 +39,9 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	if x.Local.Set { // a filter answers in the upstream's place
 		f.Finish(t)
 		return s.respond(t, w, snap, r)
+	}
+	if x.ResponseBody != nil && w.answer.Touched() {
+		source, resp.Framing = &w.answer, w.answer.Framing()
 	}
 	if x.Target.Upstream >= 0 {
 		w.tell(&snap.Upstreams[x.Target.Upstream].Affinity)
@@ -47,7 +52,7 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{
 		Minor: x.Request.Minor, Framing: framing, Close: !keep, Advertise: snap.KeepAlive.Advertise, KeepAlive: s.stays(&snap.KeepAlive),
 	})
-	whole, failed := s.relayBody(t, w, snap, framing.Kind == http1.Chunked)
+	whole, failed := s.relayBody(t, w, snap, source, framing.Kind == http1.Chunked)
 	if failed != nil {
 		x.Err = failed
 		if failed.Source == fault.Client {
@@ -80,12 +85,21 @@ func (s *session) frame(w *work, snap *Snapshot) (http1.Framing, bool) {
 	return framing, keep
 }
 
+// answerFilters lets filters see the answer: those of the route, then those of the listener.
+func answerFilters(x *exchange.Exchange, snap *Snapshot, chain, listener filter.Chain) error {
+	v, err := chain.Response(x, snap.chainPlace())
+	if err == nil && v == filter.Continue {
+		_, err = listener.Response(x, 0)
+	}
+	return err
+}
+
 // relayBody sends w.out, which holds the head, and the body. What has arrived already goes out in the same write as
 // the head, and if that is all, the upstream's connection is free before the client has its answer: then finished.
-func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, chunked bool) (finished bool, err *fault.Error) {
+func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, from body.Source, chunked bool) (finished bool, err *fault.Error) {
 	f := &w.flight
 	for len(w.out) < netloop.BufferSize {
-		data, err := f.Answer.BufferedBody()
+		data, err := from.Ready()
 		if err != nil {
 			return false, s.bodyFailed(w, err)
 		}
@@ -94,19 +108,19 @@ func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, chunked bo
 		}
 		w.addBody(data, chunked)
 	}
-	for !f.Answer.Body.Done() {
+	for !from.Done() {
 		if err := s.write(t, w.out, snap); err != nil {
 			return false, err
 		}
 		w.out = w.out[:0]
-		data, err := f.NextBody(t)
+		data, err := from.Next(t)
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			return false, fault.From(err)
 		}
-		if chunked || f.Answer.Body.Done() {
+		if chunked || from.Done() {
 			w.addBody(data, chunked)
 			continue
 		}
@@ -116,7 +130,7 @@ func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, chunked bo
 		}
 	}
 	if chunked {
-		w.out = http1.AppendLastChunk(w.out, f.Answer.Body.Trailers())
+		w.out = http1.AppendLastChunk(w.out, from.Trailers())
 	}
 	f.Finish(t)
 	return true, s.write(t, w.out, snap)
@@ -212,10 +226,6 @@ func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 
 // drained says whether the request's body has been taken off the connection, as far as it needs no waiting.
 func (s *session) drained(w *work) bool {
-	if w.flight.X != nil { // it was forwarded, wholly or not
-		return w.in.Body.Done()
-	}
-	w.in.StartBody(w.x.Request.Framing, fault.Client)
 	for !w.in.Body.Done() {
 		data, err := w.in.BufferedBody()
 		if err != nil || len(data) == 0 && !w.in.Body.Done() {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wasmgate/runtime/body"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
@@ -48,6 +49,8 @@ type work struct {
 	x       exchange.Exchange
 	flight  proxy.Flight
 	in      wire.Reader
+	request body.Body // as filters leave it
+	answer  body.Body
 	routing routing
 	entered *Route // whose filters have to do with the request
 	options proxy.Options
@@ -243,7 +246,7 @@ func (s *session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, idle b
 // renew makes w ready for a request.
 func (w *work) renew(t *netloop.Task) {
 	w.x.Reset()
-	w.x.Task, w.flight.X, w.asked = t, nil, nil
+	w.x.Task, w.flight.X, w.asked = t, &w.x, nil
 }
 
 // reject reports, and answers where there is an answer to it, what came instead of a request.
@@ -298,9 +301,12 @@ func (s *session) exchange(t *netloop.Task, w *work) bool {
 // handle decides about the request, and has it forwarded or answers it.
 func (s *session) handle(t *netloop.Task, w *work, snap *Snapshot) bool {
 	w.asked = w.x.Request.Authority
+	w.in.StartBody(w.x.Request.Framing, fault.Client)
 	if err := s.admit(w, snap); err != nil {
 		return s.refuse(t, w, err)
 	}
+	f := &w.flight
+	f.Client, f.Conn, f.BodyIdle, f.MaxBody = &w.in, s.conn, snap.BodyIdle, snap.MaxBody
 	route, err := s.decide(t, w, snap)
 	w.x.Routed = t.Loop().Now()
 	switch {

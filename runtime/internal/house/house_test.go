@@ -27,6 +27,7 @@ fault < http1, proxyproto
 
 fault, http1, netloop < exchange, wire
 fault, http1          < route, session
+fault, http1, netloop, exchange < body
 fault, exchange, http1, netloop < filter
 
 fault                                                                          < upstream/facts
@@ -39,9 +40,9 @@ fault, netloop, http1, wire, upstream/health, upstream/pool                    <
 wasm/meter, breaker, fault, netloop                                            < wasm
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             < wasm/native
 
-fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool < proxy
+fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
-proxyproto, session                                                            < server
+proxyproto, session, body                                                      < server
 fault, netloop, exchange, proxyproto, upstream/facts                           < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 upstream, upstream/balance, telemetry, admin/page                              < admin
