@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"wasmgate/runtime/admin/page"
 	"wasmgate/runtime/internal/dnstest"
 	"wasmgate/runtime/internal/testkit"
 )
@@ -150,7 +151,11 @@ func (o *operator) scenery() {
 		o.scheme(scheme)
 		o.picture(scheme)
 	}
+	o.size(1000, 900, 1)
+	o.fits("the page")
+	o.picture("tablet")
 	o.scheme("light")
+	o.size(1440, 900, 1)
 }
 
 // foreign is a page that tries what it can to change something at the endpoint, and then has what became of it as its
@@ -231,17 +236,10 @@ func (o *operator) usesTheKeyboard() {
 func (o *operator) isOnThePhone() {
 	o.Helper()
 	o.size(360, 740, 2)
-	fits := func(what string) {
-		o.Helper()
-		wide := eval[[]string](o.tab, "[...document.querySelectorAll('main *, dialog *')].filter(e => shown(e) && !e.closest('thead') && e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 200))")
-		if width := eval[int](o.tab, "document.scrollingElement.scrollWidth"); width > 360 || len(wide) > 0 {
-			o.Errorf("%s is %d wide: %q", what, width, wide)
-		}
-	}
-	fits("the page")
+	o.fits("the page")
 	o.picture("phone")
 	o.click("Change weight, tier or state of " + o.target(1))
-	fits("the dialog")
+	o.fits("the dialog")
 	o.picture("phone-dialog")
 	o.click("Cancel")
 	o.size(1440, 900, 1)
@@ -280,4 +278,70 @@ func (o *operator) isTold() {
 	o.picture("unreachable")
 	o.quiet("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
 	o.Logf("the page asked %s times", strconv.Itoa(o.answered("200 GET http://"+o.p.AdminAddr().String()+"/upstreams")))
+}
+
+// strange are upstreams as nobody hopes to see them.
+const strange = `[{
+  "name": "<script>alert(1)</script>", "connections_open": 1024, "connections_idle": 3, "requests_waiting": 211, "breaker_open": true, "retries_left": 0,
+  "members": [{ "target": "%[1]s.internal:65535", "address": "", "weight": 1000, "tier": 100, "state": "standby", "health": "unknown", "why": "no answer from DNS yet", "requests_active": 0, "connections_open": 0, "connections_idle": 0, "share": 1 }]
+}, {
+  "name": "%[1]s", "connections_open": 1, "connections_idle": 0, "requests_waiting": 0, "breaker_open": false, "retries_left": 1,
+  "members": [
+    { "target": "../..?#\"'>:80", "address": "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", "weight": 7, "tier": 0, "state": "drain", "differs_from_config": true, "health": "unhealthy",
+      "why": "<img src=x onerror=alert(1)> answered 500 to 3 health checks", "share": 0, "requests_active": 12345, "connections_open": 12345, "connections_idle": 12344,
+      "learned_idle_timeout": "1m3.214s", "learned_from": "keep-alive field", "dns_age": "27h46m40.123s", "dns_doubt": "SERVFAIL from 10.0.0.2:53, the last good answer stays" },
+    { "target": "../..?#\"'>:80", "address": "10.0.0.7:80", "weight": 7, "tier": 0, "state": "drain", "health": "recovering", "why": "on trial", "requests_active": 0, "connections_open": 0, "connections_idle": 0, "share": 0.05, "learned_idle_timeout": "4.96s", "learned_from": "observed", "dns_age": "812.5ms" },
+    { "target": "../..?#\"'>:80", "address": "10.0.0.8:80", "weight": 7, "tier": 0, "state": "drain", "health": "left", "why": "DNS no longer gives its address", "requests_active": 0, "connections_open": 0, "connections_idle": 0, "share": 0 },
+    { "target": "constructor", "address": "10.0.0.9:80", "weight": 1, "tier": 0, "state": "disabled", "added": true, "health": "healthy", "requests_active": 0, "connections_open": 0, "connections_idle": 0, "share": 1 }
+  ]
+}, { "name": "empty", "connections_open": 0, "connections_idle": 0, "requests_waiting": 0, "breaker_open": false, "retries_left": 10, "members": [] }]`
+
+// TestTheOperatorsPageBearsAnything: names and reasons with markup in them, of any length, are text and fit on a phone; what
+// they name is what is asked for.
+func TestTheOperatorsPageBearsAnything(t *testing.T) {
+	asked := make(chan string, 8)
+	mux := http.NewServeMux()
+	mux.Handle("/", page.Handler())
+	mux.HandleFunc("GET /upstreams", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, strange, strings.Repeat("a-long-name-", 20))
+	})
+	mux.HandleFunc("PATCH /upstreams/{name}/targets/{target}", func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.PathValue("name") + " " + r.PathValue("target")
+		http.Error(w, "<b>no</b>", http.StatusConflict)
+	})
+	need(t, "chromium")
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	b := startBrowser(t)
+	b.size(1440, 900, 1)
+	b.do("open the page", chromedp.Navigate(server.URL))
+	b.until("it is filled", "document.querySelectorAll('tbody').length === 3 && document.querySelectorAll('section').length === 3")
+	for what, is := range map[string]string{
+		"the breaker":         "one('.counts .bad').textContent.includes('Breaker open')",
+		"no answer of DNS":    "one('tbody').innerText.includes('not known yet')",
+		"age of the answer":   `cell("../..?#\"'>:80", 'dns').startsWith('27 h 46 min 40 s old')`,
+		"doubt":               `cell("../..?#\"'>:80", 'dns').includes('⚠ SERVFAIL')`,
+		"nothing is left out": "!document.body.innerText.includes('undefined') && !document.body.innerText.includes('NaN')",
+		"learned":             `cell("../..?#\"'>:80", 'learned').startsWith('1 min 3 s')`,
+		"nothing is markup":   "!document.querySelector('main img, main script, main b')",
+		"who is not well":     "document.getElementById('live').textContent === 'Live: 3 upstreams, 5 addresses, 3 not healthy.'",
+		"one without targets": "document.querySelectorAll('section')[2].innerText.includes('It has no targets.')",
+	} {
+		b.until(what, is)
+	}
+	for _, size := range [][2]int64{{1440, 900}, {1280, 900}, {1000, 900}, {360, 740}} {
+		b.size(size[0], size[1], 1)
+		b.fits("the page")
+		b.picture(fmt.Sprintf("strange-%d", size[0]))
+	}
+	b.click(`Activate ../..?#"'>:80`)
+	b.fits("the dialog")
+	b.click("Activate")
+	b.until("the refusal is shown as text", "one('.error')?.innerText === 'The gateway answered 409: <b>no</b>'")
+	if got, want := <-asked, strings.Repeat("a-long-name-", 20)+` ../..?#"'>:80`; got != want {
+		t.Errorf("asked for %q, not %q", got, want)
+	}
+	b.picture("strange-dialog")
+	b.click("Cancel")
+	b.quiet("409")
 }

@@ -104,7 +104,9 @@ func (b *tab) listen() {
 			b.problems = append(b.problems, fmt.Sprintf("exception: %+v", e.ExceptionDetails))
 		case *js.EventConsoleAPICalled:
 			if e.Type == js.ConsoleAPICalledTypeError || e.Type == js.ConsoleAPICalledTypeWarning || e.Type == js.ConsoleAPICalledTypeAssert {
-				b.problems = append(b.problems, fmt.Sprintf("console: %v", e.Args))
+				for _, a := range e.Args {
+					b.problems = append(b.problems, fmt.Sprintf("console: %s %s", a.Value, a.Description))
+				}
 			}
 		case *log.EventEntryAdded:
 			text := fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL)
@@ -188,7 +190,7 @@ func eval[T any](b *tab, expression string) T {
 	return v
 }
 
-// until waits until an expression is true. The browser looks at each frame that it draws.
+// until waits until an expression is true; the browser looks again and again.
 func (b *tab) until(what, expression string) {
 	b.Helper()
 	came := eval[bool](b, fmt.Sprintf(`await new Promise(done => {
@@ -221,6 +223,15 @@ func (b *tab) write(label, text string) {
 	b.Helper()
 	eval[bool](b, fmt.Sprintf(`(e => { e.focus(); e.select(); return true; })(field(%q))`, label))
 	b.do("write "+text, chromedp.KeyEvent(text))
+}
+
+// fits fails if something is wider than the screen.
+func (b *tab) fits(what string) {
+	b.Helper()
+	wide := eval[[]string](b, "[...document.querySelectorAll('main *, dialog *')].filter(e => shown(e) && !e.closest('thead') && e.getBoundingClientRect().right > innerWidth).slice(0, 3).map(e => e.outerHTML.slice(0, 200))")
+	if width, most := eval[int](b, "document.scrollingElement.scrollWidth"), eval[int](b, "innerWidth"); width > most || len(wide) > 0 {
+		b.Errorf("%s is %d wide, and the screen %d: %q", what, width, most, wide)
+	}
 }
 
 // size makes the page as large as a screen.

@@ -51,6 +51,11 @@ export function duration(text) {
   return short.replace(/(\d)([a-zµ]+)/g, (_, digit, unit) => digit + ' ' + (unit === 'm' ? 'min' : unit) + ' ').trim();
 }
 
+// age is a duration without what is less than a second.
+export function age(text) {
+  return /[mµn]s$/.test(text) ? 'under 1 s' : duration(text.replace(/\.\d+s$/, 's'));
+}
+
 // count is "1 request", "2 requests".
 export function count(n, one, many = one + 's') {
   return n + ' ' + (n === 1 ? one : many);

@@ -1,7 +1,7 @@
 // The upstreams: a section for each, with a table that has a group of rows for each target and a row for each address.
 
 import * as changes from './changes.js';
-import { count, duration, el, keep, put, say } from './dom.js';
+import { age, count, duration, el, keep, put, say } from './dom.js';
 
 // render brings root up to date with a list of upstreams, as GET /upstreams gives it. select says which members are wanted
 // of an upstream; what has none is left out. done is called with an upstream that was changed. It returns how many
@@ -67,7 +67,7 @@ const columns = [
   { is: 'number requests', text: 'Requests', title: 'under way now', says: (m) => String(m.requests_active) },
   { is: 'number open', text: 'Open / idle', title: 'connections', says: (m) => m.connections_open + ' / ' + m.connections_idle },
   { is: 'learned', text: 'Closes idle after', title: 'when the target closes idle connections, as far as the gateway has learned', says: (m) => m.learned_idle_timeout ? duration(m.learned_idle_timeout) : '–', more: (m) => m.learned_from },
-  { is: 'dns', text: 'DNS answer', says: (m) => m.dns_age ? duration(m.dns_age.replace(/\.\d+s$/, 's')) + ' old' : '–', more: (m) => m.dns_doubt && '⚠ ' + m.dns_doubt },
+  { is: 'dns', text: 'DNS answer', says: (m) => m.dns_age ? age(m.dns_age) + ' old' : '–', more: (m) => m.dns_doubt && '⚠ ' + m.dns_doubt },
   { is: 'actions', text: 'Actions' },
 ];
 
