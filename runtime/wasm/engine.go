@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,27 +192,17 @@ func (e *Engine) reserve(n int64) bool {
 	return true
 }
 
-// Provide checks that hosts has every function that m imports, with its type, and returns an error that lists all that
+// provide checks that hosts has every function that m imports, with its type, and returns an error that lists all that
 // are missing.
 func provide(m *meter.Module, hosts []HostModule) error {
-	type name struct{ module, function string }
-	have := map[name]*HostFunction{}
-	for i := range hosts {
-		for j := range hosts[i].Functions {
-			f := &hosts[i].Functions[j]
-			have[name{hosts[i].Name, f.Name}] = f
-		}
-	}
 	var missing []string
-	for _, imp := range m.Imports {
-		f := have[name{imp.Module, imp.Name}]
-		switch {
-		case f == nil:
-			missing = append(missing, fmt.Sprintf("%s.%s%s", imp.Module, imp.Name, signature(imp.Type.Params, imp.Type.Results)))
-		case !slices.Equal(f.Params, imp.Type.Params) || !slices.Equal(f.Results, imp.Type.Results):
-			missing = append(missing, fmt.Sprintf("%s.%s%s (it is %s)", imp.Module, imp.Name,
-				signature(imp.Type.Params, imp.Type.Results), signature(f.Params, f.Results)))
+	have := functionsOf(hosts)
+	for _, imp := range Missing(m, hosts) {
+		text := ImportName(&imp)
+		if f := have[functionName{imp.Module, imp.Name}]; f != nil {
+			text += " (it is " + signature(f.Params, f.Results) + ")"
 		}
+		missing = append(missing, text)
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("the module imports what the host does not have: %s", strings.Join(missing, ", "))

@@ -40,6 +40,7 @@ type sysState struct {
 	lines   [2][]byte
 	over    [2]bool // the line is being cut
 	limiter Limiter
+	high    uint32 // the upper half of a result, as Emscripten passes it
 }
 
 func (s *sysState) init(sys *Sys) {

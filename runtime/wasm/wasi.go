@@ -23,8 +23,14 @@ type wasiCall func(in *Instance, a []uint64) uint32
 // exit, standard output and error as log lines. Nobody sleeps: poll_oneoff and sched_yield return at once, and the
 // guest's monotonic clock goes on by what it wanted to sleep. A descriptor other than 1 and 2 is not there (EBADF), and
 // everything else is not implemented (ENOSYS).
-func WASI() HostModule {
-	m := HostModule{Name: "wasi_snapshot_preview1"}
+func WASI() HostModule { return wasi("wasi_snapshot_preview1", subscription1) }
+
+// WASIUnstable is the host module wasi_unstable: WASI as it was before preview 1, which old compilers import. Of what is
+// there at all only a subscription of poll_oneoff differs.
+func WASIUnstable() HostModule { return wasi("wasi_unstable", subscription0) }
+
+func wasi(name string, s subscription) HostModule {
+	m := HostModule{Name: name}
 	add := func(name, params string, fuel int64, call wasiCall) {
 		f := HostFunction{Name: name, Params: wasiTypes(params), Results: wasiTypes("i"), Fuel: fuel}
 		f.Call = func(in *Instance, stack []uint64) { stack[0] = uint64(call(in, stack)) }
@@ -37,7 +43,7 @@ func WASI() HostModule {
 	add("clock_res_get", "ii", 0, func(in *Instance, a []uint64) uint32 { return in.put64(uint32(a[1]), 1) })
 	add("clock_time_get", "iIi", 0, wasiClock)
 	add("fd_write", "iiii", 0, wasiWrite)
-	add("poll_oneoff", "iiii", 1000, wasiPoll)
+	add("poll_oneoff", "iiii", 1000, func(in *Instance, a []uint64) uint32 { return s.poll(in, a) })
 	add("random_get", "ii", 0, wasiRandom)
 	add("sched_yield", "", 1000, func(*Instance, []uint64) uint32 { return wasiOK })
 	add("fd_fdstat_get", "ii", 0, wasiFDStat)
@@ -55,7 +61,7 @@ func WASI() HostModule {
 	return m
 }
 
-// wasiAbsent are the functions that are there to be imported, with their parameters: i is i32, I is i64.
+// wasiAbsent are the functions that are there to be imported, with their parameters: i is i32, I is i64, f is f32, F is f64.
 var wasiAbsent = map[string]string{
 	"fd_advise": "iIIi", "fd_allocate": "iII", "fd_close": "i", "fd_datasync": "i", "fd_fdstat_set_flags": "ii",
 	"fd_fdstat_set_rights": "iII", "fd_filestat_get": "ii", "fd_filestat_set_size": "iI", "fd_filestat_set_times": "iIIi",
@@ -70,9 +76,15 @@ var wasiAbsent = map[string]string{
 func wasiTypes(s string) []meter.ValueType {
 	types := make([]meter.ValueType, len(s))
 	for i := range types {
-		types[i] = meter.I32
-		if s[i] == 'I' {
+		switch s[i] {
+		case 'I':
 			types[i] = meter.I64
+		case 'f':
+			types[i] = meter.F32
+		case 'F':
+			types[i] = meter.F64
+		default:
+			types[i] = meter.I32
 		}
 	}
 	return types
@@ -184,9 +196,17 @@ func wasiWrite(in *Instance, a []uint64) uint32 {
 	return in.put32(uint32(a[3]), total)
 }
 
-// wasiPoll answers all subscriptions at once: clocks have run out, descriptors are not there.
-func wasiPoll(in *Instance, a []uint64) uint32 {
-	const subscription, event = 48, 32
+// subscription is where what poll_oneoff waits for is found in memory: the offsets of a clock's fields, and the whole.
+type subscription struct{ clock, timeout, flags, size uint32 }
+
+var (
+	subscription0 = subscription{24, 32, 48, 56}
+	subscription1 = subscription{16, 24, 40, 48}
+)
+
+// poll answers all subscriptions at once: clocks have run out, descriptors are not there.
+func (p subscription) poll(in *Instance, a []uint64) uint32 {
+	const event = 32
 	from, to, n := uint32(a[0]), uint32(a[1]), uint32(a[2])
 	if n == 0 {
 		return wasiInval
@@ -195,17 +215,17 @@ func wasiPoll(in *Instance, a []uint64) uint32 {
 	slept := false
 	for i := range n {
 		in.Charge(10)
-		s, ok := in.Bytes(from+subscription*i, subscription)
-		if !ok || len(s) < subscription || uint64(from)+subscription*uint64(n) > 1<<32 {
+		s, ok := in.Bytes(from+p.size*i, p.size)
+		if !ok || len(s) < int(p.size) || uint64(from)+uint64(p.size)*uint64(n) > 1<<32 {
 			return wasiFault
 		}
 		var answer [event]byte
 		copy(answer[:8], s[:8])
 		switch answer[10] = s[8]; s[8] {
 		case 0:
-			d := binary.LittleEndian.Uint64(s[24:])
-			if s[40]&1 != 0 { // an absolute time
-				d = in.sys.until(binary.LittleEndian.Uint32(s[16:]), d)
+			d := binary.LittleEndian.Uint64(s[p.timeout:])
+			if s[p.flags]&1 != 0 { // an absolute time
+				d = in.sys.until(binary.LittleEndian.Uint32(s[p.clock:]), d)
 			}
 			if !slept || d < sleep {
 				sleep, slept = d, true
