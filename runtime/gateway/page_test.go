@@ -90,10 +90,12 @@ func (o *operator) drainsOne() {
 		o.Errorf("after Escape, %s has the focus", focused)
 	}
 	o.p.only("nothing was done", o.p.who(20, "/"), "b1", "b2")
+	o.update("0") // so that it is the answer to the change that is shown
 	o.click("Drain " + o.target(0))
 	o.click("Drain")
 	o.until("the row says so when the dialog closes", fmt.Sprintf("!dialog() && cell(%q, 'state').trim() === 'draining'", o.target(0)))
 	o.p.only("b1 is drained", o.p.who(20, "/"), "b2")
+	o.update("1000")
 	o.click("Disable " + o.target(1))
 	if said := eval[string](o.tab, "one('.warning').innerText"); !strings.Contains(said, "No other target of web can serve") {
 		o.Errorf("it is the last one, and the dialog says %q", said)
@@ -103,6 +105,14 @@ func (o *operator) drainsOne() {
 	o.click("Activate")
 	o.until("it is active", fmt.Sprintf("cell(%q, 'state').trim() === 'active'", o.target(0)))
 	o.p.only("b1 is back", o.p.who(20, "/"), "b1", "b2")
+}
+
+// update chooses how often the page asks, in milliseconds; 0: it does not.
+func (o *operator) update(every string) {
+	o.Helper()
+	eval[bool](o.tab, fmt.Sprintf("(e => { e.value = %q; return e.dispatchEvent(new Event('change')); })(document.getElementById('every'))", every))
+	begin := map[bool]string{true: "Not updated: ", false: "Live: "}[every == "0"]
+	o.until("the page says so", fmt.Sprintf("document.getElementById('live').textContent.startsWith(%q)", begin))
 }
 
 func (o *operator) changesAWeight() {
