@@ -10,13 +10,21 @@ const Version = 1
 
 // Minor is the minor version that this package describes. A minor version only adds: numbers to enumerations, fields
 // to the end of a fixed part, imports.
-const Minor = 0
+const Minor = 1
 
 // The module that a guest imports host functions from, and those functions.
 const (
-	Module          = "wasmgate_v1"
-	ImportLog       = "log"        // (level, ptr, len i32)
-	ImportGetHeader = "get_header" // (message, name_ptr, name_len, index, out_ptr, out_cap i32) -> i32
+	Module           = "wasmgate_v1"
+	ImportLog        = "log"         // (level, ptr, len i32)
+	ImportGetHeader  = "get_header"  // (message, name_ptr, name_len, index, out_ptr, out_cap i32) -> i32
+	ImportCall       = "call"        // (upstream, request_ptr, request_len, out_ptr, out_cap i32) -> i64; from minor version 1, like all that follow
+	ImportCallAnswer = "call_answer" // (out_ptr, out_cap i32) -> i32
+	ImportKVGet      = "kv_get"      // (store, key_ptr, key_len, out_ptr, out_cap i32) -> i64
+	ImportKVSet      = "kv_set"      // (store, key_ptr, key_len, value_ptr, value_len, version i32, ttl i64) -> i64
+	ImportKVDelete   = "kv_delete"   // (store, key_ptr, key_len, version i32) -> i64
+	ImportKVAdd      = "kv_add"      // (store, key_ptr, key_len i32, delta, ttl i64, out_ptr i32) -> i32
+	ImportReadBody   = "read_body"   // (message, offset, out_ptr, out_cap i32) -> i32
+	ImportMetric     = "metric"      // (id i32, value f64)
 )
 
 // The exports of a guest. ExportPrefix begins the names that belong to the ABI; a number and "_" follow it.
@@ -29,6 +37,8 @@ const (
 	ExportRequest   = "wasmgate_v1_request"   // (len i32) -> i64
 	ExportResponse  = "wasmgate_v1_response"  // (len i32) -> i64; optional
 	ExportResize    = "wasmgate_v1_resize"    // (which, need i32) -> i64; optional
+	ExportBody      = "wasmgate_v1_body"      // (len i32) -> i64; optional
+	ExportTick      = "wasmgate_v1_tick"      // (len i32) -> i64; optional
 )
 
 // Arena says which arena is meant.
@@ -54,6 +64,7 @@ const (
 	CodeDeny       Code = 3 // value: the status, 400 to 599; 0 is 403
 	CodeOperations Code = 4 // value: length of the operation list in the answer arena
 	CodeError      Code = 5 // value: length of the text in the answer arena
+	CodeReplace    Code = 6 // body; value: length of what goes instead of the piece, in the answer arena
 
 	CodeOK Code = 0 // configure; value: length of the manifest in the answer arena
 )
@@ -76,6 +87,8 @@ const (
 	FlagHasQuery uint32 = 1 << 0 // the target has a '?', even if nothing follows it
 	FlagSampled  uint32 = 1 << 1 // the trace is recorded: span attributes are not in vain
 	FlagLocal    uint32 = 1 << 2 // response phase: the answer was made by the gateway or a plugin, not by an upstream
+	FlagBody     uint32 = 1 << 3 // the message's body is held, for read_body
+	FlagPart     uint32 = 1 << 4 // with FlagBody: only its beginning, because it is longer than the manifest's bound
 )
 
 // The log levels.
@@ -86,11 +99,34 @@ const (
 	LogError uint32 = 3
 )
 
-// The messages of get_header.
+// The messages of get_header. Those of read_body and of a body's view are the first two.
 const (
-	MessageRequest  uint32 = 0
-	MessageResponse uint32 = 1
+	MessageRequest          uint32 = 0
+	MessageResponse         uint32 = 1
+	MessageRequestTrailers  uint32 = 2
+	MessageResponseTrailers uint32 = 3
 )
+
+// Result is what a call of the host came to.
+type Result uint32
+
+// The results.
+const (
+	ResultOK       Result = 0
+	ResultTimeout  Result = 1  // call: no whole answer in time
+	ResultConnect  Result = 2  // call: no connection to the upstream
+	ResultDenied   Result = 3  // not here: while the guest is configured
+	ResultTooLarge Result = 4  // call: the answer; kv: the key or the value
+	ResultInvalid  Result = 5  // call: the request is not valid
+	ResultFailed   Result = 6  // call: the upstream broke off, or did not speak HTTP
+	ResultLimit    Result = 7  // call: the guest has made too many in this call of it
+	ResultMismatch Result = 8  // kv: the key has another version, or the value is no counter
+	ResultFull     Result = 9  // kv: the store has no room
+	ResultAbsent   Result = 10 // kv_delete: there is no such key
+)
+
+// IfAbsent is the version for kv_set that says: only if the key is not there. 0 says: whatever is there.
+const IfAbsent uint32 = 0xFFFF_FFFF
 
 // DefaultDeny is the status of CodeDeny with value 0.
 const DefaultDeny = 403
@@ -113,4 +149,17 @@ const (
 	MaxAttributeKey = 128       // bytes
 	MaxAttribute    = 1 << 10   // bytes of a span attribute's value
 	MaxTimeout      = 3_600_000 // milliseconds
+	MaxCalled       = 256       // declared upstreams to call
+	MaxCalls        = 32        // outbound calls in one call of the guest
+	MaxCallTimeout  = 60_000    // milliseconds
+	MaxCallBody     = 1 << 20   // bytes of an outbound request's body, and of its answer's
+	MaxStores       = 64        // declared stores
+	MaxKey          = 1 << 10   // bytes of a key in a store
+	MaxMetrics      = 128       // declared metrics
+	MaxMetricName   = 128       // bytes
+	MaxBounds       = 64        // bounds of a histogram's buckets
+	MaxKeep         = 64 << 10  // bytes that a guest keeps back of a body's piece
+	MaxBody         = 64 << 20  // bytes of a body that is held
+	MinTick         = 20        // milliseconds
+	MaxTick         = 3_600_000 // milliseconds
 )

@@ -2,6 +2,7 @@ package abi
 
 import (
 	"bytes"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -73,11 +74,18 @@ func TestViewValidate(t *testing.T) {
 }
 
 func TestConfigRoundTrip(t *testing.T) {
-	want := Config{Minor: 3, Features: 1, MaxAnswer: 9, Name: []byte("tenant"), Bytes: []byte(`{"a":1}`)}
+	want := Config{Minor: 3, Features: 1, MaxAnswer: 9, Name: []byte("tenant"), Bytes: []byte(`{"a":1}`), RequestBody: 5, ResponseBody: 6}
 	b := AppendConfig(nil, &want)
 	got, err := ParseConfig(b)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
+	}
+	old := bytes.Clone(b[:32]) // as minor version 0 has it
+	le.PutUint32(old, 32)
+	le.PutUint64(old[configName:], 0)
+	le.PutUint64(old[configBytes:], 0)
+	if got, err := ParseConfig(old); err != nil || got.RequestBody != 0 || got.ResponseBody != 0 || got.MaxAnswer != 9 {
+		t.Errorf("without bounds of bodies: %+v, %v", got, err)
 	}
 	le.PutUint32(b[configBytes:], 1<<31)
 	if _, err := ParseConfig(b); err == nil {
@@ -89,7 +97,9 @@ func TestConfigRoundTrip(t *testing.T) {
 }
 
 func TestManifest(t *testing.T) {
-	want := &Manifest{Phases: WantsRequest | WantsResponse, RequestHeaders: []string{"x-tenant", "cookie"},
+	want := &Manifest{Calls: []string{"a", "b"}, Stores: []string{"s"}, RequestBody: Body{Mode: BodyBuffered, Bits: BodyOnDemand | BodyPartial, Max: 7},
+		ResponseBody: Body{Mode: BodyStreamed}, Tick: 1000, Metrics: []Metric{{Name: "a_b.c"}, {Type: MetricHistogram, Name: "h", Description: "d", Bounds: []float64{-1, 2.5}}},
+		Phases: WantsRequest | WantsResponse, RequestHeaders: []string{"x-tenant", "cookie"},
 		ResponseHeaders: []string{"server"}, Upstreams: []string{"users", "Orders/2", "users"}}
 	got, err := ParseManifest(AppendManifest(nil, want))
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -105,11 +115,23 @@ func TestManifest(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"phases twice": AppendPhases(AppendPhases(nil, 1), 1), "no phases": AppendPhases(nil, 0), "unknown phase": AppendPhases(nil, 8),
-		"short phases": appendHeader(nil, ManifestPhases, 0), "unknown record": appendHeader(nil, 9, 0),
+		"short phases": appendHeader(nil, ManifestPhases, 0), "unknown record": appendHeader(nil, 11, 0),
 		"upper case": AppendName(nil, ManifestRequestHeader, "X-Tenant"), "no token": AppendName(nil, ManifestResponseHeader, "a b"),
 		"empty name": AppendName(nil, ManifestUpstream, ""), "long name": AppendName(nil, ManifestUpstream, strings.Repeat("u", 257)),
 		"declared twice": AppendName(AppendName(nil, ManifestRequestHeader, "a"), ManifestRequestHeader, "a"),
-		"upstreams":      many, "slots": slots, "size": make([]byte, MaxManifest+1), "cut header": {1, 0, 0},
+		"tick of 0":      AppendTick(nil, 0), "ticks": AppendTick(AppendTick(nil, 100), 100), "fast ticks": AppendTick(nil, 1), "slow ticks": AppendTick(nil, MaxTick+1),
+		"body mode": AppendBody(nil, ManifestRequestBody, Body{Mode: 3, Max: 1}), "body bits": AppendBody(nil, ManifestRequestBody, Body{Mode: 1, Bits: 4, Max: 1}),
+		"body of 0": AppendBody(nil, ManifestRequestBody, Body{Mode: 1}), "huge body": AppendBody(nil, ManifestRequestBody, Body{Mode: 1, Max: MaxBody + 1}),
+		"streamed with a bound": AppendBody(nil, ManifestRequestBody, Body{Mode: 2, Max: 1}), "streamed in part": AppendBody(nil, ManifestRequestBody, Body{Mode: 2, Bits: 2}),
+		"body twice":  AppendBody(AppendBody(nil, ManifestRequestBody, Body{Mode: 2}), ManifestRequestBody, Body{Mode: 2}),
+		"no phase":    AppendBody(AppendPhases(nil, WantsRequest), ManifestResponseBody, Body{Mode: 2}),
+		"no request":  AppendBody(AppendPhases(nil, WantsResponse), ManifestRequestBody, Body{Mode: 2}),
+		"metric name": metric(Metric{Name: "A"}), "metric digit": metric(Metric{Name: "1a"}), "no metric name": metric(Metric{}),
+		"metric type": metric(Metric{Type: 4, Name: "a"}), "bounds": metric(Metric{Name: "a", Bounds: []float64{1}}),
+		"bound order": metric(Metric{Type: 2, Name: "a", Bounds: []float64{1, 1}}), "bound": metric(Metric{Type: 2, Name: "a", Bounds: []float64{math.NaN()}}),
+		"metric twice": append(metric(Metric{Name: "a"}), metric(Metric{Name: "a"})...), "cut metric": metric(Metric{Name: "a"})[:20],
+		"stores": bytes.Repeat(AppendName(nil, ManifestStore, "s"), MaxStores+1), "calls": bytes.Repeat(AppendName(nil, ManifestCall, "s"), MaxCalled+1),
+		"upstreams": many, "slots": slots, "size": make([]byte, MaxManifest+1), "cut header": {1, 0, 0},
 		"reserved": {1, 0, 1, 0, 4, 0, 0, 0, 1, 0, 0, 0}, "body": {1, 0, 0, 0, 255, 255, 255, 255, 1},
 		"rest": {4, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0, 'u', 'v'}, "string": {4, 0, 0, 0, 5, 0, 0, 0, 255, 255, 255, 255, 'u'},
 	} {
@@ -118,6 +140,8 @@ func TestManifest(t *testing.T) {
 		}
 	}
 }
+
+func metric(m Metric) []byte { return AppendMetricRecord(nil, &m) }
 
 // allOperations is a list with one operation of each kind.
 func allOperations() []byte {
@@ -132,6 +156,10 @@ func allOperations() []byte {
 		b = AppendOpPair(b, k, "name", []byte("value"))
 	}
 	b = AppendLog(b, LogWarn, "line")
+	b = AppendOp32(b, OpKeep, 5)
+	b = AppendOpText(b, OpSetBody, "body")
+	b = AppendOp(b, OpWantBody)
+	b = AppendMetric(b, 2, -0.5)
 	b = AppendRespond(b, 200, "body", "a", "1", "b", "")
 	return AppendOp(b, OpRematch)
 }
@@ -150,7 +178,10 @@ func TestOperations(t *testing.T) {
 		}
 		seen[op.Kind] = op
 	}
-	if len(seen) != 16 || ops.Index() != 16 {
+	if m := seen[OpMetric]; m.Number != 2 || m.Float != -0.5 || seen[OpKeep].Number != 5 || string(seen[OpSetBody].Value) != "body" {
+		t.Error("bodies and metrics")
+	}
+	if len(seen) != 20 || ops.Index() != 20 {
 		t.Errorf("%d kinds in %d records", len(seen), ops.Index())
 	}
 	if seen[OpUpstream].Number != 3 || seen[OpTimeout].Number != 250 || seen[OpHashKey].Number != 1<<40 || seen[OpContext].Number != 7 {
@@ -252,4 +283,46 @@ func FuzzView(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAnswer(t *testing.T) {
+	var w AnswerWriter
+	w.Begin(make([]byte, 0, 500), 503, 12, 1, 2)
+	w.Field([]byte("a"), []byte("1"))
+	w.Field([]byte("b"), nil)
+	w.Field([]byte("c"), []byte("333"))
+	a := Answer(w.Finish([]byte("body")))
+	if err := a.Validate(); err != nil || len(a) != AnswerSize(4, 3, 7) {
+		t.Fatal(len(a), err)
+	}
+	n, v := a.Field(2)
+	if a.Status() != 503 || a.Took() != 12 || a.Fields() != 1 || a.Trailers() != 2 || string(n)+string(v) != "c333" || string(a.Body()) != "body" {
+		t.Errorf("% x", a)
+	}
+	for name, breakIt := range map[string]func(Answer) Answer{
+		"short":      func(a Answer) Answer { return a[:AnswerFixed-1] },
+		"fixed part": func(a Answer) Answer { le.PutUint32(a, 1<<31); return a },
+		"fields":     func(a Answer) Answer { le.PutUint32(a[answerFields:], 1<<32-1); return a },
+		"body":       func(a Answer) Answer { le.PutUint32(a[answerBody+4:], 1<<31); return a },
+		"absent":     func(a Answer) Answer { le.PutUint64(a[answerBody:], uint64(Absent)); return a },
+		"field":      func(a Answer) Answer { le.PutUint32(a[AnswerFixed+8:], 1<<31); return a },
+	} {
+		if breakIt(bytes.Clone(a)).Validate() == nil {
+			t.Errorf("%s: valid", name)
+		}
+	}
+}
+
+func TestPiece(t *testing.T) {
+	want := PieceHead{Message: 1, Flags: PieceLast, Time: -5, Word: 1 << 63, Before: 1 << 40}
+	b := make([]byte, PieceFixed+3)
+	PutPiece(b, &want, 3)
+	copy(b[PieceFixed:], "abc")
+	p := Piece(b)
+	if err := p.Validate(); err != nil || p.Head() != want || string(p.Data()) != "abc" {
+		t.Errorf("%v %+v %q", err, p.Head(), p.Data())
+	}
+	if Piece(b[:len(b)-1]).Validate() == nil || Piece(b[:9]).Validate() == nil || Tick(b[:9]).Validate() == nil {
+		t.Error("cut, and valid")
+	}
 }

@@ -1,5 +1,7 @@
 package abi
 
+import "math"
+
 // Kind is the kind of an operation.
 type Kind uint16
 
@@ -26,12 +28,19 @@ const (
 
 	OpContext Kind = 0x50 // u64: the word that the response phase sees
 	OpRematch Kind = 0x51 // nothing: match the routes again, with the new path and authority
+
+	OpSetBody  Kind = 0x60 // string: instead of the body that is held, or of the piece
+	OpWantBody Kind = 0x61 // nothing: where the manifest says that bodies come on demand
+	OpKeep     Kind = 0x62 // u32 bytes: the piece's end that comes again, before the next piece
+
+	OpMetric Kind = 0x70 // u32 id, f64
 )
 
 // Operation is one decoded operation; its slices are views into the list. Which fields are used depends on Kind.
 type Operation struct {
 	Kind   Kind
-	Number uint64 // id, milliseconds, key, status, level, word
+	Number uint64 // id, milliseconds, key, status, level, word, bytes
+	Float  float64
 	Name   []byte // header name; attribute key
 	Value  []byte // header or attribute value; text; body
 	Fields Pairs  // of OpRespond
@@ -75,14 +84,18 @@ func (o *Operations) Next(op *Operation) (ok bool, err error) {
 	}
 	*op = Operation{Kind: Kind(kind)}
 	switch op.Kind {
-	case OpUpstream, OpTimeout:
+	case OpUpstream, OpTimeout, OpKeep:
 		ok = op.word32(&body)
+	case OpMetric:
+		if ok = len(body) == 12; ok {
+			op.Number, op.Float, body = uint64(le.Uint32(body)), math.Float64frombits(le.Uint64(body[4:])), nil
+		}
 	case OpHashKey, OpContext:
 		ok = len(body) == 8
 		if ok {
 			op.Number, body = le.Uint64(body), nil
 		}
-	case OpAddress, OpMethod, OpAuthority, OpPath, OpQuery:
+	case OpAddress, OpMethod, OpAuthority, OpPath, OpQuery, OpSetBody:
 		op.Value, body, ok = cutString(body)
 	case OpSetHeader, OpAppendHeader, OpAttribute:
 		if op.Name, body, ok = cutString(body); ok {
@@ -96,7 +109,7 @@ func (o *Operations) Next(op *Operation) (ok bool, err error) {
 		}
 	case OpRespond:
 		ok = op.respond(&body)
-	case OpRematch:
+	case OpRematch, OpWantBody:
 	default:
 		return false, problem("record ", o.r.n, ": unknown operation ", kind)
 	}
@@ -134,10 +147,10 @@ func (op *Operation) respond(body *[]byte) (ok bool) {
 	return true
 }
 
-// AppendOp appends an operation without a body: OpRematch.
+// AppendOp appends an operation without a body: OpRematch, OpWantBody.
 func AppendOp(dst []byte, k Kind) []byte { return appendHeader(dst, uint16(k), 0) }
 
-// AppendOp32 appends an operation with a 32-bit number: OpUpstream, OpTimeout.
+// AppendOp32 appends an operation with a 32-bit number: OpUpstream, OpTimeout, OpKeep.
 func AppendOp32(dst []byte, k Kind, v uint32) []byte {
 	return le.AppendUint32(appendHeader(dst, uint16(k), 4), v)
 }
@@ -147,7 +160,8 @@ func AppendOp64(dst []byte, k Kind, v uint64) []byte {
 	return le.AppendUint64(appendHeader(dst, uint16(k), 8), v)
 }
 
-// AppendOpText appends an operation with one string: OpAddress, OpMethod, OpAuthority, OpPath, OpQuery, OpRemoveHeader.
+// AppendOpText appends an operation with one string: OpAddress, OpMethod, OpAuthority, OpPath, OpQuery, OpRemoveHeader,
+// OpSetBody.
 func AppendOpText[T Text](dst []byte, k Kind, s T) []byte {
 	return appendText(appendHeader(dst, uint16(k), 4+len(s)), s)
 }
@@ -155,6 +169,11 @@ func AppendOpText[T Text](dst []byte, k Kind, s T) []byte {
 // AppendOpPair appends an operation with two strings: OpSetHeader, OpAppendHeader, OpAttribute.
 func AppendOpPair[N, V Text](dst []byte, k Kind, name N, value V) []byte {
 	return appendText(appendText(appendHeader(dst, uint16(k), 8+len(name)+len(value)), name), value)
+}
+
+// AppendMetric appends OpMetric.
+func AppendMetric(dst []byte, id uint32, v float64) []byte {
+	return le.AppendUint64(le.AppendUint32(appendHeader(dst, uint16(OpMetric), 12), id), math.Float64bits(v))
 }
 
 // AppendLog appends OpLog.

@@ -33,7 +33,7 @@ func TestSpecificationExamples(t *testing.T) {
 			}
 		})
 	}
-	for _, k := range []string{"config", "manifest", "view", "operations"} {
+	for _, k := range []string{"config", "manifest", "view", "operations", "answer", "body", "tick"} {
 		if kinds[k] == 0 {
 			t.Errorf("no example of a %s", k)
 		}
@@ -52,14 +52,35 @@ func TestSpecificationNumbers(t *testing.T) {
 		"METHOD": abi.OpMethod, "AUTHORITY": abi.OpAuthority, "PATH": abi.OpPath, "QUERY": abi.OpQuery,
 		"SET_HEADER": abi.OpSetHeader, "APPEND_HEADER": abi.OpAppendHeader, "REMOVE_HEADER": abi.OpRemoveHeader,
 		"RESPOND": abi.OpRespond, "ATTRIBUTE": abi.OpAttribute, "LOG": abi.OpLog, "CONTEXT": abi.OpContext, "REMATCH": abi.OpRematch,
+		"SET_BODY": abi.OpSetBody, "WANT_BODY": abi.OpWantBody, "KEEP": abi.OpKeep, "METRIC": abi.OpMetric,
 	} {
 		if !strings.Contains(page, "`0x"+strings.ToUpper(strconv.FormatUint(uint64(k)+0x100, 16)[1:])+"` "+word+" |") {
 			t.Errorf("operation 0x%02x %s is not on the page", uint16(k), word)
 		}
 	}
-	for _, name := range []string{abi.ExportArena, abi.ExportConfigure, abi.ExportRequest, abi.ExportResponse, abi.ExportResize, abi.ExportInit} {
+	for _, name := range []string{abi.ExportArena, abi.ExportConfigure, abi.ExportRequest, abi.ExportResponse, abi.ExportResize, abi.ExportInit,
+		abi.ExportBody, abi.ExportTick, abi.ImportLog, abi.ImportGetHeader, abi.ImportCall, abi.ImportCallAnswer, abi.ImportKVGet, abi.ImportKVSet,
+		abi.ImportKVDelete, abi.ImportKVAdd, abi.ImportReadBody, abi.ImportMetric} {
 		if !strings.Contains(page, "`"+name+"(") {
 			t.Errorf("%s is not on the page", name)
+		}
+	}
+	for word, n := range map[string]abi.Result{
+		"OK": abi.ResultOK, "TIMEOUT": abi.ResultTimeout, "CONNECT": abi.ResultConnect, "DENIED": abi.ResultDenied, "TOO_LARGE": abi.ResultTooLarge,
+		"INVALID": abi.ResultInvalid, "FAILED": abi.ResultFailed, "LIMIT": abi.ResultLimit, "MISMATCH": abi.ResultMismatch, "FULL": abi.ResultFull,
+		"ABSENT": abi.ResultAbsent,
+	} {
+		if !strings.Contains(page, "\n| "+strconv.Itoa(int(n))+" | "+word+" |") {
+			t.Errorf("result %d %s is not on the page", n, word)
+		}
+	}
+	for word, n := range map[string]uint16{
+		"PHASES": abi.ManifestPhases, "REQUEST_HEADER": abi.ManifestRequestHeader, "RESPONSE_HEADER": abi.ManifestResponseHeader,
+		"UPSTREAM": abi.ManifestUpstream, "CALL": abi.ManifestCall, "STORE": abi.ManifestStore, "REQUEST_BODY": abi.ManifestRequestBody,
+		"RESPONSE_BODY": abi.ManifestResponseBody, "TICK": abi.ManifestTick, "METRIC": abi.ManifestMetric,
+	} {
+		if !strings.Contains(page, "\n| "+strconv.Itoa(int(n))+" "+word+" |") {
+			t.Errorf("manifest kind %d %s is not on the page", n, word)
 		}
 	}
 	codes := map[string]abi.Code{"CONTINUE": abi.CodeContinue, "ROUTE": abi.CodeRoute, "DENY": abi.CodeDeny, "OPERATIONS": abi.CodeOperations}

@@ -16,7 +16,7 @@ import (
 
 // Example is a structure, once as bytes and once as text.
 type Example struct {
-	Kind string // config, manifest, view, operations
+	Kind string // config, manifest, view, operations, answer, body, tick
 	Name string
 	Hex  []byte
 	Text string
@@ -81,26 +81,16 @@ func Text(kind string, b []byte) (string, error) {
 	switch kind {
 	case "config":
 		c, err := abi.ParseConfig(b)
-		return fmt.Sprintf("minor %d\nfeatures %d\nmax_answer %d\nname %q\nconfig %q\n", c.Minor, c.Features, c.MaxAnswer, c.Name, c.Bytes), err
+		return fmt.Sprintf("minor %d\nfeatures %d\nmax_answer %d\nname %q\nconfig %q\nrequest_body %d\nresponse_body %d\n",
+			c.Minor, c.Features, c.MaxAnswer, c.Name, c.Bytes, c.RequestBody, c.ResponseBody), err
 	case "manifest":
-		m, err := abi.ParseManifest(b)
-		if err != nil {
-			return "", err
-		}
-		s := fmt.Sprintf("phases %d\n", m.Phases)
-		for _, l := range []struct {
-			word  string
-			names []string
-		}{{"request_header", m.RequestHeaders}, {"response_header", m.ResponseHeaders}, {"upstream", m.Upstreams}} {
-			for _, n := range l.names {
-				s += fmt.Sprintf("%s %q\n", l.word, n)
-			}
-		}
-		return s, nil
+		return manifestText(b)
 	case "view":
 		return viewText(b)
 	case "operations":
 		return operationsText(b)
+	case "answer", "body", "tick":
+		return smallText(kind, b)
 	}
 	return "", fmt.Errorf("unknown kind %q", kind)
 }
@@ -138,6 +128,7 @@ var words = map[abi.Kind]string{
 	abi.OpMethod: "method", abi.OpAuthority: "authority", abi.OpPath: "path", abi.OpQuery: "query",
 	abi.OpSetHeader: "set_header", abi.OpAppendHeader: "append_header", abi.OpRemoveHeader: "remove_header",
 	abi.OpRespond: "respond", abi.OpAttribute: "attribute", abi.OpLog: "log", abi.OpContext: "context", abi.OpRematch: "rematch",
+	abi.OpSetBody: "set_body", abi.OpWantBody: "want_body", abi.OpKeep: "keep", abi.OpMetric: "metric",
 }
 
 func operationsText(b []byte) (string, error) {
@@ -151,8 +142,10 @@ func operationsText(b []byte) (string, error) {
 		}
 		s += words[op.Kind]
 		switch op.Kind {
-		case abi.OpUpstream, abi.OpTimeout, abi.OpHashKey, abi.OpContext:
+		case abi.OpUpstream, abi.OpTimeout, abi.OpHashKey, abi.OpContext, abi.OpKeep:
 			s += fmt.Sprintf(" %d", op.Number)
+		case abi.OpMetric:
+			s += fmt.Sprintf(" %d %s", op.Number, float(op.Float))
 		case abi.OpSetHeader, abi.OpAppendHeader, abi.OpAttribute:
 			s += fmt.Sprintf(" %q %q", op.Name, op.Value)
 		case abi.OpRemoveHeader:
@@ -162,7 +155,7 @@ func operationsText(b []byte) (string, error) {
 			for n, v, ok := op.Fields.Next(); ok; n, v, ok = op.Fields.Next() {
 				s += fmt.Sprintf(" %q %q", n, v)
 			}
-		case abi.OpRematch:
+		case abi.OpRematch, abi.OpWantBody:
 		default:
 			s += fmt.Sprintf(" %q", op.Value)
 		}
@@ -174,6 +167,7 @@ func operationsText(b []byte) (string, error) {
 type Line struct {
 	Word    string
 	Numbers []uint64
+	Floats  []float64 // those with a point
 	Strings []string
 	Absent  bool
 }
@@ -200,6 +194,14 @@ func Lines(text string) ([]Line, error) {
 				l.Absent = true
 				continue
 			}
+			if strings.Contains(v, ".") {
+				f, err := strconv.ParseFloat(v, 64)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", s, err)
+				}
+				l.Floats = append(l.Floats, f)
+				continue
+			}
 			n, err := strconv.ParseUint(v, 10, 64)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s, err)
@@ -220,27 +222,17 @@ func Encode(kind, text string) ([]byte, error) {
 	switch kind {
 	case "config":
 		c := abi.Config{Minor: uint32(lines[0].Numbers[0]), Features: uint32(lines[1].Numbers[0]), MaxAnswer: uint32(lines[2].Numbers[0]), //nolint:gosec // an example
-			Name: []byte(lines[3].Strings[0]), Bytes: []byte(lines[4].Strings[0])}
+			Name: []byte(lines[3].Strings[0]), Bytes: []byte(lines[4].Strings[0]),
+			RequestBody: uint32(lines[5].Numbers[0]), ResponseBody: uint32(lines[6].Numbers[0])} //nolint:gosec // an example
 		return abi.AppendConfig(nil, &c), nil
 	case "manifest":
-		var b []byte
-		for _, l := range lines {
-			switch l.Word {
-			case "phases":
-				b = abi.AppendPhases(b, uint32(l.Numbers[0])) //nolint:gosec // an example
-			case "request_header":
-				b = abi.AppendName(b, abi.ManifestRequestHeader, l.Strings[0])
-			case "response_header":
-				b = abi.AppendName(b, abi.ManifestResponseHeader, l.Strings[0])
-			case "upstream":
-				b = abi.AppendName(b, abi.ManifestUpstream, l.Strings[0])
-			}
-		}
-		return b, nil
+		return encodeManifest(lines), nil
 	case "view":
 		return encodeView(lines), nil
 	case "operations":
 		return encodeOperations(lines), nil
+	case "answer", "body", "tick":
+		return encodeSmall(kind, lines), nil
 	}
 	return nil, fmt.Errorf("unknown kind %q", kind)
 }
@@ -281,7 +273,7 @@ func encodeOperations(lines []Line) []byte {
 	var b []byte
 	for _, l := range lines {
 		switch k := kinds[l.Word]; k {
-		case abi.OpUpstream, abi.OpTimeout:
+		case abi.OpUpstream, abi.OpTimeout, abi.OpKeep:
 			b = abi.AppendOp32(b, k, uint32(l.Numbers[0])) //nolint:gosec // an example
 		case abi.OpHashKey, abi.OpContext:
 			b = abi.AppendOp64(b, k, l.Numbers[0])
@@ -291,7 +283,9 @@ func encodeOperations(lines []Line) []byte {
 			b = abi.AppendLog(b, uint32(l.Numbers[0]), l.Strings[0]) //nolint:gosec // an example
 		case abi.OpRespond:
 			b = abi.AppendRespond(b, uint32(l.Numbers[0]), l.Strings[0], l.Strings[1:]...) //nolint:gosec // an example
-		case abi.OpRematch:
+		case abi.OpMetric:
+			b = abi.AppendMetric(b, uint32(l.Numbers[0]), l.Floats[0]) //nolint:gosec // an example
+		case abi.OpRematch, abi.OpWantBody:
 			b = abi.AppendOp(b, k)
 		default:
 			b = abi.AppendOpText(b, k, l.Strings[0])
