@@ -194,6 +194,10 @@ func (d decoder) scalar(p keyPath, v any, dst reflect.Value, f field) {
 		d.valueMatch(p, v, dst.Addr().Interface().(*ValueMatch))
 		return
 	}
+	if t == moduleType {
+		d.module(p, v, dst.Addr().Interface().(*Module))
+		return
+	}
 	switch v.(type) {
 	case map[string]any, []any:
 		d.fail(p, "write one value; a text with : or , in it wants quotes", "wants %s, got %s", wanted(t, f), describe(v))
@@ -448,6 +452,8 @@ func wanted(t reflect.Type, f field) string {
 		return "a condition such as connect or 503"
 	case originType:
 		return "an origin such as http://users.internal:8080"
+	case moduleType:
+		return "a path such as plugins/auth.wasm, or a reference with a digest"
 	case patternType:
 		return "an address such as *.internal:8080"
 	}

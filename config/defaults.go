@@ -20,7 +20,9 @@ func Default() Config {
 			AccessLog:   AccessLog{Output: "stdout"},
 			Log:         Log{Level: LevelInfo, Format: FormatJSON},
 		},
-		Admin: Admin{Address: "127.0.0.1:9901"},
+		Admin:         Admin{Address: "127.0.0.1:9901"},
+		PluginCache:   PluginCache{Modules: GiB},
+		PluginSources: PluginSources{Wait: 10 * sec, Timeout: 120 * sec, MaxSize: 64 * MiB},
 	}
 }
 

@@ -72,6 +72,7 @@ var (
 	patternType      = reflect.TypeFor[HostPattern]()
 	pluginConfigType = reflect.TypeFor[PluginConfig]()
 	valueMatchType   = reflect.TypeFor[ValueMatch]()
+	moduleType       = reflect.TypeFor[Module]()
 )
 
 // shape is what a Go type looks like in a file.
@@ -89,7 +90,7 @@ func shapeOf(t reflect.Type) shape {
 	switch t {
 	case pluginConfigType:
 		return anyShape
-	case prefixType, originType, patternType, balanceType, statusType, retryType, valueMatchType:
+	case prefixType, originType, patternType, balanceType, statusType, retryType, valueMatchType, moduleType:
 		return scalarShape
 	}
 	switch t.Kind() {

@@ -224,7 +224,7 @@ func (l *layering) parse(p keyPath, at Position, t reflect.Type, value string) a
 	trimmed := strings.TrimSpace(value)
 	switch shapeOf(t) {
 	case scalarShape:
-		if t != valueMatchType || !strings.HasPrefix(trimmed, "{") {
+		if (t != valueMatchType && t != moduleType) || !strings.HasPrefix(trimmed, "{") {
 			return loose(value)
 		}
 	case listShape:

@@ -160,7 +160,7 @@ func TestPathsStartAtTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, report, err := Load(Source{File: file})
-	if err != nil || c.Plugins["a"].Module != module || !reflect.DeepEqual(report.Files, []string{module}) {
+	if err != nil || c.Plugins["a"].Module != (Module{Path: module}) || !reflect.DeepEqual(report.Files, []string{module}) {
 		t.Errorf("%v, %v, %v", c, report, err)
 	}
 }

@@ -7,15 +7,16 @@ package config
 // The struct tags are the reference: `koanf` is the key, `doc` its description, `unit`, `example`, `enum`, `min` and
 // `max` what they say. README.md and schema.json are generated from them.
 type Config struct {
-	Loops       int                  `koanf:"loops" min:"0" max:"1024" example:"4" doc:"Event loops. 0 means one for each CPU that the process may use."`
-	Limits      Limits               `koanf:"limits" doc:"What clients may ask of the process as a whole."`
-	Listeners   []Listener           `koanf:"listeners" doc:"Where clients connect. Without any, the gateway listens on :8080."`
-	Upstreams   map[string]*Upstream `koanf:"upstreams" key:"name" doc:"Where requests go, by name. A name is 1 to 64 letters, digits, '_' and '-'."`
-	Plugins     map[string]*Plugin   `koanf:"plugins" key:"name" doc:"WebAssembly modules, by name, with what each may do."`
-	Routes      []Route              `koanf:"routes" doc:"Which request goes where. The first route that matches decides; without one the answer is 404."`
-	Telemetry   Telemetry            `koanf:"telemetry" doc:"Traces, the access log and the gateway's own log."`
-	Admin       Admin                `koanf:"admin" doc:"The endpoint for operators: /metrics for Prometheus, /healthz, /readyz (see pool.ready), and /upstreams with the state of every address."`
-	PluginCache PluginCache          `koanf:"plugin_cache" doc:"Compiled plugins on disk, so that a restart does not compile them again."`
+	Loops         int                  `koanf:"loops" min:"0" max:"1024" example:"4" doc:"Event loops. 0 means one for each CPU that the process may use."`
+	Limits        Limits               `koanf:"limits" doc:"What clients may ask of the process as a whole."`
+	Listeners     []Listener           `koanf:"listeners" doc:"Where clients connect. Without any, the gateway listens on :8080."`
+	Upstreams     map[string]*Upstream `koanf:"upstreams" key:"name" doc:"Where requests go, by name. A name is 1 to 64 letters, digits, '_' and '-'."`
+	Plugins       map[string]*Plugin   `koanf:"plugins" key:"name" doc:"WebAssembly modules, by name, with what each may do."`
+	Routes        []Route              `koanf:"routes" doc:"Which request goes where. The first route that matches decides; without one the answer is 404."`
+	Telemetry     Telemetry            `koanf:"telemetry" doc:"Traces, the access log and the gateway's own log."`
+	Admin         Admin                `koanf:"admin" doc:"The endpoint for operators: /metrics for Prometheus, /healthz, /readyz (see pool.ready), and /upstreams with the state of every address."`
+	PluginCache   PluginCache          `koanf:"plugin_cache" doc:"Compiled plugins and fetched modules on disk, so that a restart does not compile and fetch them again."`
+	PluginSources PluginSources        `koanf:"plugin_sources" doc:"How modules that are no files are fetched."`
 }
 
 // Limits bound what clients may ask of the process.
@@ -62,7 +63,8 @@ type Admin struct {
 	Address string `koanf:"address" example:"10.0.0.5:9901" doc:"Host and port; empty turns it off. It has no access control: keep it on loopback or a private network. Targets are changed on a loopback address only."`
 }
 
-// PluginCache is where compiled plugins are kept.
+// PluginCache is where compiled plugins and fetched modules are kept.
 type PluginCache struct {
-	Dir string `koanf:"dir" example:"/var/cache/wasmgate" doc:"Folder, which only the gateway's user may write to: what is in it is executed. off: none. Default: wasmgate in the user's cache folder."`
+	Dir     string `koanf:"dir" example:"/var/cache/wasmgate" doc:"Folder, which only the gateway's user may write to: what is in it is executed. off: none. Default: wasmgate in the user's cache folder."`
+	Modules Size   `koanf:"modules" example:"256MiB" doc:"Most bytes of fetched modules; those that were not used for the longest time go first. A module larger than that is not kept. 0: none are."`
 }

@@ -2,7 +2,7 @@ package config
 
 // Plugin is one WebAssembly module with its config, its limits and what it may do.
 type Plugin struct {
-	Module       string       `koanf:"module" file:"true" required:"true" example:"plugins/tenant-router.wasm" doc:"Path of the module; a relative one starts at the config file's folder."`
+	Module       Module       `koanf:"module" required:"true" example:"oci://ghcr.io/acme/tenant-router:1.2@sha256:…" doc:"Where the module is: the path of a file, which starts at the config file's folder if it is relative, or a reference with a digest."`
 	Config       PluginConfig `koanf:"config" example:"{ default: users }" doc:"Handed to the plugin at its start: a string as it is, anything else as JSON."`
 	Limits       PluginLimits `koanf:"limits" doc:"What one instance may use. A plugin that goes over fails its own request only."`
 	OnError      OnError      `koanf:"on_error" enum:"fail_closed,fail_open" example:"fail_open" doc:"A request whose plugin failed. fail_closed: 503. fail_open: goes on as if the plugin had nothing to say."`

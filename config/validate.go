@@ -40,6 +40,7 @@ func (v *validator) run() {
 	if dir := v.config.PluginCache.Dir; dir != "" && dir != "off" {
 		v.config.PluginCache.Dir = v.source.resolve(dir)
 	}
+	v.pluginSources()
 	slices.Sort(v.files)
 	v.files = slices.Compact(v.files)
 }

@@ -159,10 +159,9 @@ func (v *validator) plugins() {
 	for _, name := range mapKeys(v.config.Plugins) {
 		p, g := keyPath{"plugins", name}, v.config.Plugins[name]
 		v.name(p, name)
-		if g.Module == "" && v.ok(p) {
-			v.fail(p.key("module"), "write the path of a .wasm file", "is empty")
+		if v.ok(p) {
+			v.modulePath(p.key("module"), &g.Module)
 		}
-		v.existingFile(p.key("module"), &g.Module)
 		v.references(p.key("upstreams"), g.Upstreams, "upstreams", v.config.Upstreams, true)
 		v.dynamicGrant(p.key("dynamic"), g.Dynamic)
 		for i, e := range g.Env {

@@ -77,7 +77,9 @@ func (s *source) watched(c *config.Config) []string {
 	}
 	if c != nil {
 		for _, p := range c.Plugins {
-			files = append(files, p.Module)
+			if !p.Module.Fetched() {
+				files = append(files, p.Module.Path)
+			}
 		}
 	}
 	return files

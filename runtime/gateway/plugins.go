@@ -66,7 +66,7 @@ func (g *Gateway) buildPlugins(s *state, old *state) error {
 
 func (g *Gateway) buildPlugin(s *state, name string, old *state) (*plugin, error) {
 	c := s.config.Plugins[name]
-	module, err := g.options.Module(name, c.Module)
+	module, err := g.options.Module(name, c.Module.String())
 	if err != nil {
 		return nil, fmt.Errorf("module: %w", err)
 	}

@@ -54,6 +54,8 @@ func (k *key) shape() object {
 		return object{}
 	case "value match":
 		return valueMatch()
+	case "module":
+		return module()
 	case "duration":
 		return pattern(`^([0-9][0-9_]*(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$|^0$|`+variable, object{"type": "integer", "const": 0})
 	case "size":
@@ -132,4 +134,10 @@ func valueMatch() object {
 	}
 	text, yes := object{"type": "string"}, object{"const": true}
 	return object{"anyOf": []any{text, one("exact", text), one("regex", text), one("present", yes), one("absent", yes)}}
+}
+
+func module() object {
+	text := object{"type": "string"}
+	return object{"anyOf": []any{text, object{"type": "object", "properties": object{"url": text, "sha256": text},
+		"required": []string{"url"}, "additionalProperties": false}}}
 }

@@ -32,7 +32,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"key-unknown", "key-apache", "type-map", "type-list", "type-integer", "type-bool", "type-enum", "duration-unit",
-		"size-unit", "ratio", "plugin-on-error", "route-respond", "ten", "match-values", "balance", "target-keys", "health", "retries", "pool", "sticky", "listener-mode"} {
+		"size-unit", "ratio", "plugin-on-error", "route-respond", "ten", "match-values", "balance", "target-keys", "health", "retries", "pool", "sticky", "listener-mode", "modules"} {
 		if err := check(root, parse(t, "../../testdata/"+name+".bad.yaml"), ""); err == nil {
 			t.Errorf("%s: the schema accepts what Load refuses", name)
 		}

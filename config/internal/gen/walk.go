@@ -42,6 +42,7 @@ var defaults = map[reflect.Type]any{
 var kinds = map[reflect.Type]string{
 	reflect.TypeFor[config.PluginConfig]():   "anything",
 	reflect.TypeFor[config.ValueMatch]():     "value match",
+	reflect.TypeFor[config.Module]():         "module",
 	reflect.TypeFor[config.Origin]():         "origin",
 	reflect.TypeFor[config.HostPattern]():    "address pattern",
 	reflect.TypeFor[config.Balance]():        "balance",
@@ -159,7 +160,7 @@ func (k *key) text() string {
 		return ""
 	}
 	switch v := k.value.Interface().(type) {
-	case config.PluginConfig, config.ValueMatch, config.Origin, config.HostPattern, netip.Prefix, config.StatusRange, config.RetryCondition:
+	case config.PluginConfig, config.ValueMatch, config.Module, config.Origin, config.HostPattern, netip.Prefix, config.StatusRange, config.RetryCondition:
 		return ""
 	case encoding.TextMarshaler:
 		return written(v)
