@@ -256,11 +256,32 @@ func (c *client) answer() (head, body string) {
 	head = c.head()
 	var n int
 	for line := range strings.Lines(head) {
-		if name, v, _ := strings.Cut(line, ":"); strings.EqualFold(name, "content-length") {
+		switch name, v, _ := strings.Cut(line, ":"); {
+		case strings.EqualFold(name, "content-length"):
 			fmt.Sscan(v, &n)
+		case strings.EqualFold(name, "transfer-encoding"):
+			return head, c.chunks()
 		}
 	}
 	return head, c.bytes(n)
+}
+
+// chunks reads a body in chunks, and drops its trailers.
+func (c *client) chunks() (body string) {
+	c.Helper()
+	for {
+		var n int
+		line, _ := c.r.ReadString('\n')
+		if _, err := fmt.Sscanf(line, "%x", &n); err != nil {
+			c.Fatalf("%q is no chunk's size", line)
+		}
+		if n == 0 {
+			c.head()
+			return body
+		}
+		body += c.bytes(n)
+		c.bytes(2)
+	}
 }
 
 // rest reads until the end of the connection.
@@ -281,6 +302,20 @@ func (c *client) want(got, part string) {
 }
 
 // tableOf makes a table in which every route is for every request.
+// tableUnder has each route serve what begins with a prefix: a route and its prefix in turn.
+func tableUnder(list ...any) *route.Table[*Route] {
+	var rules []route.Rule
+	var routes []*Route
+	for i := 0; i < len(list); i += 2 {
+		routes, rules = append(routes, list[i].(*Route)), append(rules, route.Rule{PathPrefix: list[i+1].(string)})
+	}
+	t, err := route.New(rules, routes)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
 func tableOf(routes ...*Route) *route.Table[*Route] {
 	t, err := route.New(make([]route.Rule, len(routes)), routes)
 	if err != nil {

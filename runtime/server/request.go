@@ -184,7 +184,9 @@ const maxRematch = 4
 func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fault.Error) {
 	x := &w.x
 	w.offer(t, snap.Filters)
-	if v, _, err := snap.Filters.Request(x, filter.Listener, 0, 0); err != nil || v == filter.Respond {
+	v, n, err := snap.Filters.Request(x, filter.Listener, 0, 0)
+	if w.passed.listener = n; err != nil || v == filter.Respond {
+		w.passed.listener = n - 1
 		return nil, asFault(err)
 	}
 	next := 0
@@ -202,10 +204,13 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 		}
 		w.offer(t, r.Chain)
 		v, after, ferr := r.Chain.Request(x, filter.Route, snap.chainPlace(), next)
-		switch next = after; {
+		next, w.passed.route = after, after
+		switch {
 		case ferr != nil:
+			w.passed.route--
 			return r, fault.From(ferr)
 		case v == filter.Respond:
+			w.passed.route--
 			return r, nil
 		case v == filter.Rematch:
 			continue
@@ -245,7 +250,7 @@ func (snap *Snapshot) chainPlace() int   { return len(snap.Filters) + 1 }
 // leave tells the filters of the route that the request has come to that it has nothing more to do with them.
 func (w *work) leave(snap *Snapshot) {
 	if r := w.entered; r != nil {
-		w.entered = nil
+		w.entered, w.passed.route = nil, 0
 		r.Chain.End(&w.x, snap.chainPlace())
 		w.x.Forget(snap.chainPlace())
 	}

@@ -31,7 +31,7 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 		w.answer.Init(t, source, resp.Framing, resp.Framing.Kind == http1.NoBody)
 		x.ResponseBody = &w.answer
 	}
-	if err := answerFilters(x, snap, r.Chain, snap.Filters); err != nil {
+	if _, err := w.show(); err != nil {
 		f.Abandon(facts.CloseNotDrained)
 		f.Finish(t)
 		return s.refuse(t, w, fault.From(err))
@@ -85,13 +85,44 @@ func (s *session) frame(w *work, snap *Snapshot) (http1.Framing, bool) {
 	return framing, keep
 }
 
-// answerFilters lets filters see the answer: those of the route, then those of the listener.
-func answerFilters(x *exchange.Exchange, snap *Snapshot, chain, listener filter.Chain) error {
-	v, err := chain.Response(x, snap.chainPlace())
-	if err == nil && v == filter.Continue {
-		_, err = listener.Response(x, 0)
+// show lets the filters that the request has passed see the answer: those of the route, then those of the listener. A
+// filter that fails, or answers in its turn, does not see what comes of that.
+func (w *work) show() (filter.Verdict, error) {
+	x, route, listener := &w.x, filter.Chain(nil), w.snap.Filters[:w.passed.listener]
+	if w.entered != nil {
+		route = w.entered.Chain[:w.passed.route]
 	}
-	return err
+	w.passed.listener, w.passed.route = 0, 0
+	v, err := route.Response(x, w.snap.chainPlace())
+	if err == nil && v == filter.Continue {
+		v, err = listener.Response(x, 0)
+	}
+	return v, err
+}
+
+// showLocal is show for an answer of our own.
+func (w *work) showLocal(t *netloop.Task) error {
+	x := &w.x
+	if w.passed.listener+w.passed.route == 0 {
+		return nil
+	}
+	x.Response.Status, x.Response.Minor = x.Local.Status, 1
+	w.answer.InitHeld(t, x.Local.Body)
+	x.ResponseBody = &w.answer
+	if v, err := w.show(); err != nil || v == filter.Respond { // with another one in its place
+		return err
+	}
+	x.Local.Status, x.Local.Body = x.Response.Status, x.Local.Body[:0]
+	for {
+		data, err := w.answer.Next(t)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		x.Local.Body = append(x.Local.Body, data...)
+	}
 }
 
 // relayBody sends w.out, which holds the head, and the body. What has arrived already goes out in the same write as
@@ -246,7 +277,6 @@ func (s *session) date(l *netloop.Loop, w *work) []byte {
 func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
 	x, fe := &w.x, fault.From(err)
 	x.Err = fe
-	snap := s.server.snapshot.Load()
 	if fe.Status == 0 || s.conn.Closed() {
 		return false
 	}
@@ -266,7 +296,10 @@ func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
 	if fe.Source == fault.Client && fe.Kind != fault.NoRoute && fe.Kind != fault.Denied {
 		x.Request.KeepAlive = false // what follows on the connection is not to be trusted
 	}
-	return s.respond(t, w, snap, nil)
+	if err := w.showLocal(t); err != nil {
+		return s.refuse(t, w, err)
+	}
+	return s.respond(t, w, w.snap, nil)
 }
 
 // retryAfter is in whole seconds, at least one and at most an hour: a client that stays away longer has gone.

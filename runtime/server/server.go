@@ -52,7 +52,11 @@ type work struct {
 	request body.Body // as filters leave it
 	answer  body.Body
 	routing routing
-	entered *Route // whose filters have to do with the request
+	snap    *Snapshot // that the request is served by
+	entered *Route    // whose filters have to do with the request
+	// How many filters have let the request pass: those see an answer of our own too, as they would an upstream's. They are
+	// the listener's and the route's.
+	passed  struct{ listener, route int }
 	options proxy.Options
 	asked   []byte // the authority that the client asked for; a view of x.Request
 	out     []byte // the answer that is put together, while there is one; see compose
@@ -247,6 +251,7 @@ func (s *session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, idle b
 func (w *work) renew(t *netloop.Task) {
 	w.x.Reset()
 	w.x.Task, w.flight.X, w.asked = t, &w.x, nil
+	w.entered, w.passed.listener, w.passed.route = nil, 0, 0
 }
 
 // reject reports, and answers where there is an answer to it, what came instead of a request.
@@ -262,6 +267,7 @@ func (s *session) reject(t *netloop.Task, w *work, err *fault.Error) {
 // begin fills in what is known before the request is looked at.
 func (s *session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 	x, l := &w.x, t.Loop()
+	w.snap = snap
 	s.requests++
 	x.Started, x.WallStarted, x.HeadRead = l.Now(), l.WallNow(), l.Now()
 	c := &x.Client // every field of it
@@ -313,6 +319,9 @@ func (s *session) handle(t *netloop.Task, w *work, snap *Snapshot) bool {
 	case err != nil:
 		return s.refuse(t, w, err)
 	case w.x.Local.Set:
+		if err := w.showLocal(t); err != nil {
+			return s.refuse(t, w, err)
+		}
 		return s.respond(t, w, snap, route)
 	}
 	return s.forward(t, w, snap, route)
