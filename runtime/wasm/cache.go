@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"wasmgate/runtime/internal/private"
 )
 
 // wazeroVersion is the version that go.mod asks for; a test compares them. wazero finds its own version in the binary's
@@ -47,7 +49,7 @@ func openCache(dir string) (*cache, error) {
 		return nil, fmt.Errorf("the directory for compiled plugins: %w", err)
 	}
 	for _, d := range []string{dir, root} {
-		if err := private(d); err != nil {
+		if err := private.Folder(d); err != nil {
 			return nil, fmt.Errorf("the directory for compiled plugins, whose content is run: %w", err)
 		}
 	}

@@ -38,6 +38,7 @@ breaker, upstream/balance, upstream/health                                     <
 fault, netloop, http1, wire, upstream/health, upstream/pool                    < upstream/probe
 
 wasm/meter, breaker, fault, netloop                                            < wasm
+internal/private                                                               < wasm
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             < wasm/native
 
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy

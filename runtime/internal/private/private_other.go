@@ -1,14 +1,14 @@
 //go:build !unix
 
-package wasm
+package private
 
 import (
 	"fmt"
 	"os"
 )
 
-// private checks that a directory is one. The user's cache directory is private by the system's rules here.
-func private(dir string) error {
+// Folder checks that a folder is one. The user's cache folder is private by the system's rules here.
+func Folder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err

@@ -1,6 +1,6 @@
 //go:build unix
 
-package wasm
+package private
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// private checks that a directory belongs to this user and that nobody else can write or read it.
-func private(dir string) error {
+// Folder checks that a folder belongs to this user and that nobody else can write or read it. The error says what to do.
+func Folder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
