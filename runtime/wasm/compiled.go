@@ -77,7 +77,8 @@ type unit struct {
 	runtime   wazero.Runtime
 	cache     wazero.CompilationCache
 	compiled  wazero.CompiledModule
-	start     Func // _initialize
+	symbols   *symbols // nil: the module says nothing about its lines
+	start     Func     // _initialize
 	hasStart  bool
 }
 
@@ -85,11 +86,11 @@ type unit struct {
 const features = api.CoreFeaturesV2
 
 func (u *unit) build(ctx context.Context, binary []byte, abi ABI) error {
-	m, err := meter.Rewrite(binary, meter.Options{MemoryPages: u.limits.MemoryPages, TableElements: u.limits.TableElements})
+	m, err := meter.Rewrite(binary, meter.Options{MemoryPages: u.limits.MemoryPages, TableElements: u.limits.TableElements, Debug: true})
 	if err != nil {
 		return err
 	}
-	u.module = m
+	u.module, u.symbols = m, newSymbols(m)
 	var hosts []HostModule
 	if abi.Hosts != nil {
 		if hosts, err = abi.Hosts(m); err != nil {
@@ -129,7 +130,7 @@ func (u *unit) build(ctx context.Context, binary []byte, abi ABI) error {
 // open makes the runtime with its host modules, and compiles the module in it.
 func (u *unit) open(hosts []HostModule, dir string) (err error) {
 	ctx := context.Background()
-	c := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false).WithMemoryLimitPages(u.limits.MemoryPages)
+	c := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(u.symbols != nil).WithMemoryLimitPages(u.limits.MemoryPages)
 	if dir != "" {
 		if u.cache, err = wazero.NewCompilationCacheWithDir(dir); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -28,7 +29,8 @@ func (in *Instance) failure(phase string, err error) *fault.Error {
 	in.broken = true
 	in.flushAll()
 	f := &fault.Error{Kind: fault.PluginTrap, Source: fault.Plugin, Status: 503, Plugin: in.plugin, Phase: phase}
-	cause, stack := splitTrap(err)
+	cause, trace := splitTrap(err)
+	stack := in.unit.tell(trace)
 	var own *fault.Error
 	var bug runtime.Error
 	switch {
@@ -70,23 +72,58 @@ func (in *Instance) memoryDetail() string {
 // signatureAtEnd is what wazero puts behind a function's name.
 var signatureAtEnd = regexp.MustCompile(`\((?:[a-z0-9]+(?:,[a-z0-9]+)*)?\)(?: [a-z0-9]+| \([a-z0-9,]+\))?$`)
 
+// traced is a frame of wazero's stack trace. offset is that of the instruction in the rewritten code; 0: it is not said.
+type traced struct {
+	function string
+	offset   uint32
+}
+
 // splitTrap takes wazero's message apart: what happened, and in which functions, innermost first.
-func splitTrap(err error) (cause, stack string) {
-	cause, trace, _ := strings.Cut(err.Error(), "\nwasm stack trace:\n\t")
+func splitTrap(err error) (cause string, trace []traced) {
+	cause, lines, _ := strings.Cut(err.Error(), "\nwasm stack trace:\n\t")
 	cause = strings.TrimSuffix(strings.TrimPrefix(cause, "wasm error: "), " (recovered by wazero)")
-	var frames []string
-	for line := range strings.SplitSeq(trace, "\n\t") {
-		name := strings.TrimPrefix(signatureAtEnd.ReplaceAllString(line, ""), ".")
-		if name == "" || strings.HasPrefix(name, meter.ImportModule+".") || strings.HasPrefix(line, "... ") {
+	for line := range strings.SplitSeq(lines, "\n\t") {
+		if source, ok := strings.CutPrefix(line, "\t0x"); ok { // of the frame before
+			hex, _, _ := strings.Cut(source, ":")
+			if at, err := strconv.ParseUint(hex, 16, 32); err == nil && len(trace) > 0 {
+				trace[len(trace)-1].offset = uint32(at)
+			}
 			continue
 		}
-		if len(frames) == maxFrames {
-			frames = append(frames, "…")
+		name := strings.TrimPrefix(signatureAtEnd.ReplaceAllString(line, ""), ".")
+		if name == "" || strings.HasPrefix(line, "... ") {
+			continue
+		}
+		trace = append(trace, traced{function: name})
+	}
+	return cause, trace
+}
+
+// tell writes a stack: names, and where the module says so, lines.
+func (u *unit) tell(trace []traced) string {
+	var text []string
+	nameless := false
+	for _, t := range trace {
+		if strings.HasPrefix(t.function, meter.ImportModule+".") {
+			continue
+		}
+		nameless = nameless || strings.HasPrefix(t.function, "$")
+		for _, f := range u.symbols.frames(u.function(t.function), t.offset) {
+			if len(text) == maxFrames {
+				text = append(text, "…")
+				break
+			}
+			text = append(text, f.String())
+		}
+		if len(text) > maxFrames {
 			break
 		}
-		frames = append(frames, name)
 	}
-	return cause, strings.Join(frames, " < ")
+	told := strings.Join(text, " < ")
+	if nameless && !u.module.Named {
+		told += " (no names: build without -s / --strip)"
+	}
+	return told
 }
 
 // stackField is the index of the field of wazero's type for functions that holds the stack, plus one; 0: not looked for

@@ -8,6 +8,7 @@ type body struct {
 	bulk   bool   // it has bulk operations: a local is added for their length
 	credit bool   // it has loops that run on credit: a local is added for it
 	code   []byte // the instructions, the final end included
+	at     int    // where they are in the code section's content
 	marks  []mark // in order of their place
 }
 
@@ -86,6 +87,7 @@ type scanner struct {
 }
 
 func (w *rewriter) codeSection(s *reader) {
+	w.codeStart = s.at
 	n := s.count("function bodies", maxFunctions)
 	if n != len(w.funcTypes) {
 		s.fail("%d functions are declared and %d have code", len(w.funcTypes), n)
@@ -146,7 +148,7 @@ func (s *scanner) scan(r reader, b *body, t FuncType) {
 	}
 	b.locals = uint32(s.locals)
 	s.base = s.r.at
-	b.code = s.r.b[s.base:]
+	b.code, b.at = s.r.b[s.base:], s.base-s.w.codeStart
 	s.points = append(s.points, point{dispatch: -1})
 	s.mark(s.base, s.base, mark{kind: markEntry})
 	s.push(opBlock, 0, len(t.Results))

@@ -50,5 +50,6 @@
 //
 // The name section is kept, with module and function names only, re-indexed and bounded; a function without a name that
 // is exported gets its export's name. All other custom sections are dropped: debugging information (.debug_*) tells of
-// offsets that the rewrite has moved.
+// offsets that the rewrite has moved. With Options.Debug they are handed over beside the module, with a way back to those
+// offsets.
 package meter

@@ -47,6 +47,7 @@ type Options struct {
 	MemoryPages    uint32 // the memory's maximum, in pages of 64 KiB; a module that begins with more is refused
 	TableElements  uint32 // the maximum of each table; a module that begins with more is refused
 	MaxModuleBytes int    // the size of the binary
+	Debug          bool   // keep what the module says about its sources' lines
 }
 
 func (o Options) withDefaults() Options {
@@ -116,6 +117,11 @@ type Module struct {
 	HasMemory   bool
 	GrowsMemory bool // it imports MemoryGrow
 	Functions   int  // defined in the module
+	Named       bool // it names functions, besides what it imports and exports
+	// With Options.Debug, of a module that has such sections: the debugging information as it was, by section, and the
+	// way back to the offsets that it uses. nil if there is none.
+	Debug   map[string][]byte
+	Offsets *Offsets
 }
 
 // Export returns the export of that name.
@@ -126,6 +132,21 @@ func (m *Module) Export(name string) (Export, bool) {
 		}
 	}
 	return Export{}, false
+}
+
+// Original is the number, in the module as it was written, of a function of the rewritten one; -1 for one that was added.
+func (m *Module) Original(function int) int {
+	added := 1
+	if m.GrowsMemory {
+		added = 2
+	}
+	switch n := len(m.Imports); {
+	case function < n:
+		return function
+	case function < n+added:
+		return -1
+	}
+	return function - added
 }
 
 // Error says why a module was refused.

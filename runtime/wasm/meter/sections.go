@@ -54,6 +54,10 @@ type rewriter struct {
 	moduleName  string
 	names       []string // by the original function index
 	nameSection []byte
+	named       bool // the name section has functions
+	codeStart   int  // of the code section's content in the binary
+	debugged    map[string][]byte
+	offsets     *Offsets // nil: nobody asks for it
 }
 
 type table struct {

@@ -87,12 +87,15 @@ func (w *rewriter) dataSection(s *reader) {
 	w.rawData = s.b[begin:s.at]
 }
 
-// custom keeps the first name section and skips all others.
+// custom keeps the first name section, and debugging information if it is wanted, and skips all others.
 func (w *rewriter) custom(s *reader) {
 	n := s.u32()
 	name := s.bytes(int(n))
 	if s.err == nil && w.nameSection == nil && string(name) == "name" {
 		w.nameSection = s.b[s.at:]
+	}
+	if s.err == nil {
+		w.debug(string(name), s.b[s.at:])
 	}
 	s.at = len(s.b)
 }
@@ -134,6 +137,7 @@ func (w *rewriter) functionNames(s *reader) {
 		}
 		if int64(f) < int64(len(w.names)) {
 			w.names[f] = name
+			w.named = true
 		}
 	}
 }

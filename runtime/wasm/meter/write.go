@@ -5,6 +5,10 @@ func (w *rewriter) write() (*Module, error) {
 	out := make([]byte, 0, len(w.r.b)+len(w.r.b)/4+1024)
 	out = append(out, "\x00asm\x01\x00\x00\x00"...)
 	var buf []byte
+	debug := w.debugInfo()
+	if debug != nil {
+		w.offsets = &Offsets{}
+	}
 	for _, id := range [...]byte{
 		secType, secImport, secFunction, secTable, secMemory, secGlobal, secExport, secStart, secElement, secDataCount, secCode, secData,
 	} {
@@ -16,7 +20,11 @@ func (w *rewriter) write() (*Module, error) {
 	if buf = w.appendNames(buf[:0]); len(buf) > 0 {
 		out = append(appendU32(append(out, secCustom), uint32(len(buf))), buf...)
 	}
+	if debug != nil {
+		out = appendPointer(out, w.offsets.end)
+	}
 	m := &Module{
+		Named: w.named, Debug: debug, Offsets: w.offsets,
 		Binary: out, Name: w.moduleName, Names: w.movedNames(), Imports: w.imports, Exports: w.exports,
 		MemoryMin: w.memoryMin, MemoryMax: w.memoryMax, HasMemory: w.hasMemory, GrowsMemory: w.growsMemory, Functions: len(w.funcTypes),
 	}
@@ -170,8 +178,14 @@ func (w *rewriter) appendCode(b []byte) []byte {
 	b = appendU32(b, uint32(len(w.code)))
 	var buf []byte
 	for i := range w.code {
+		first := w.offsets.count()
 		buf = w.appendBody(buf[:0], &w.code[i])
-		b = append(appendU32(b, uint32(len(buf))), buf...)
+		b = appendU32(b, uint32(len(buf)))
+		w.offsets.move(first, len(b))
+		b = append(b, buf...)
+	}
+	if w.offsets != nil {
+		w.offsets.end = uint32(len(b))
 	}
 	return b
 }
@@ -195,13 +209,25 @@ func (w *rewriter) appendBody(b []byte, f *body) []byte {
 		b = append(b, 1, byte(I64))
 	}
 	done := 0
+	w.offsets.note(len(b), f.at, false)
 	for i := range f.marks {
 		m := &f.marks[i]
 		b = append(b, f.code[done:m.at]...)
 		done = m.end
+		w.offsets.note(len(b), f.at+m.stands(), true)
 		b = w.appendMark(b, f, m, length, credit)
+		w.offsets.note(len(b), f.at+done, false)
 	}
 	return append(b, f.code[done:]...)
+}
+
+// stands is the place in the original of what a mark adds. What is put around a loop stands for the loop's first
+// instruction: the line of that is the loop's.
+func (m *mark) stands() int {
+	if m.kind == markOpen {
+		return int(m.arg)
+	}
+	return m.at
 }
 
 func (w *rewriter) appendMark(b []byte, f *body, m *mark, length, credit uint32) []byte {
