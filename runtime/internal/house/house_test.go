@@ -39,7 +39,7 @@ fault, netloop, http1, wire, upstream/health, upstream/pool                    <
 
 wasm/meter, breaker, fault, netloop                                            < wasm
 internal/private                                                               < wasm
-wasm, wasm/meter, fault, netloop, http1, exchange, filter, sdk/abi             < wasm/native
+wasm, wasm/meter, fault, netloop, http1, exchange, filter, kv, sdk/abi         < wasm/native
 
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
@@ -50,7 +50,7 @@ upstream, upstream/balance, telemetry, admin/page                              <
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
 upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin                          < gateway
-wasm, wasm/native, sdk/abi, telemetry                                          < gateway
+kv, wasm, wasm/native, sdk/abi, telemetry                                      < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
 config, gateway, telemetry, cli/demo                                           < cli
@@ -60,7 +60,7 @@ config  < config/internal/gen
 sdk/abi < sdk/go, sdk/abi/abitest
 sdk/go  < plugins/*, sdk/go/*
 
-fault, netloop, http1, exchange, filter, wasm, wasm/native, sdk/abi < sdk/conformance
+fault, netloop, http1, exchange, filter, kv, wasm, wasm/native, sdk/abi < sdk/conformance
 `
 
 // only says which packages, with the folders in them, may import a library. "a | b: library" is: nobody but a and b.
