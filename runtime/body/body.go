@@ -55,9 +55,9 @@ func (b *Body) Init(t *netloop.Task, source Source, framing http1.Framing, bare 
 	b.whole = framing.Kind == http1.NoBody
 }
 
-// InitHeld makes the body one that is there already; it is copied.
-func (b *Body) InitHeld(t *netloop.Task, data []byte) {
-	b.reset(t, http1.Framing{Kind: http1.Length, Length: int64(len(data))})
+// InitHeld makes the body one that is there already; it is copied. Without a length it is none if it is empty.
+func (b *Body) InitHeld(t *netloop.Task, data []byte, framing http1.FramingKind) {
+	b.reset(t, http1.Framing{Kind: framing, Length: -1})
 	b.held, b.whole, b.begun = append(b.held, data...), true, true
 }
 

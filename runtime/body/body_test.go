@@ -189,7 +189,7 @@ func TestABodyIsUsedAgain(t *testing.T) {
 	b, _ := body("ab")
 	b.Stage(&upper{mark: "!"})
 	_ = sent(b)
-	b.InitHeld(nil, []byte("held"))
+	b.InitHeld(nil, []byte("held"), http1.NoBody)
 	if got := sent(b); got != "held 1 4" {
 		t.Errorf("%q", got)
 	}

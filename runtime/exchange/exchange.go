@@ -30,6 +30,7 @@ type Exchange struct {
 	Target Target
 
 	Route  string   // the name of the route that matched
+	Plugin string   // whose request it is, if that is not a client's (package filter, Caller)
 	words  []uint64 // of filters, by their place
 	states []any
 	// RequestBody is there while filters see the request, ResponseBody while they see the answer.
@@ -37,7 +38,6 @@ type Exchange struct {
 	Local                     LocalResponse // an answer of our own, instead of an upstream's
 
 	Attempts []Attempt    // one for each time the request was given to an upstream, in order
-	Outbound []Attempt    // requests that plugins made of their own
 	Calls    []PluginCall // recorded only while Trace.Sampled
 	Tags     []Tag        // span attributes that plugins set; recorded only while Trace.Sampled
 
@@ -178,8 +178,8 @@ func (x *Exchange) Reset() {
 	x.RequestBody, x.ResponseBody = nil, nil
 	clear(x.states)
 	x.words, x.states = x.words[:0], x.states[:0]
-	x.Route, x.Local = "", LocalResponse{Body: x.Local.Body[:0]}
-	x.Attempts, x.Outbound, x.Calls, x.Tags = x.Attempts[:0], x.Outbound[:0], x.Calls[:0], x.Tags[:0]
+	x.Route, x.Plugin, x.Local = "", "", LocalResponse{Body: x.Local.Body[:0]}
+	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
 	x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0
 	x.BytesIn, x.BytesOut, x.StatusSent, x.Err = 0, 0, 0, nil
 }

@@ -25,9 +25,9 @@ type Caller interface {
 
 // Call is a request of a filter's own and its answer. It may be used again.
 type Call struct {
-	Filter   string             // whose it is
-	Parent   *exchange.Exchange // that it is made for; nil: none
-	Upstream int                // its id in the snapshot
+	Filter   string         // whose it is
+	Trace    exchange.Trace // of the exchange that it is made for; the zero value: none
+	Upstream int            // its id in the snapshot
 	// The request. Fields that frame a message, or belong to a connection, are the caller's business and removed. Without an
 	// Authority it is the upstream's.
 	Method, Authority []byte

@@ -22,6 +22,9 @@ func (o *observer) AttemptStarted(x *exchange.Exchange, a *exchange.Attempt) {
 	o.recorder.StartAttempt(x, a)
 }
 
+// EndCall is told of a request of a plugin's own.
+func (o *observer) EndCall(x *exchange.Exchange) { o.recorder.EndCall(x) }
+
 func (o *observer) End(x *exchange.Exchange) {
 	o.recorder.End(x)
 	if o.watcher != nil {

@@ -84,7 +84,7 @@ func echo(_ int, c *backendConn) {
 		body := ""
 		switch {
 		case strings.Contains(h, "chunked"):
-			for body == "" || !strings.HasSuffix(body, "0\r\n\r\n") {
+			for !strings.HasSuffix(body, "\r\n\r\n") || !strings.Contains("\r\n"+body, "\r\n0\r\n") {
 				line, err := c.r.ReadString('\n')
 				if err != nil {
 					return

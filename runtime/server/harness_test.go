@@ -99,6 +99,7 @@ type entry struct {
 }
 
 func (j *journal) Begin(*exchange.Exchange)                             {}
+func (j *journal) EndCall(x *exchange.Exchange)                         { j.End(x) }
 func (j *journal) AttemptStarted(*exchange.Exchange, *exchange.Attempt) {}
 func (j *journal) End(x *exchange.Exchange) {
 	if j.off.Load() {

@@ -107,7 +107,7 @@ func (w *work) showLocal(t *netloop.Task) error {
 		return nil
 	}
 	x.Response.Status, x.Response.Minor = x.Local.Status, 1
-	w.answer.InitHeld(t, x.Local.Body)
+	w.answer.InitHeld(t, x.Local.Body, http1.Length)
 	x.ResponseBody = &w.answer
 	if v, err := w.show(); err != nil || v == filter.Respond { // with another one in its place
 		return err

@@ -25,8 +25,9 @@ import (
 // Observer is told of every exchange. Its methods run on the loop and must not park; there is one for each loop.
 type Observer interface {
 	proxy.Observer
-	Begin(*exchange.Exchange) // the head was read; decides whether the exchange is sampled
-	End(*exchange.Exchange)   // everything is over; the exchange is used again afterwards
+	Begin(*exchange.Exchange)   // the head was read; decides whether the exchange is sampled
+	End(*exchange.Exchange)     // everything is over; the exchange is used again afterwards
+	EndCall(*exchange.Exchange) // a request of a plugin's own is over
 }
 
 // Server serves one listener. Its methods may be called from any goroutine unless they say otherwise.

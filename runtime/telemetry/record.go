@@ -21,6 +21,7 @@ type recordKind uint8
 
 const (
 	requestRecord recordKind = iota
+	callRecord               // a request of a plugin's own
 	setupRecord              // a connection was established, or could not be
 	segmentRecord            // a part of a connection's life
 	sessionRecord            // a session of TCP mode
@@ -37,7 +38,7 @@ type record struct {
 	minor                                             int
 	client                                            exchange.Client
 	trace                                             exchange.Trace
-	route                                             string
+	route, plugin                                     string
 	started, headRead, routed, firstByte, ended, wall int64
 	bytesIn, bytesOut                                 int64
 	status                                            int

@@ -123,9 +123,14 @@ func (r *Recorder) count(x *exchange.Exchange) {
 	if x.Err != nil {
 		r.cells.errors[x.Err.Kind][x.Err.Source].Add(1)
 	}
+	r.countAttempts(x, s.last)
+}
+
+// countAttempts counts what was asked of upstreams; last is the one that it probably was.
+func (r *Recorder) countAttempts(x *exchange.Exchange, last *upstreamSeries) {
 	for i := range x.Attempts {
 		a := &x.Attempts[i]
-		up := s.last
+		up := last
 		if up == nil || up.name != a.Upstream {
 			up = r.cells.upstream(a.Upstream)
 		}
@@ -133,6 +138,20 @@ func (r *Recorder) count(x *exchange.Exchange) {
 		if ordinal(a, i) > 1 {
 			up.again[max(slices.Index(againWhy[:], a.Why), 0)].Add(1)
 		}
+	}
+}
+
+// EndCall is called when a request of a plugin's own has ended: its attempts are counted as all are, and are spans in the
+// trace of the request that the plugin made it for.
+func (r *Recorder) EndCall(x *exchange.Exchange) {
+	r.countAttempts(x, nil)
+	if !x.Trace.Sampled || r.spans == nil {
+		return
+	}
+	if rec := r.spans.take(); rec != nil {
+		fillRequest(rec, x)
+		rec.kind, rec.plugin = callRecord, x.Plugin
+		r.spans.give(rec)
 	}
 }
 

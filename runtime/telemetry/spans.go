@@ -174,6 +174,8 @@ func (m *spanMaker) make(r *record) {
 	switch r.kind {
 	case requestRecord:
 		m.request(r)
+	case callRecord:
+		m.outbound(r)
 	case setupRecord:
 		m.setup(r)
 	case segmentRecord:
@@ -183,22 +185,40 @@ func (m *spanMaker) make(r *record) {
 	}
 }
 
-func (m *spanMaker) request(r *record) {
-	// The loop's clock is monotonic; wall says when it was what.
-	wall := func(at int64) int64 {
-		if at == 0 {
-			return 0
-		}
-		return r.wall + at - r.started
+// at says when something was. The loop's clock is monotonic; at what time it was what is known of the start.
+func (r *record) at(loopTime int64) int64 {
+	if loopTime == 0 {
+		return 0
 	}
+	return r.wall + loopTime - r.started
+}
+
+// context is that of the server's span.
+func (r *record) context() trace.SpanContext {
+	state, _ := trace.ParseTraceState(r.trace.State) // refused: it is left out
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: trace.FlagsSampled, TraceState: state,
+	})
+}
+
+// outbound makes the spans of a request of a plugin's own: children of the span of the request that it was made for.
+func (m *spanMaker) outbound(r *record) {
+	first := len(m.spans)
+	for i := range r.attempts {
+		m.attempt(&span{context: r.context()}, r, i, r.at)
+	}
+	for _, s := range m.spans[first:] {
+		s.(*span).setText(attrPlugin, r.plugin)
+	}
+}
+
+func (m *spanMaker) request(r *record) {
+	wall := r.at
 	end := r.ended
 	if end == 0 {
 		end = max(r.started, r.headRead, r.routed, r.firstByte)
 	}
-	state, _ := trace.ParseTraceState(r.trace.State) // refused: it is left out
-	context := trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: trace.FlagsSampled, TraceState: state,
-	})
+	context := r.context()
 	method, original := knownMethod(r.get(r.method))
 	s := m.add(&span{name: spanName(method, r.route), kind: trace.SpanKindServer, context: context, start: wall(r.started), end: wall(end)})
 	if r.trace.Parent != [8]byte{} {

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"bytes"
+	"io"
+
+	"wasmgate/runtime/body"
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/proxy"
+	"wasmgate/runtime/upstream/facts"
+)
+
+// Caller sends plugins' own requests to the upstreams of a configuration, by the same rules, pools and limits as clients'.
+type Caller struct {
+	upstreams []Upstream
+	observers []Observer
+	loops     []callerLoop
+}
+
+type callerLoop struct {
+	free []*outbound
+	_    [40]byte
+}
+
+// outbound is the storage of a request of a plugin's own.
+type outbound struct {
+	x      exchange.Exchange
+	flight proxy.Flight
+	body   body.Body
+}
+
+var _ filter.Caller = (*Caller)(nil)
+
+// NewCaller makes a caller for so many loops. observers has one Observer for each loop, or none.
+func NewCaller(loops int, upstreams []Upstream, observers []Observer) *Caller {
+	return &Caller{upstreams: upstreams, observers: observers, loops: make([]callerLoop, loops)}
+}
+
+// Call is filter.Caller's.
+func (c *Caller) Call(t *netloop.Task, call *filter.Call) *fault.Error {
+	if call.Upstream < 0 || call.Upstream >= len(c.upstreams) {
+		return fault.New(fault.Denied, fault.Plugin, 503, "a call to an upstream that is not there")
+	}
+	l := t.Loop()
+	free := &c.loops[l.Index()].free
+	var o *outbound
+	if n := len(*free); n > 0 {
+		o = (*free)[n-1]
+		*free = (*free)[:n-1]
+	} else {
+		o = &outbound{}
+	}
+	err := c.send(t, call, o)
+	if err != nil && err.Plugin == "" {
+		err.Plugin = call.Filter
+	}
+	o.x.Err, o.x.Ended = err, l.Now()
+	if c.observers != nil {
+		c.observers[l.Index()].EndCall(&o.x)
+	}
+	*free = append(*free, o)
+	return err
+}
+
+func (c *Caller) send(t *netloop.Task, call *filter.Call, o *outbound) *fault.Error {
+	x, f, l, u := &o.x, &o.flight, t.Loop(), &c.upstreams[call.Upstream]
+	x.Reset()
+	x.Task, x.Plugin, x.Trace, x.Target.Upstream = t, call.Filter, call.Trace, call.Upstream
+	x.Started, x.WallStarted = l.Now(), l.WallNow()
+	if err := o.request(t, call, u); err != nil {
+		return err
+	}
+	timeout := call.Timeout
+	if timeout <= 0 {
+		timeout = filter.DefaultCallTimeout
+	}
+	f.X, f.Upstream, f.Options, f.Filtered, f.Deadline = x, u.Upstream, &u.Options, &o.body, l.Now()+int64(timeout)
+	if c.observers != nil {
+		f.Observer = c.observers[l.Index()]
+	}
+	if err := f.Forward(t); err != nil {
+		return err
+	}
+	f.Answer.StartBody(x.Response.Framing, fault.Upstream)
+	x.Response.StripHopByHop()
+	call.Status = x.Response.Status
+	call.AnswerFields.CopyFrom(&x.Response.Head)
+	err := o.answer(t, call)
+	f.Finish(t)
+	return err
+}
+
+// request makes the exchange's request, if it can be one.
+func (o *outbound) request(t *netloop.Task, call *filter.Call, u *Upstream) *fault.Error {
+	wrong := func(what string, text []byte) *fault.Error {
+		return fault.New(fault.Denied, fault.Plugin, 503, "a call with %s that cannot be sent: %.100q", what, text)
+	}
+	path, query, hasQuery := bytes.Cut(call.Path, []byte("?"))
+	switch {
+	case !http1.ValidMethod(call.Method) || len(call.Method) == 0 || string(call.Method) == "CONNECT":
+		return wrong("a method", call.Method)
+	case !http1.ValidPath(path) || !http1.ValidQuery(query):
+		return wrong("a path", call.Path)
+	case len(call.Authority) > 0 && !http1.ValidAuthority(call.Authority):
+		return wrong("an authority", call.Authority)
+	}
+	r := &o.x.Request
+	for i := range call.Fields.Len() {
+		name, value := call.Fields.Name(i), call.Fields.Value(i)
+		if !http1.ValidFieldName(name) || len(name) == 0 || !http1.ValidFieldValue(value) {
+			return wrong("a field", name)
+		}
+		r.AddBytes(name, value)
+	}
+	r.StripHopByHop()
+	r.SetMethod(call.Method)
+	r.SetPath(path)
+	if hasQuery {
+		r.SetQuery(query)
+	}
+	switch {
+	case len(call.Authority) > 0:
+		r.SetAuthority(call.Authority)
+	case u.Host.Mode == LiteralHost:
+		r.SetAuthority(u.Host.Literal)
+	default:
+		r.SetAuthority(u.Authority())
+	}
+	framing := http1.NoBody
+	if m := string(call.Method); len(call.Body) > 0 || m == "POST" || m == "PUT" || m == "PATCH" { // RFC 9110 section 8.6
+		framing = http1.Length
+	}
+	r.Minor, r.Framing = 1, http1.Framing{Kind: framing, Length: int64(len(call.Body))}
+	o.body.InitHeld(t, call.Body, framing)
+	o.body.Trailers().CopyFrom(&call.Trailers)
+	return nil
+}
+
+// answer reads the answer's body.
+func (o *outbound) answer(t *netloop.Task, call *filter.Call) *fault.Error {
+	most := call.MaxAnswer
+	if most <= 0 {
+		most = filter.DefaultMaxAnswer
+	}
+	call.Answer = call.Answer[:0]
+	for {
+		data, err := o.flight.NextBody(t)
+		if err == io.EOF {
+			call.AnswerTrailers.CopyFrom(o.flight.Output().Trailers())
+			return nil
+		}
+		if err != nil {
+			return fault.From(err)
+		}
+		if call.Answer = append(call.Answer, data...); len(call.Answer) > most {
+			o.flight.Abandon(facts.CloseNotDrained)
+			return fault.New(fault.BodyTooLarge, fault.Upstream, 502, "the answer to a call is over %d bytes", most)
+		}
+	}
+}
