@@ -76,7 +76,11 @@ func (d decoder) structure(p keyPath, v any, dst reflect.Value) {
 				return
 			}
 			q := p.key(k)
-			d.add(d.keyAt(q), q, "unknown key "+quote(k), suggest(p, k, dst.Type()))
+			help := suggestAmong
+			if !d.other {
+				help = func(k string, t reflect.Type) string { return suggest(p, k, t) }
+			}
+			d.add(d.keyAt(q), q, "unknown key "+quote(k), help(k, dst.Type()))
 			continue
 		}
 		d.decode(p.key(k), m[k], dst.Field(f.index), f)
@@ -190,6 +194,12 @@ func plain(v any) any {
 
 func (d decoder) scalar(p keyPath, v any, dst reflect.Value, f field) {
 	t := dst.Type()
+	if reflect.PointerTo(t).Implements(valueReaderType) {
+		if err := dst.Addr().Interface().(ValueReader).ReadValue(plain(v)); err != nil {
+			d.failErr(p, err)
+		}
+		return
+	}
 	if t == valueMatchType {
 		d.valueMatch(p, v, dst.Addr().Interface().(*ValueMatch))
 		return

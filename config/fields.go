@@ -93,6 +93,9 @@ func shapeOf(t reflect.Type) shape {
 	case prefixType, originType, patternType, balanceType, statusType, retryType, valueMatchType, moduleType:
 		return scalarShape
 	}
+	if reflect.PointerTo(t).Implements(valueReaderType) {
+		return scalarShape
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return shapeOf(t.Elem())

@@ -98,6 +98,7 @@ type Report struct {
 	Warnings []Problem // things that work and are probably not meant, in the order of the file
 	Files    []string  // files that the config names (modules, certificates, keys), absolute or relative to the process
 	marks    marks
+	lines    map[string][]string
 }
 
 // String writes the warnings like Errors does.
@@ -172,6 +173,7 @@ type collector struct {
 	hurt             map[string]bool // paths that have an error, or that have one below them
 	marks            marks
 	lines            map[string][]string // by file
+	other            bool                // it is no config that is read: see Decode
 }
 
 func newCollector() *collector {
