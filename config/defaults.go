@@ -22,6 +22,7 @@ func Default() Config {
 		},
 		Admin:         Admin{Address: "127.0.0.1:9901"},
 		PluginCache:   PluginCache{Modules: GiB},
+		PluginState:   PluginState{MaxSize: 64 * MiB},
 		PluginSources: PluginSources{Wait: 10 * sec, Timeout: 120 * sec, MaxSize: 64 * MiB},
 	}
 }
@@ -69,10 +70,11 @@ func defaultDynamic() Dynamic { return Dynamic{Scheme: HTTP, MaxPools: 100} }
 // DefaultPlugin is a plugin about which nothing was said but its module.
 func DefaultPlugin() Plugin {
 	return Plugin{
-		Limits:  PluginLimits{Memory: 16 * MiB, Fuel: 5_000_000},
-		OnError: FailClosed,
-		Breaker: Breaker{Failures: 10, Window: 10 * sec, OpenFor: 5 * sec},
-		Log:     PluginLog{Level: LevelInfo, Rate: 20},
+		Limits:    PluginLimits{Memory: 16 * MiB, Body: MiB, Calls: 1024, Fuel: 5_000_000},
+		ProxyWasm: ProxyWasm{NonUTF8: NonUTF8Replace},
+		OnError:   FailClosed,
+		Breaker:   Breaker{Failures: 10, Window: 10 * sec, OpenFor: 5 * sec},
+		Log:       PluginLog{Level: LevelInfo, Rate: 20},
 	}
 }
 

@@ -16,6 +16,7 @@ type Config struct {
 	Telemetry     Telemetry            `koanf:"telemetry" doc:"Traces, the access log and the gateway's own log."`
 	Admin         Admin                `koanf:"admin" doc:"The endpoint for operators: /metrics for Prometheus, /healthz, /readyz (see pool.ready), and /upstreams with the state of every address."`
 	PluginCache   PluginCache          `koanf:"plugin_cache" doc:"Compiled plugins and fetched modules on disk, so that a restart does not compile and fetch them again."`
+	PluginState   PluginState          `koanf:"plugin_state" doc:"Key-value stores of plugins."`
 	PluginSources PluginSources        `koanf:"plugin_sources" doc:"How modules that are no files are fetched."`
 }
 

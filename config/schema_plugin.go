@@ -8,6 +8,10 @@ type Plugin struct {
 	OnError      OnError      `koanf:"on_error" enum:"fail_closed,fail_open" example:"fail_open" doc:"A request whose plugin failed. fail_closed: 503. fail_open: goes on as if the plugin had nothing to say."`
 	Upstreams    []string     `koanf:"upstreams" ref:"upstreams" wildcard:"true" example:"[users, orders]" doc:"Upstreams that the plugin may choose; [\"*\"] for all. Default: none."`
 	Dynamic      string       `koanf:"dynamic" ref:"upstreams" example:"tenants" doc:"The upstream with dynamic.allow through which the plugin may choose addresses. Default: none."`
+	Calls        []string     `koanf:"calls" ref:"upstreams" wildcard:"true" example:"[authz]" doc:"Upstreams to which the plugin may send requests of its own; [\"*\"] for all. Default: none."`
+	State        []string     `koanf:"state" example:"[sessions]" doc:"Key-value stores that the plugin may use, by names of its own choice; plugins that name the same store share it. They live in the gateway's memory (plugin_state), until it stops. Default: none."`
+	Clock        bool         `koanf:"clock" example:"true" doc:"The plugin may read the real time. Without it its clocks only count their readings; requests tell the time in any case."`
+	ProxyWasm    ProxyWasm    `koanf:"proxy_wasm" doc:"For modules that speak Proxy-Wasm."`
 	Breaker      Breaker      `koanf:"breaker" doc:"When a plugin fails again and again: its calls fail at once for a while, as on_error says."`
 	Env          []string     `koanf:"env" example:"[REGION]" doc:"Environment variables that the plugin may read. Default: none."`
 	Log          PluginLog    `koanf:"log" doc:"What the plugin writes to the log."`
@@ -17,7 +21,22 @@ type Plugin struct {
 // PluginLimits bound one instance of a plugin.
 type PluginLimits struct {
 	Memory Size `koanf:"memory" min:"64KiB" max:"4GiB" example:"32MiB" doc:"Most linear memory of one instance, rounded down to whole pages of 64 KiB."`
+	Body   Size `koanf:"body" min:"0" max:"1GiB" example:"8MiB" doc:"Most bytes of a message's body that are held back for the plugin, where it wants to see it whole."`
+	Calls  int  `koanf:"calls" min:"1" max:"100000" example:"256" doc:"Most requests of its own under way, for each event loop; what is over waits its turn."`
 	Fuel   int  `koanf:"fuel" unit:"instructions" min:"1000" example:"20_000_000" doc:"Most WebAssembly instructions in one call, about; a million are near a millisecond."`
+}
+
+// ProxyWasm is what Proxy-Wasm has a plugin know and share.
+type ProxyWasm struct {
+	RootID   string  `koanf:"root_id" example:"add_header" doc:"Which of the module's root contexts the plugin is (plugin_root_id)."`
+	VMID     string  `koanf:"vm_id" example:"shared" doc:"Plugins of one module with the same vm_id share instances, shared data and queues. Default: the plugin's own."`
+	VMConfig string  `koanf:"vm_config" example:"debug" doc:"Handed to on_vm_start."`
+	NonUTF8  NonUTF8 `koanf:"non_utf8" enum:"replace,drop,pass" example:"drop" doc:"Header values that are no UTF-8, which guests in Rust cannot bear. replace: U+FFFD for what is wrong. drop: the plugin does not see the field. pass: as they are."`
+}
+
+// PluginState bounds the key-value stores of plugins.
+type PluginState struct {
+	MaxSize Size `koanf:"max_size" min:"64KiB" max:"64GiB" example:"256MiB" doc:"Most bytes of one store, keys and values. What would go over is refused, and the plugin told so."`
 }
 
 // Breaker is when a failing plugin is left alone.

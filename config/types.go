@@ -367,3 +367,13 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	}
 	return netip.Prefix{}, helped{fmt.Sprintf("%s is not an address or a network", quote(s)), "write one as in 10.0.0.0/8, 192.0.2.7 or fd00::/8"}
 }
+
+// NonUTF8 is what a Proxy-Wasm plugin sees of a header value that is no UTF-8.
+type NonUTF8 string
+
+// The values of proxy_wasm.non_utf8.
+const (
+	NonUTF8Replace NonUTF8 = "replace"
+	NonUTF8Drop    NonUTF8 = "drop"
+	NonUTF8Pass    NonUTF8 = "pass"
+)

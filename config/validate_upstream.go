@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -88,7 +89,7 @@ func (v *validator) httpUpstreams() map[string]bool {
 	}
 	for _, g := range v.config.Plugins {
 		v.http[g.Dynamic] = true
-		for _, name := range g.Upstreams {
+		for _, name := range slices.Concat(g.Upstreams, g.Calls) {
 			v.http[name] = true
 		}
 	}
@@ -163,6 +164,10 @@ func (v *validator) plugins() {
 			v.modulePath(p.key("module"), &g.Module)
 		}
 		v.references(p.key("upstreams"), g.Upstreams, "upstreams", v.config.Upstreams, true)
+		v.references(p.key("calls"), g.Calls, "upstreams", v.config.Upstreams, true)
+		for i, store := range g.State {
+			v.name(p.key("state").index(i), store)
+		}
 		v.dynamicGrant(p.key("dynamic"), g.Dynamic)
 		for i, e := range g.Env {
 			if !envName(e) {
