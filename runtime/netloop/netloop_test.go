@@ -183,6 +183,41 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// TestADeadlineBroughtForwardEndsWhatIsUnderWay: this is how one task ends another's Read or Write.
+func TestADeadlineBroughtForwardEndsWhatIsUnderWay(t *testing.T) {
+	g := start(t, Options{Loops: 1})
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	addr := silent.Addr().(*net.TCPAddr).AddrPort()
+	on(g.Loop(0), func(task *Task) {
+		l := task.Loop()
+		c, err := l.Dial(task, addr, l.Now()+int64(time.Second), DialOptions{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for what, do := range map[string]func(){
+			"Read":  func() { _, err = c.Read(task, make([]byte, 1)) },
+			"Write": func() { _, err = c.Write(task, make([]byte, 64<<20)) },
+		} {
+			begun := time.Now()
+			c.SetReadDeadline(l.Now() + int64(20*time.Second))
+			c.SetWriteDeadline(l.Now() + int64(20*time.Second))
+			l.AfterFunc(20*time.Millisecond, func() {
+				c.SetReadDeadline(l.Now() + 1)
+				c.SetWriteDeadline(l.Now() + 1)
+			})
+			if do(); !errors.Is(err, ErrDeadline) || time.Since(begun) > 10*time.Second {
+				t.Errorf("%s ended after %v with %v", what, time.Since(begun), err)
+			}
+		}
+	})
+}
+
 func TestAnIdleConnectionIsToldOfItsDeadlineAndOfTheEnd(t *testing.T) {
 	g := start(t, Options{Loops: 1})
 	events := make(chan string, 8)

@@ -261,10 +261,20 @@ func (c *Conn) Abort() {
 	}
 }
 
-// expireRead runs when the read deadline has passed. A Read under way has the deadline in its socket.
-func (c *Conn) expireRead() { c.becameReadable() }
+// expireRead runs when the read deadline has passed. A Read under way has the deadline in its socket that there was when
+// it began; it may have been brought forward since, to end it.
+func (c *Conn) expireRead() {
+	if !c.watching && !c.closed {
+		_ = c.nc.SetReadDeadline(c.at(c.readBy))
+	}
+	c.becameReadable()
+}
 
-func (c *Conn) expireWrite() {}
+func (c *Conn) expireWrite() {
+	if !c.closed {
+		_ = c.nc.SetWriteDeadline(c.at(c.writeBy))
+	}
+}
 
 // SetTCPKeepAlive turns on the operating system's probes of a silent connection, with the time until the first one.
 // This is TCP's keep-alive, which has nothing to do with HTTP's.
