@@ -92,6 +92,9 @@ func (h *Host) Load(module []byte, limits wasm.Limits) (*Module, error) {
 // ABI is the module's.
 func (m *Module) ABI() *ABI { return m.abi }
 
+// Host is what the module runs on.
+func (m *Module) Host() *Host { return m.host }
+
 // Close gives the module back.
 func (m *Module) Close() { m.keep.Close() }
 
@@ -185,7 +188,7 @@ func describe(c *wasm.Compiled, s *settings) (*sdkabi.Manifest, error) {
 	call := func(name string, arg uint64) (high, low uint32, err error) {
 		f, err := c.Func(name, []meter.ValueType{meter.I32}, []meter.ValueType{meter.I64})
 		if err != nil {
-			return 0, 0, refused("compile", err.Error())
+			return 0, 0, refused(s, "compile", err.Error())
 		}
 		stack := []uint64{arg}
 		err = in.CallFuel(f, stack, c.Limits().StartFuel)
@@ -215,19 +218,19 @@ func describe(c *wasm.Compiled, s *settings) (*sdkabi.Manifest, error) {
 	raw, ok := in.Bytes(answer, value)
 	switch {
 	case !ok || code > uint32(sdkabi.CodeError):
-		return nil, refused("configure", fmt.Sprintf("configure answered with code %d and %d bytes", code, value))
+		return nil, refused(s, "configure", fmt.Sprintf("configure answered with code %d and %d bytes", code, value))
 	case sdkabi.Code(code) == sdkabi.CodeError:
-		return nil, refused("configure", "the plugin refuses its configuration: "+string(raw))
+		return nil, refused(s, "configure", "the plugin refuses its configuration: "+string(raw))
 	}
 	m, err := sdkabi.ParseManifest(raw)
 	if err != nil {
-		return nil, refused("configure", err.Error())
+		return nil, refused(s, "configure", err.Error())
 	}
 	return m, nil
 }
 
-func refused(phase, text string) error {
+func refused(s *settings, phase, text string) error {
 	f := fault.New(fault.PluginUnavailable, fault.Plugin, 503, "%s", text)
-	f.Phase = phase
+	f.Plugin, f.Phase = s.Name, phase
 	return f
 }
