@@ -61,6 +61,9 @@ sdk/abi < sdk/go, sdk/abi/abitest
 sdk/go  < plugins/*, sdk/go/*
 
 fault, netloop, http1, exchange, filter, kv, wasm, wasm/native, sdk/abi < sdk/conformance
+
+fault, netloop, http1, exchange, body, filter, kv, wasm, wasm/meter, wasm/native, sdk/abi < plugintest
+config, fault, netloop, filter, kv, wasm, plugintest                                      < plugintest/suite
 `
 
 // only says which packages, with the folders in them, may import a library. "a | b: library" is: nobody but a and b.
