@@ -35,6 +35,8 @@ type PoolOptions struct {
 	// MaxPerLoop bounds the instances of one loop, those in use included; default 64. Two are rarely needed: only while
 	// a guest is parked in a host function, another serves the loop's other requests.
 	MaxPerLoop int
+	// MaxParked is how many instances there may be on a loop beyond those, in place of as many that are parked (Pool.Park).
+	MaxParked int
 	// MaxWaiting bounds the requests that wait on one loop for an instance; default 1024.
 	MaxWaiting int
 	// MaxWait is how long one waits; default 1 s. It is looked at by Sweep.
@@ -62,6 +64,7 @@ type loopPool struct {
 	idle     []*Instance // the last one used is the last
 	live     int         // instances that exist or are being made
 	inUse    int
+	parked   int // of those in use: their guests wait in a function of the host
 	waiting  []*waiter
 	backoff  Backoff
 	breaker  Breaker
@@ -80,7 +83,7 @@ type waiter struct {
 // PoolStats counts what a loop's part of a pool did. The first two lines are of the moment; Memory is that of the idle
 // instances, in bytes, and Open says that the breaker has opened and no call has gone well since.
 type PoolStats struct {
-	Live, InUse, Idle, Waiting           int
+	Live, InUse, Parked, Idle, Waiting   int
 	Memory                               int64
 	Open                                 bool
 	Started, StartFailed, Discarded      int64
@@ -114,6 +117,30 @@ func NewPool(c *Compiled, o PoolOptions) *Pool {
 		p.loops[i].backoff, p.loops[i].breaker = backoff, calls
 	}
 	return p
+}
+
+// SetParking sets MaxParked and MaxWait, for an owner that knows only from the first instance what is right. It is called
+// before the loops use the pool.
+func (p *Pool) SetParking(maxParked int, maxWait time.Duration) {
+	p.options.MaxParked, p.options.MaxWait = maxParked, maxWait
+}
+
+// Park says that the guest of an instance in use will wait in a function of the host for something that takes long; Unpark
+// that it goes on. Meanwhile another instance may take its place.
+func (p *Pool) Park(loop int) {
+	l := &p.loops[loop]
+	l.parked++
+	if l.live < p.most(l) {
+		l.wakeOne()
+	}
+}
+
+// Unpark ends Park.
+func (p *Pool) Unpark(loop int) { p.loops[loop].parked-- }
+
+// most is how many instances there may be now.
+func (p *Pool) most(l *loopPool) int {
+	return p.options.MaxPerLoop + min(l.parked, p.options.MaxParked)
 }
 
 // Compiled is what the pool makes instances of.
@@ -183,30 +210,43 @@ func (l *loopPool) pop() *Instance {
 // acquire makes an instance, or waits for one where there are enough.
 func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, error) {
 	var w *waiter
-	for l.live >= p.options.MaxPerLoop {
-		if w == nil {
-			if t == nil || len(l.waiting) >= p.options.MaxWaiting {
-				return nil, p.refuse(l, "all %d instances of this loop are in use", l.live)
+	for full := l.live >= p.most(l); ; {
+		for full {
+			if w == nil {
+				if t == nil || len(l.waiting) >= p.options.MaxWaiting {
+					return nil, p.refuse(l, "all %d instances of this loop are in use", l.live)
+				}
+				w = &waiter{task: t, until: now + int64(p.options.MaxWait)}
 			}
-			w = &waiter{task: t, until: now + int64(p.options.MaxWait)}
+			l.wait(w)
+			if w.late {
+				return nil, p.refuse(l, "none of the %d instances of this loop was free within %v", l.live, p.options.MaxWait)
+			}
+			if in := l.pop(); in != nil {
+				return in, nil
+			}
+			full = l.live >= p.most(l)
 		}
-		l.wait(w)
-		if w.late {
-			return nil, p.refuse(l, "none of the %d instances of this loop was free within %v", l.live, p.options.MaxWait)
+		if ok, wait := l.backoff.Ready(now); !ok {
+			if w != nil {
+				l.wakeOne() // who waits behind this one would wait in vain
+			}
+			return nil, p.refuse(l, "it failed to start or to answer several times in a row: the next instance is made in %v", time.Duration(wait))
 		}
-		if in := l.pop(); in != nil {
+		in, err := p.make(t, l, loop, now)
+		if err == nil || !p.crowded(t, l, err) {
+			return in, err
+		}
+		if in := l.pop(); in != nil { // given back meanwhile
 			return in, nil
 		}
+		full = true
 	}
-	if ok, wait := l.backoff.Ready(now); !ok {
-		if w != nil {
-			l.wakeOne() // who waits behind this one would wait in vain
-		}
-		return nil, p.refuse(l, "it failed to start or to answer several times in a row: the next instance is made in %v", time.Duration(wait))
-	}
+}
+
+// make makes an instance that is in use.
+func (p *Pool) make(t Task, l *loopPool, loop int, now int64) (in *Instance, err error) {
 	l.live++
-	var in *Instance
-	var err error
 	if t == nil || p.options.Inline {
 		in, err = p.Spawn()
 	} else {
@@ -215,14 +255,21 @@ func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, err
 	if err != nil {
 		l.live--
 		l.stats.StartFailed++
-		l.backoff.Fail(now)
-		l.wakeOne()
+		if !p.crowded(t, l, err) {
+			l.backoff.Fail(now)
+			l.wakeOne()
+		}
 		return nil, err
 	}
 	l.stats.Started++
 	in.loop = loop
 	l.inUse++
 	return in, nil
+}
+
+// crowded says that no instance could be made because those that there are have all the memory: then one of them will do.
+func (p *Pool) crowded(t Task, l *loopPool, err error) bool {
+	return t != nil && l.inUse > 0 && fault.From(err).Kind == fault.PluginMemory
 }
 
 func (p *Pool) refuse(l *loopPool, format string, args ...any) error {
@@ -305,6 +352,9 @@ func (l *loopPool) wakeOne() {
 // shrunkStack is the native stack that an idle instance may keep for a function.
 const shrunkStack = 128 << 10
 
+// surplusAfter is after how long without a call an instance is closed that is there because others were parked.
+const surplusAfter = 10 * time.Second
+
 // Sweep ends waits that took too long, closes instances that were idle for too long and gives back stacks that grew. The
 // owner calls it on the loop, about every 100 ms to 1 s.
 func (p *Pool) Sweep(loop int, now int64) {
@@ -315,7 +365,8 @@ func (p *Pool) Sweep(loop int, now int64) {
 	}
 	keep := l.idle[:0]
 	for _, in := range l.idle {
-		if p.options.IdleAfter > 0 && now-in.lastUsed >= int64(p.options.IdleAfter) {
+		idle := now - in.lastUsed
+		if p.options.IdleAfter > 0 && idle >= int64(p.options.IdleAfter) || l.live > p.most(l) && idle >= int64(surplusAfter) {
 			l.live--
 			l.stats.ClosedIdle++
 			in.Close()
@@ -351,7 +402,7 @@ func (p *Pool) Close() {
 func (p *Pool) Stats(loop int) PoolStats {
 	l := &p.loops[loop]
 	s := l.stats
-	s.Live, s.InUse, s.Idle, s.Waiting = l.live, l.inUse, len(l.idle), len(l.waiting)
+	s.Live, s.InUse, s.Parked, s.Idle, s.Waiting = l.live, l.inUse, l.parked, len(l.idle), len(l.waiting)
 	for _, in := range l.idle {
 		s.Memory += in.MemoryBytes()
 	}
