@@ -2,6 +2,7 @@ package plugintest
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -103,4 +104,61 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("got %v, want %q", err, c.want)
 		}
 	}
+}
+
+func TestMeasure(t *testing.T) {
+	p := startPlugin(t, newHost(t), tenantrouter.Module, Settings{Config: []byte(tenantConfig)})
+	f, err := p.Measure(Case{Request: Sample}, 0, 500)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traced := do(t, p, Case{Request: Sample}).Request.Fuel
+	r := f.Request
+	if r.Calls != 10 || r.P50 <= 0 || r.P99 < r.P50 || r.Max < r.P99 || r.PerSecond <= 0 || r.Fuel > traced || r.Fuel < traced/2 || r.Failed != 0 || f.Response != nil || f.Memory < 1<<16 {
+		t.Errorf("%+v, traced %d", f, traced)
+	}
+	s, err := MeasureStarts(tenantrouter.Module, wasm.Limits{}, Settings{Config: []byte(tenantConfig)}, filepath.Join(t.TempDir(), "cache"))
+	if err != nil || s.Cached >= s.Compile || s.Instance <= 0 || s.Memory < 1<<16 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestInspect(t *testing.T) {
+	h := newHost(t)
+	i := h.Inspect("tenant-router.wasm", tenantrouter.Module, wasm.Limits{}, Settings{Config: []byte(tenantConfig)})
+	if i.ABI != "native" || i.Version != "1" || i.Refused != nil || i.Names || i.Lines || i.Size != len(tenantrouter.Module) || len(i.Sections) < 8 || i.Functions < 5 {
+		t.Errorf("%+v", i)
+	}
+	if w := i.Wants; w == nil || fmt.Sprint(w.Phases, w.RequestHeaders, w.Upstreams) != "[request] [x-tenant] [users acme-upstream]" || w.Clock {
+		t.Errorf("%+v", i.Wants)
+	}
+	if s := i.Sample; s == nil || s.Decision != Routed || s.Fuel < 100 {
+		t.Errorf("%+v", i.Sample)
+	}
+	if i := h.Inspect("x", tenantrouter.Module, wasm.Limits{}, Settings{}); i.Wants == nil || !strings.Contains(i.Wants.Refused, "config.default is missing") || i.Sample != nil {
+		t.Errorf("without its configuration: %+v", i)
+	}
+	for _, c := range []struct{ export, abi, version, refused string }{
+		{"nothing", "", "", "speaks no plugin ABI"},
+		{"proxy_abi_version_0_2_1", "Proxy-Wasm", "0.2.1", ""},
+		{"handle_request", "http-wasm", "http-handler", ""},
+	} {
+		i := h.Inspect(c.export, exporting(c.export), wasm.Limits{}, Settings{})
+		if i.ABI != c.abi || i.Version != c.version || !strings.Contains(strings.Join(i.Refused, ""), c.refused) || i.Language != "Rust 2021" || fmt.Sprint(i.Tools) != "[rustc 1.63.0]" {
+			t.Errorf("%s: %+v", c.export, i)
+		}
+	}
+	for n := range len(tenantrouter.Module) / 40 { // whatever is cut off, something is said
+		if i := h.Inspect("cut", tenantrouter.Module[:40*n], wasm.Limits{}, Settings{}); len(i.Refused) == 0 {
+			t.Errorf("%d bytes: %+v", 40*n, i)
+		}
+	}
+}
+
+// exporting is a module that exports an empty function, and says what made it.
+func exporting(name string) []byte {
+	section := func(id byte, content string) string { return string([]byte{id, byte(len(content))}) + content }
+	return []byte("\x00asm\x01\x00\x00\x00" + section(1, "\x01\x60\x00\x00") + section(3, "\x01\x00") +
+		section(7, "\x01"+string([]byte{byte(len(name))})+name+"\x00\x00") + section(10, "\x01\x02\x00\x0b") +
+		section(0, "\x09producers\x02\x08language\x01\x04Rust\x042021\x0cprocessed-by\x01\x05rustc\x061.63.0"))
 }

@@ -1,0 +1,206 @@
+package plugintest
+
+import (
+	"slices"
+	"time"
+
+	"wasmgate/runtime/body"
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/wasm"
+)
+
+// Measured is what the calls of one phase of a case took.
+type Measured struct {
+	Calls         int
+	P50, P99, Max time.Duration
+	PerSecond     float64 // on one event loop that does nothing else
+	Fuel          int64   // for a call, on average
+	Failed        int
+}
+
+// Figures are what a case took.
+type Figures struct {
+	Request  Measured
+	Response *Measured // nil: the plugin is not asked about answers, or there is none
+	Memory   int64     // of the plugin's instances, in bytes, afterwards
+}
+
+// warmUp is how many calls are made before it counts.
+const warmUp = 200
+
+// Measure sends a case through the plugin again and again, for at least so long and at most so often.
+func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error) {
+	c.Untraced = true
+	var err error
+	times := [2][]time.Duration{}
+	var failed [2]int
+	var fuel [2]int64
+	p.host.On(func(t *netloop.Task) {
+		r := &run{p: p, c: &c, x: &exchange.Exchange{Task: t}}
+		for range warmUp {
+			if err = r.timed(t, &[2]time.Duration{}, &failed); err != nil {
+				return
+			}
+		}
+		failed = [2]int{}
+		begin, began := p.figures(), time.Now()
+		for n := 0; n < most && (n < 10 || time.Since(began) < least); n++ {
+			var took [2]time.Duration
+			if err = r.timed(t, &took, &failed); err != nil {
+				return
+			}
+			for i := range took {
+				if took[i] > 0 {
+					times[i] = append(times[i], took[i])
+				}
+			}
+		}
+		end := p.figures()
+		if n := end.calls - begin.calls; n > 0 {
+			fuel[0] = int64((end.fuel - begin.fuel) / n) //nolint:gosec // far from the bounds
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := &Figures{Request: measured(times[0], fuel[0], failed[0])}
+	if len(times[1]) > 0 {
+		// Both phases are in the counter: what the request took is measured alone.
+		c.Response = nil
+		alone, err := p.Measure(c, least/10, most/10+10)
+		if err != nil {
+			return nil, err
+		}
+		f.Request.Fuel = alone.Request.Fuel
+		m := measured(times[1], 2*fuel[0]-alone.Request.Fuel, failed[1])
+		f.Response = &m
+	}
+	// What an instance has is made known a few times in a second.
+	p.host.On(func(t *netloop.Task) { t.Sleep(300 * time.Millisecond) })
+	f.Memory = p.figures().memory
+	return f, nil
+}
+
+// timed sends the case through once.
+func (r *run) timed(t *netloop.Task, took *[2]time.Duration, failed *[2]int) error {
+	x, l := r.x, t.Loop()
+	x.Reset()
+	if err := prepare(x, r.c); err != nil {
+		return err
+	}
+	r.p.lines = r.p.lines[:0]
+	r.sources[0].init(&r.c.Request)
+	r.bodies[0].Init(t, &r.sources[0], x.Request.Framing, false)
+	x.RequestBody = &r.bodies[0]
+	begin := l.Tick()
+	v, err := r.p.running.Request(x, r.c.Role, 0)
+	drain(t, &r.bodies[0])
+	took[0] = time.Duration(l.Tick() - begin)
+	if err != nil {
+		failed[0]++
+	}
+	if r.c.Response != nil && v == filter.Continue && err == nil && r.p.running.WantsResponse() {
+		if err := parseResponse(x, r.c.Response); err != nil {
+			return err
+		}
+		r.sources[1].init(r.c.Response)
+		r.bodies[1].Init(t, &r.sources[1], x.Response.Framing, string(x.Request.Method) == "HEAD")
+		x.ResponseBody = &r.bodies[1]
+		begin = l.Tick()
+		_, err := r.p.running.Response(x, 0)
+		drain(t, &r.bodies[1])
+		took[1] = time.Duration(l.Tick() - begin)
+		if err != nil {
+			failed[1]++
+		}
+	}
+	if e, ok := r.p.running.(filter.Ender); ok {
+		e.End(x, 0)
+	}
+	return nil
+}
+
+// drain sends a body on, if a filter has a part in it.
+func drain(t *netloop.Task, b *body.Body) {
+	for b.Touched() && !b.Done() {
+		if piece, err := b.Next(t); err != nil || len(piece) == 0 {
+			return
+		}
+	}
+}
+
+func measured(times []time.Duration, fuel int64, failed int) Measured {
+	m := Measured{Calls: len(times), Fuel: fuel, Failed: failed}
+	if len(times) == 0 {
+		return m
+	}
+	slices.Sort(times)
+	var sum time.Duration
+	for _, d := range times {
+		sum += d
+	}
+	m.P50, m.P99, m.Max = times[len(times)/2], times[len(times)*99/100], times[len(times)-1]
+	m.PerSecond = float64(len(times)) / sum.Seconds()
+	return m
+}
+
+// Starts are what it takes until a plugin can be called.
+type Starts struct {
+	Compile  time.Duration // with nothing in the cache
+	Cached   time.Duration // the same from the cache
+	Instance time.Duration // one instance, configured: the median of several
+	Memory   int64         // of it, in bytes
+}
+
+// startTries is how many instances are started to know what one takes.
+const startTries = 9
+
+// MeasureStarts compiles a module twice, into a new cache in dir and out of it, and starts instances.
+func MeasureStarts(module []byte, limits wasm.Limits, s Settings, dir string) (*Starts, error) {
+	out := &Starts{}
+	for _, took := range []*time.Duration{&out.Compile, &out.Cached} {
+		h, err := New(Options{Cache: true, CacheDir: dir})
+		if err != nil {
+			return nil, err
+		}
+		begin := time.Now()
+		m, err := h.Load(module, limits)
+		*took = time.Since(begin)
+		if err == nil {
+			if took == &out.Cached {
+				out.Instance, out.Memory, err = m.measureInstances(s)
+			}
+			m.Close()
+		}
+		h.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (m *Module) measureInstances(s Settings) (time.Duration, int64, error) {
+	var times []time.Duration
+	var memory int64
+	p, err := m.Start(s) // what it asks for is known from here on
+	if err != nil {
+		return 0, 0, err
+	}
+	s.Upstreams = append([]string{}, p.settings.upstreams...)
+	p.Close()
+	for range startTries {
+		begin := time.Now()
+		p, err := m.Start(s)
+		if err != nil {
+			return 0, 0, err
+		}
+		times = append(times, time.Since(begin))
+		memory = p.figures().memory
+		p.Close()
+	}
+	slices.Sort(times)
+	return times[len(times)/2], memory, nil
+}
