@@ -59,6 +59,8 @@ cli                                                                            <
 config  < config/internal/gen
 sdk/abi < sdk/go, sdk/abi/abitest
 sdk/go  < plugins/*, sdk/go/*
+plugins/kit < plugins/*
+config, gateway, plugintest, wasm < plugins/internal/trial
 
 fault, netloop, http1, exchange, filter, kv, wasm, wasm/native, sdk/abi < sdk/conformance
 
