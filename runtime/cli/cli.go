@@ -2,8 +2,7 @@
 // standard streams, signals and the exit code are touched here and nowhere else, so that everything below can be run
 // several times in one process, and this package by a test.
 //
-// Libraries: cobra reads commands and flags, because help and completions for four shells come with it; fsnotify tells
-// of changed files, because asking every second would wake an idle process.
+// cobra reads commands and flags, because help and completions for four shells come with it.
 package cli
 
 import (

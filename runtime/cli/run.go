@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wasmgate/config"
+	"wasmgate/runtime/cli/watch"
 	"wasmgate/runtime/gateway"
 	"wasmgate/runtime/telemetry"
 )
@@ -78,7 +79,7 @@ func run(p *Process, s *source) error {
 		problem(log.Warn(), w).Msg("warning about the config")
 	}
 	r := &runner{process: p, source: s, log: log.Logger, config: c, loops: loops(p, c)}
-	if r.watcher, err = newWatcher(&r.log); err != nil {
+	if r.watcher, err = watch.New(&r.log); err != nil {
 		r.log.Warn().Err(err).Msg("cannot watch for changes; SIGHUP still reloads")
 	} else {
 		defer r.watcher.Close()
@@ -127,7 +128,7 @@ type runner struct {
 	log     zerolog.Logger
 	config  *config.Config // in force
 	loops   int
-	watcher *watcher // nil: files are not watched
+	watcher *watch.Watcher // nil: files are not watched
 	gateway *gateway.Gateway
 }
 
@@ -169,7 +170,7 @@ func (r *runner) watch(c *config.Config) {
 func (r *runner) serve(signals <-chan os.Signal) {
 	var changed <-chan struct{}
 	if r.watcher != nil {
-		changed = r.watcher.changed
+		changed = r.watcher.Changed()
 	}
 	for {
 		select {

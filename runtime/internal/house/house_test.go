@@ -53,7 +53,7 @@ upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, ups
 kv, wasm, wasm/native, sdk/abi, telemetry                                      < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
-config, gateway, telemetry, cli/demo                                           < cli
+config, gateway, telemetry, cli/demo, cli/watch                                < cli
 cli                                                                            < main
 
 config  < config/internal/gen

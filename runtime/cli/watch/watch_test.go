@@ -1,4 +1,4 @@
-package cli
+package watch
 
 import (
 	"os"
@@ -10,10 +10,10 @@ import (
 )
 
 // watched starts a watcher for the files.
-func watched(t *testing.T, files ...string) *watcher {
+func watched(t *testing.T, files ...string) *Watcher {
 	t.Helper()
 	log := zerolog.Nop()
-	w, err := newWatcher(&log)
+	w, err := New(&log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +36,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func expect(t *testing.T, w *watcher, what string) {
+func expect(t *testing.T, w *Watcher, what string) {
 	t.Helper()
 	select {
-	case <-w.changed:
+	case <-w.Changed():
 	case <-time.After(10 * time.Second):
 		t.Fatalf("not noticed: %s", what)
 	}
@@ -91,12 +91,13 @@ func TestWatchKeepsWhatItKnows(t *testing.T) {
 	file, module := filepath.Join(dir, "wasmgate.yaml"), filepath.Join(dir, "m.wasm")
 	write(t, file, "a")
 	log := zerolog.Nop()
-	w, err := newWatcher(&log)
+	w, err := New(&log)
 	must(t, err)
 	w.Close() // from here on this test is the watcher's goroutine
 	w.replace([]string{file})
 	write(t, file, "changed between two looks")
 	w.replace([]string{file, module})
+	w.list = nil // Watch's business
 	if !w.look() {
 		t.Error("a change was lost when another file was added")
 	}
@@ -112,4 +113,31 @@ func TestWatchKeepsWhatItKnows(t *testing.T) {
 		t.Error("a neighbour's change is not the file's")
 	}
 	w.Watch(nil) // must not wait for a watcher that has ended
+}
+
+func TestWatchList(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.c"), "a")
+	log := zerolog.Nop()
+	w, err := New(&log)
+	must(t, err)
+	t.Cleanup(w.Close)
+	w.WatchList(func() []string {
+		found, _ := filepath.Glob(filepath.Join(dir, "*.c"))
+		return append(found, found...) // named twice is once
+	})
+	write(t, filepath.Join(dir, "b.c"), "b")
+	expect(t, w, "a new file")
+	write(t, filepath.Join(dir, "b.c"), "bb")
+	expect(t, w, "a change of a file that was new")
+	must(t, os.Remove(filepath.Join(dir, "a.c")))
+	expect(t, w, "a file that is gone")
+	write(t, filepath.Join(dir, "c.wasm"), "not in the list")
+	write(t, filepath.Join(dir, "b.c"), "bbb")
+	expect(t, w, "a change beside something that is not in the list")
+	select {
+	case <-w.Changed():
+		t.Error("noticed twice")
+	default:
+	}
 }

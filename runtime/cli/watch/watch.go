@@ -1,4 +1,5 @@
-package cli
+// Package watch tells when files change. It uses fsnotify, because asking every second would wake an idle process.
+package watch
 
 import (
 	"io/fs"
@@ -18,32 +19,34 @@ const (
 	settleMost = time.Second
 )
 
-// watcher tells when one of some files changes: is written, replaced by another of its name, or becomes what a symbolic
+// Watcher tells when one of some files changes: is written, replaced by another of its name, or becomes what a symbolic
 // link on the way to it leads to. It watches the folders, since a watch on a file ends when the file is replaced, and
 // compares the files themselves, since folders change for other reasons too.
-type watcher struct {
-	changed chan struct{} // receives after a change; several changes may be one
+type Watcher struct {
+	changed chan struct{}
 	set     chan watchOrder
 	done    chan struct{}
 	notify  *fsnotify.Watcher
 	log     *zerolog.Logger
 
+	list    func() []string        // which files are watched
 	files   map[string]fs.FileInfo // what they were when last looked at; nil: not there
 	folders []string
 }
 
 // watchOrder asks for files to be watched; done is closed when they are.
 type watchOrder struct {
-	files []string
-	done  chan struct{}
+	list func() []string
+	done chan struct{}
 }
 
-func newWatcher(log *zerolog.Logger) (*watcher, error) {
+// New returns a watcher that watches nothing yet. What it cannot watch is a warning in the log.
+func New(log *zerolog.Logger) (*Watcher, error) {
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{
+	w := &Watcher{
 		changed: make(chan struct{}, 1), set: make(chan watchOrder), done: make(chan struct{}),
 		notify: n, log: log, files: map[string]fs.FileInfo{},
 	}
@@ -53,8 +56,12 @@ func newWatcher(log *zerolog.Logger) (*watcher, error) {
 
 // Watch says which files are watched from now on. A change between the moment that it returns and a later look at the
 // files is told, so it is called before they are read.
-func (w *watcher) Watch(files []string) {
-	o := watchOrder{files, make(chan struct{})}
+func (w *Watcher) Watch(files []string) { w.WatchList(func() []string { return files }) }
+
+// WatchList is Watch for files that come and go: list is asked which they are, on another goroutine, each time that
+// something happens in one of their folders. A file that is new in the list has changed, and one that is not in it any more.
+func (w *Watcher) WatchList(list func() []string) {
+	o := watchOrder{list, make(chan struct{})}
 	select {
 	case w.set <- o:
 		<-o.done
@@ -62,13 +69,16 @@ func (w *watcher) Watch(files []string) {
 	}
 }
 
+// Changed receives after a change; several changes may be one.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
 // Close ends the watcher.
-func (w *watcher) Close() {
+func (w *Watcher) Close() {
 	_ = w.notify.Close()
 	<-w.done
 }
 
-func (w *watcher) run() {
+func (w *Watcher) run() {
 	defer close(w.done)
 	var quiet <-chan time.Time // when the files have been left alone long enough
 	var since time.Time        // the first event that was not looked into
@@ -81,7 +91,8 @@ func (w *watcher) run() {
 	for {
 		select {
 		case o := <-w.set:
-			w.replace(o.files)
+			w.list = o.list
+			w.replace(o.list())
 			close(o.done)
 		case _, ok := <-w.notify.Events:
 			if !ok {
@@ -107,7 +118,7 @@ func (w *watcher) run() {
 }
 
 // replace changes what is watched. Files that were watched before keep what they were when last looked at.
-func (w *watcher) replace(files []string) {
+func (w *Watcher) replace(files []string) {
 	next := map[string]fs.FileInfo{}
 	for _, f := range files {
 		info, known := w.files[f]
@@ -121,7 +132,7 @@ func (w *watcher) replace(files []string) {
 }
 
 // follow watches the folders in which the files, and what links to them lead to, are now.
-func (w *watcher) follow() {
+func (w *Watcher) follow() {
 	var folders []string
 	for f := range w.files {
 		folders = append(folders, filepath.Dir(f))
@@ -145,8 +156,19 @@ func (w *watcher) follow() {
 }
 
 // look says whether a file is another than it was.
-func (w *watcher) look() bool {
+func (w *Watcher) look() bool {
 	changed := false
+	if w.list != nil {
+		now := w.list()
+		named := map[string]bool{}
+		for _, f := range now {
+			_, known := w.files[f]
+			changed, named[f] = changed || !known, true
+		}
+		if changed = changed || len(named) != len(w.files); changed {
+			w.replace(now)
+		}
+	}
 	for f, was := range w.files {
 		if is := stat(f); !same(was, is) {
 			w.files[f], changed = is, true
