@@ -1,0 +1,28 @@
+// The AssemblyScript SDK for plugins of wasmgate's native ABI (sdk/abi.md): write a function over a request, return a
+// decision.
+//
+//   import { Decision, Request, handle, pathUnder, requestHeader } from "wasmgate";
+//   export * from "wasmgate/exports"; // what the gateway calls
+//
+//   const beta = requestHeader("x-beta"); // what the plugin reads, said once
+//
+//   handle((r: Request): Decision => {
+//     if (pathUnder(r.path, "/internal")) return Decision.deny(403);
+//     if (r.path == "/ping") return r.respond(200, "pong\n", ["content-type", "text/plain"]);
+//     if (r.header(beta) == "yes") r.setHeader("x-variant", "beta");
+//     return Decision.Continue;
+//   });
+//
+// A plugin is one instance of the module; the gateway has several of them (one for each event loop at least), each is
+// called by one request at a time, and any of them may be thrown away at any time, so variables are caches and never
+// truth.
+//
+// Strings hold any bytes: what is UTF-8 in a message is what it says, and each byte that is not becomes a unit of its own,
+// from U+DC80 to U+DCFF, which becomes that byte again where the string is passed to the SDK. A unit of half a surrogate
+// pair that is none of these becomes U+FFFD.
+export { Config, Header, Upstream, requestHeader, responseHeader } from "./config";
+export { Decision } from "./decision";
+export { Exchange, Request, Response, Role } from "./exchange";
+export { Level, log } from "./host";
+export { configure, handle, handleMarkedResponse, handleResponse } from "./plugin";
+export { pathUnder, toNumber } from "./text";

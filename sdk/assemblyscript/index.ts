@@ -1,0 +1,2 @@
+// The package's API: see README.md.
+export * from "./assembly/index";
