@@ -101,6 +101,8 @@ type LocalResponse struct {
 	Set    bool
 	Status int
 	Body   []byte // owned by the exchange: appended to, kept for the next request
+	// Trailers are sent after the body, which then goes in chunks; not to an HTTP/1.0 client, nor without a body.
+	Trailers http1.Head
 }
 
 // Attempt is one time that the request was given to an upstream.

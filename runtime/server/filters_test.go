@@ -282,6 +282,39 @@ func TestFiltersSeeAnswersOfOurOwn(t *testing.T) {
 	}
 }
 
+// TestAnswersOfOurOwnHaveTrailers: a filter's, and what another adds; not where there is no place for them.
+func TestAnswersOfOurOwnHaveTrailers(t *testing.T) {
+	sums := &scripted{name: "sums", request: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
+		x.Local.Set, x.Local.Status, x.Local.Body = true, 200, append(x.Local.Body[:0], "tea"...)
+		if string(x.Request.Path) == "/empty" {
+			x.Local.Body = x.Local.Body[:0]
+		}
+		x.Local.Trailers.Add("x-sum", "1")
+		return filter.Respond, nil
+	}}
+	adds := &scripted{name: "adds", response: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
+		x.ResponseBody.Trailers().Add("x-more", "2")
+		return filter.Continue, nil
+	}}
+	g := newGate(t, nil, chain(adds, sums))
+	cl := g.client()
+	for range 2 {
+		cl.want(cl.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n").head(), "Transfer-Encoding: chunked")
+		if got, want := cl.bytes(len("3\r\ntea\r\n0\r\nx-sum: 1\r\nx-more: 2\r\n\r\n")), "3\r\ntea\r\n0\r\nx-sum: 1\r\nx-more: 2\r\n\r\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		cl.want(cl.say("GET /empty HTTP/1.1\r\nHost: h\r\n\r\n").head(), "Transfer-Encoding: chunked")
+		if got, want := cl.bytes(len("0\r\nx-sum: 1\r\nx-more: 2\r\n\r\n")), "0\r\nx-sum: 1\r\nx-more: 2\r\n\r\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		cl.want(cl.say("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").head(), "Content-Length: 3")
+	}
+	head, body := cl.say("GET / HTTP/1.0\r\nHost: h\r\n\r\n").answer()
+	if cl.want(head, "Content-Length: 3"); body != "tea" {
+		t.Errorf("%q", body)
+	}
+}
+
 // TestMatchingAgain: on the same route the chain goes on; on another one it begins, and the first one's is over.
 func TestMatchingAgain(t *testing.T) {
 	again := &scripted{name: "again", request: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {

@@ -108,6 +108,8 @@ func (w *work) showLocal(t *netloop.Task) error {
 	}
 	x.Response.Status, x.Response.Minor = x.Local.Status, 1
 	w.answer.InitHeld(t, x.Local.Body, http1.Length)
+	w.answer.Trailers().CopyFrom(&x.Local.Trailers)
+	x.Local.Trailers.Reset()
 	x.ResponseBody = &w.answer
 	if v, err := w.show(); err != nil || v == filter.Respond { // with another one in its place
 		return err
@@ -116,6 +118,7 @@ func (w *work) showLocal(t *netloop.Task) error {
 	for {
 		data, err := w.answer.Next(t)
 		if err == io.EOF {
+			x.Local.Trailers.CopyFrom(w.answer.Trailers())
 			return nil
 		}
 		if err != nil {
@@ -212,6 +215,7 @@ func (s *session) write(t *netloop.Task, b []byte, snap *Snapshot) *fault.Error 
 func setLocal(x *exchange.Exchange, r *Response) {
 	x.Local.Set, x.Local.Status = true, r.Status
 	x.Local.Body = append(x.Local.Body[:0], r.Body...)
+	x.Local.Trailers.Reset()
 	x.Response.Reset()
 	for i := range r.Fields {
 		x.Response.AddBytes(r.Fields[i].Name, r.Fields[i].Value)
@@ -236,12 +240,19 @@ func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	if string(x.Request.Method) == "HEAD" {
 		framing, body = http1.Framing{Kind: http1.NoBody, Length: framing.Length}, nil
 	}
+	if framing.Kind == http1.Length && x.Local.Trailers.Len() > 0 && x.Request.Minor > 0 {
+		framing.Kind = http1.Chunked
+	}
 	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{
 		Minor: x.Request.Minor, Framing: framing, Close: !keep, Date: s.date(t.Loop(), w),
 		Advertise: snap.KeepAlive.Advertise, KeepAlive: s.stays(&snap.KeepAlive),
 	})
-	w.out = append(w.out, body...)
-	x.BytesOut += int64(len(body))
+	if len(body) > 0 {
+		w.addBody(body, framing.Kind == http1.Chunked)
+	}
+	if framing.Kind == http1.Chunked {
+		w.out = http1.AppendLastChunk(w.out, &x.Local.Trailers)
+	}
 	x.FirstByte = t.Loop().Now()
 	if err := s.write(t, w.out, snap); err != nil {
 		if x.Err == nil {
@@ -281,6 +292,7 @@ func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
 		return false
 	}
 	x.Response.Reset()
+	x.Local.Trailers.Reset()
 	x.Local.Set, x.Local.Status = true, fe.Status
 	b := strconv.AppendInt(x.Local.Body[:0], int64(fe.Status), 10)
 	b = append(append(append(append(b, ' '), http1.StatusText(fe.Status)...), ": "...), fe.Kind.String()...)
