@@ -369,7 +369,7 @@ func TestHedging(t *testing.T) {
 // answer is used then.
 func TestAHedgeSavesARequest(t *testing.T) {
 	for name, first := range map[string]reply{
-		"reset": {after: 150 * time.Millisecond, reset: true}, "timeout": {hang: true}, "503": {after: 150 * time.Millisecond, status: 503},
+		"reset": {after: 300 * time.Millisecond, reset: true}, "timeout": {hang: true}, "503": {after: 300 * time.Millisecond, status: 503},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := startBackends(t, 2)
@@ -379,10 +379,10 @@ func TestAHedgeSavesARequest(t *testing.T) {
 					if asks.Add(1) == 1 {
 						return first
 					}
-					return reply{after: 250 * time.Millisecond}
+					return reply{after: 500 * time.Millisecond}
 				})
 			}
-			p := startPlant(t, web(targets(b), "hedge: { after: 100ms }, retries: { attempts: 3, on: [reset, timeout, 503], per_try_timeout: 300ms }, health: { passive: { failures: 0 } }"))
+			p := startPlant(t, web(targets(b), "hedge: { after: 200ms }, retries: { attempts: 3, on: [reset, timeout, 503], per_try_timeout: 700ms }, health: { passive: { failures: 0 } }"))
 			for range 3 {
 				asks.Store(0)
 				if a := p.ask("GET", "/"); a.status != 200 {

@@ -153,7 +153,7 @@ routes:
 		retired := s.metric(fmt.Sprintf(`wasmgate_upstream_connections_closed_total{upstream="%s",reason="learned_idle_timeout"}`, r.name))
 		t.Logf("%-12s the pool has learned %q (%s), and has retired %s connections for it", r.name, m.LearnedIdle, m.LearnedFrom, retired)
 		d, err := time.ParseDuration(m.LearnedIdle)
-		if err != nil || d < 950*time.Millisecond || d > 1250*time.Millisecond || m.LearnedFrom != r.learned {
+		if err != nil || d < 900*time.Millisecond || d > 1250*time.Millisecond || m.LearnedFrom != r.learned {
 			t.Errorf("%s: the pool says that it has learned %q, %q", r.name, m.LearnedIdle, m.LearnedFrom)
 		}
 	}
