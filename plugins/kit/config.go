@@ -22,6 +22,7 @@ type Keys map[string]func(Value) error
 // Read gives each key of the configuration to its reader. A key that is unknown, or there twice, is an error. No
 // configuration at all is an empty one.
 func Read(c *wasmgate.Config, keys Keys) error {
+	searches = 0
 	text := c.Raw()
 	if text == "" {
 		return nil

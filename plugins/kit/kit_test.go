@@ -316,12 +316,22 @@ func TestNetworksAgainstNetip(t *testing.T) {
 }
 
 func TestCookie(t *testing.T) {
-	for in, want := range map[string]string{"a=1": "1", "b=2; a=1": "1", "aa=2;a=1;a=3": "1", "a": "-", "": "-", "a=": "", ";;a=x=y;": "x=y"} {
+	for in, want := range map[string]string{"a=1": "1", "b=2; a=1": "1", "aa=2;a=1;a=3": "1", "b=a=2;a=1 ;": "1", "b; a=1\t": "1", "a": "-", "": "-", "a=": "", ";;a=x=y;": "x=y"} {
 		v, ok := Cookie(in, "a")
 		if !ok {
 			v = "-"
 		}
 		if v != want {
+			t.Errorf("%s: %s", in, v)
+		}
+	}
+}
+
+func TestParameter(t *testing.T) {
+	for in, want := range map[string]string{
+		"a=1": "1", "b=2&a=1": "1", "aa=2&a=1&a=3": "1", "a": "", "": "", "a=": "", "&&a=x=y&": "x=y", "%61=%31": "%31", "A=1": "", "b=a=2": "", "b&a=1": "1", "%6=1&%&a=2": "2",
+	} {
+		if v := Parameter(in, "a"); v != want {
 			t.Errorf("%s: %s", in, v)
 		}
 	}

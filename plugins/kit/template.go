@@ -15,6 +15,12 @@ const MaxText = 8 << 10
 // maxPieces bounds what a template is made of, and with it what it costs.
 const maxPieces = 32
 
+// maxSearches bounds how often a query or the cookies are gone through, which a client makes long.
+const maxSearches = 32
+
+// searches is how many placeholders of the configuration do.
+var searches int
+
 // Exchange is what templates read: a *wasmgate.Request, or a *wasmgate.Response, which knows its request.
 type Exchange interface {
 	Method() string
@@ -124,9 +130,13 @@ func (v Value) placeholder(s string, answer bool) (piece, error) {
 	kind, rest, _ := strings.Cut(name, ".")
 	p.name = strings.Clone(rest)
 	switch {
+	case (kind == "query" || kind == "cookie") && searches >= maxSearches:
+		return p, v.Wrong("is one of more than " + strconv.Itoa(maxSearches) + " cookies and parameters that are looked for")
 	case kind == "query" && rest != "":
+		searches++
 		p.get = parameter
 	case kind == "cookie" && Token(rest):
+		searches++
 		p.field, p.get = wasmgate.RequestHeader("cookie"), cookie
 	case kind == "header" && Token(rest):
 		p.field, p.get = wasmgate.RequestHeader(rest), header
@@ -190,63 +200,119 @@ func cookie(dst []byte, x Exchange, p *piece) []byte {
 	return dst
 }
 
+// maxCookies is how much of a Cookie header is looked at. Browsers send 4 KiB for one cookie.
+const maxCookies = 8 << 10
+
 // Cookie finds a cookie in a Cookie header's value.
 func Cookie(s, name string) (value string, ok bool) {
-	for s != "" {
-		var pair string
-		pair, s, _ = strings.Cut(s, ";")
-		pair = strings.Trim(pair, " \t")
-		if len(pair) > len(name) && pair[len(name)] == '=' && pair[:len(name)] == name {
-			return pair[len(name)+1:], true
+	s = s[:min(len(s), maxCookies)]
+	for start := 0; start < len(s); {
+		end := indexByte(s, start, ';')
+		for start < end && (s[start] == ' ' || s[start] == '\t') {
+			start++
 		}
+		if at := start + len(name); at < end && s[at] == '=' && s[start:at] == name {
+			return strings.TrimRight(s[at+1:end], " \t"), true
+		}
+		start = end + 1
 	}
 	return "", false
 }
 
-// parameter appends the first parameter of a name, decoded, but for what cannot stand in a header.
+// parameter appends the first parameter of a name, decoded.
 func parameter(dst []byte, x Exchange, p *piece) []byte {
-	for s := x.Query(); s != ""; {
-		var pair string
-		pair, s, _ = strings.Cut(s, "&")
-		name, value, _ := strings.Cut(pair, "=")
-		if !decodesTo(name, p.name) {
-			continue
-		}
-		for i := 0; i < len(value) && len(dst) <= 4*MaxText; {
-			c, n := decoded(value, i)
-			if c < ' ' || c == 0x7f {
-				dst = append(dst, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
-			} else {
-				dst = append(dst, c)
+	return appendDecoded(dst, Parameter(x.Query(), p.name))
+}
+
+// Parameter finds the first parameter of a name in a query, and returns its value as it is written.
+func Parameter(s, name string) string {
+	for start := 0; start < len(s); {
+		end := indexByte(s, start, '&')
+		if c := s[start]; c == name[0] || c == '%' || c == '+' {
+			equals := min(indexByte(s, start, '='), end)
+			if decodesTo(s[start:equals], name) {
+				return s[min(equals+1, end):end]
 			}
-			i += n
 		}
-		break
+		start = end + 1
 	}
-	return dst
+	return ""
 }
 
-// decoded is the byte at a place of a query, and how many it takes there.
-func decoded(s string, i int) (c byte, n int) {
-	switch {
-	case s[i] == '+':
-		return ' ', 1
-	case s[i] == '%' && i+2 < len(s) && Unhex(s[i+1]) >= 0 && Unhex(s[i+2]) >= 0:
-		return byte(Unhex(s[i+1])<<4 | Unhex(s[i+2])), 3 //nolint:gosec // two digits
+// The loops over bytes below call nothing: in a module, Go's calls cost far more than what they do there.
+
+// indexByte is the place of c at or after a place, or the end.
+func indexByte(s string, i int, c byte) int {
+	for i < len(s) && s[i] != c {
+		i++
 	}
-	return s[i], 1
+	return i
 }
 
+// hex has the value of each hexadecimal digit, and 16 for what is none.
+var hex = func() (h [256]byte) {
+	for c := range h {
+		h[c] = 16
+		if d := Unhex(byte(c)); d >= 0 { //nolint:gosec // an index
+			h[c] = byte(d)
+		}
+	}
+	return h
+}()
+
+// decodesTo says whether a part of a query is a text.
 func decodesTo(s, name string) bool {
-	i, k := 0, 0
-	for i < len(s) && k < len(name) {
-		c, n := decoded(s, i)
+	i := 0
+	for k := range len(name) {
+		if i >= len(s) {
+			return false
+		}
+		c := s[i]
+		if c == '+' {
+			c = ' '
+		} else if c == '%' && i+2 < len(s) && hex[s[i+1]]|hex[s[i+2]] < 16 {
+			c = hex[s[i+1]]<<4 | hex[s[i+2]]
+			i += 2
+		}
 		if c != name[k] {
 			return false
 		}
-		i, k = i+n, k+1
+		i++
 	}
-	return i == len(s) && k == len(name)
+	return i == len(s)
+}
+
+// appendDecoded appends a part of a query as what it stands for, but for what cannot stand in a header.
+func appendDecoded(dst []byte, s string) []byte {
+	at := len(dst)
+	for cap(dst) < at+3*len(s) {
+		dst = append(dst[:cap(dst)], 0)
+	}
+	dst = dst[:at+3*len(s)]
+	return dst[:at+decode(dst[at:], s)]
+}
+
+// decode writes to dst, which has room for each byte of s three times.
+func decode(dst []byte, s string) int {
+	const digits = "0123456789ABCDEF"
+	n := 0
+	for i := 0; i < len(s) && n+3 <= len(dst); i++ {
+		c := s[i]
+		if c == '+' {
+			c = ' '
+		} else if c == '%' && i+2 < len(s) && hex[s[i+1]]|hex[s[i+2]] < 16 {
+			c = hex[s[i+1]]<<4 | hex[s[i+2]]
+			i += 2
+		}
+		if c >= ' ' && c != 0x7f {
+			dst[n] = c
+			n++
+			continue
+		}
+		dst[n], dst[n+1], dst[n+2] = '%', digits[c>>4], digits[c&15]
+		n += 3
+	}
+	return n
 }
 
 // Append appends the text for an exchange. It is always one that can be the value of a header. false: it would be longer
@@ -280,12 +346,17 @@ func (t *Template) Append(dst []byte, x Exchange) ([]byte, bool) {
 	}
 	n := copy(dst[start:], dst[first:end])
 	dst = dst[:start+n]
-	for i, c := range dst[start:] {
-		if c < ' ' && c != '\t' || c == 0x7f { // of a certificate's subject, say
-			dst[start+i] = '?'
+	clean(dst[start:])
+	return dst, true
+}
+
+// clean replaces what cannot stand in a header, of a certificate's subject for instance.
+func clean(b []byte) {
+	for i, c := range b {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			b[i] = '?'
 		}
 	}
-	return dst, true
 }
 
 // Literal is the text of a template without placeholders.
