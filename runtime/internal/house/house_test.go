@@ -40,6 +40,7 @@ fault, netloop, http1, wire, upstream/health, upstream/pool                    <
 wasm/meter, breaker, fault, netloop                                            < wasm
 internal/private                                                               < wasm
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, kv, sdk/abi         < wasm/native
+wasm, wasm/meter, fault, netloop, http1, exchange, filter                      < wasm/httpwasm
 wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         < wasm/proxywasm
 
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
