@@ -78,7 +78,7 @@ func (s *stream) showHead(t *netloop.Task, d *side, b exchange.Body, f http1.Fra
 func (s *stream) showBody(t *netloop.Task, d *side, b exchange.Body, f http1.Framing, held bool) *fault.Error {
 	short := f.Kind == http1.Length && f.Length <= wholeBody
 	if d.answer && !held && !short && !b.Ended() {
-		b.Stage(&stage{stream: s, id: s.id, side: d})
+		b.Stage(s.newStage(d, f))
 		return nil
 	}
 	most, left := 0, 0
@@ -92,7 +92,7 @@ func (s *stream) showBody(t *netloop.Task, d *side, b exchange.Body, f http1.Fra
 		}
 		if d.paused && d.resumed { // by a tick, or another stream's callback, while we waited for more
 			d.skip, d.paused = left, false
-			b.Stage(&stage{stream: s, id: s.id, side: d})
+			b.Stage(s.newStage(d, f))
 			return nil
 		}
 		d.body, d.shown, d.changed = data, true, false
@@ -110,7 +110,7 @@ func (s *stream) showBody(t *netloop.Task, d *side, b exchange.Body, f http1.Fra
 		default:
 			if !whole {
 				d.skip = left
-				b.Stage(&stage{stream: s, id: s.id, side: d})
+				b.Stage(s.newStage(d, f))
 			}
 			return nil
 		}
@@ -118,7 +118,9 @@ func (s *stream) showBody(t *netloop.Task, d *side, b exchange.Body, f http1.Fra
 }
 
 // hide ends the time in which the body can be seen.
-func (d *side) hide() { d.body, d.shown, d.changed, d.own, d.trailers = nil, false, false, d.own[:0], nil }
+func (d *side) hide() {
+	d.body, d.shown, d.changed, d.own, d.trailers = nil, false, false, d.own[:0], nil
+}
 
 func (s *stream) tooLarge(d *side) *fault.Error {
 	c := d.calls()
@@ -198,10 +200,43 @@ type stage struct {
 	stream *stream
 	id     uint32 // of the stream, which may be another by now
 	side   *side
+
+	measured bool  // the body's length is announced, and the plugin has not taken that back
+	promised bool  // and somebody relies on it
+	more     int64 // bytes that came in and did not go out
+}
+
+// newStage makes the stage for what of a body is not held.
+func (s *stream) newStage(d *side, f http1.Framing) *stage {
+	h := &s.x.Request.Head
+	if d.answer {
+		h = &s.x.Response.Head
+	}
+	_, announced := h.GetID(http1.FieldContentLength)
+	return &stage{stream: s, id: s.id, side: d, measured: announced && f.Kind == http1.Length}
+}
+
+// Measured says whether the body leaves the stage as long as it comes, so that its length can be announced: a plugin that
+// changes it removes content-length before. Who asks is relied upon; a body that changes all the same is an error then.
+func (g *stage) Measured() bool {
+	g.promised = g.measured
+	return g.measured
 }
 
 // Chunk is exchange.Stage's.
 func (g *stage) Chunk(t *netloop.Task, dst, data []byte, last bool, trailers *http1.Head) ([]byte, *fault.Error) {
+	before := len(dst)
+	g.more += int64(len(data))
+	dst, err := g.chunk(t, dst, data, last, trailers)
+	g.more -= int64(len(dst) - before)
+	if err == nil && g.promised && (last && g.more != 0 || g.more < 0) {
+		return dst[:before], fault.New(fault.PluginAnswer, fault.Plugin, 503,
+			"the plugin changed the length of a body that was announced: it must remove content-length when it sees the headers")
+	}
+	return dst, err
+}
+
+func (g *stage) chunk(t *netloop.Task, dst, data []byte, last bool, trailers *http1.Head) ([]byte, *fault.Error) {
 	s, d := g.stream, g.side
 	if s.id != g.id || s.x == nil {
 		return append(dst, data...), nil
@@ -268,7 +303,9 @@ type EarlyAnswer struct {
 }
 
 // Error says what it is.
-func (e *EarlyAnswer) Error() string { return fmt.Sprintf("an answer with status %d", e.stream.local.status) }
+func (e *EarlyAnswer) Error() string {
+	return fmt.Sprintf("an answer with status %d", e.stream.local.status)
+}
 
 // Answer makes the plugin's answer the exchange's local one. It runs on the exchange's task, before its end.
 func (e *EarlyAnswer) Answer(x *exchange.Exchange) {

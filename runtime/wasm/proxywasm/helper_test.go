@@ -332,7 +332,7 @@ func (b *bench) exchange(request, reply message, ps ...*Plugin) *ride {
 		r = b.begin(t, request)
 		defer r.end(ps...)
 		r.ask(filter.Route, ps...)
-		if r.verdict != filter.Continue || r.err != nil {
+		if r.verdict == filter.Respond || r.err != nil {
 			return
 		}
 		r.forward(t)

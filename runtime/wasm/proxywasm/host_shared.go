@@ -334,4 +334,3 @@ func (c *call) answered(t *netloop.Task, err *fault.Error) {
 		s.wake()
 	}
 }
-

@@ -279,7 +279,9 @@ func (m *fieldMap) changePseudo(how edit, name, value []byte) status {
 }
 
 // bodiless are statuses of answers that have no body.
-func bodiless(status int) bool { return status == 204 || status == 205 || status == 304 || status < 200 }
+func bodiless(status int) bool {
+	return status == 204 || status == 205 || status == 304 || status < 200
+}
 
 // changePath takes a new :path: path and query.
 func (m *fieldMap) changePath(value []byte) status {

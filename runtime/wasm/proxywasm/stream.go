@@ -39,11 +39,11 @@ type stream struct {
 
 // side is one of the two messages of a stream.
 type side struct {
-	answer  bool         // it is the response
-	open    bool         // its head can still be changed
-	begun   bool         // there is a head
-	resumed bool         // since the last callback
-	paused  bool         // the last callback for the body kept it, and nothing waits for it
+	answer  bool // it is the response
+	open    bool // its head can still be changed
+	begun   bool // there is a head
+	resumed bool // since the last callback
+	paused  bool // the last callback for the body kept it, and nothing waits for it
 	waiter  *netloop.Task
 	body    []byte // that callbacks see; of the exchange, or own
 	own     []byte
