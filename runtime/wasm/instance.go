@@ -177,7 +177,7 @@ func (in *Instance) CallFuel(f Func, stack []uint64, fuel int64) error {
 	in.running[0], in.depth = fn, 1
 	err := fn.CallWithStack(&in.ctx, stack)
 	in.depth = 0
-	in.used = min(fuel, fuel-in.left-in.fuel.get())
+	in.used = min(in.budget, in.budget-in.left-in.fuel.get())
 	if err != nil {
 		return in.failure(in.unit.functions[f], err)
 	}

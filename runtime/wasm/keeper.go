@@ -6,6 +6,7 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/wasm/meter"
 )
 
 // sweepEvery is how often a loop's instances are looked after.
@@ -204,4 +205,12 @@ func (p *Pool) Drop(loop int, in *Instance) {
 	in.Close()
 	l.breaker.Cancel()
 	l.wakeOne()
+}
+
+// Grant adds units to what the guest's call that is under way may use, from within a host function that gives it work whose
+// size the plugin's limits do not know, such as a body.
+func (in *Instance) Grant(units int64) {
+	units = min(max(units, 0), meter.MaxSlice-in.budget)
+	in.budget += units
+	in.left += units
 }

@@ -102,3 +102,30 @@ func TestKeeper(t *testing.T) {
 	k.Close()
 	k.Close()
 }
+
+// TestGrantedFuel gives a guest of 1,000 units 10,000 more with each call of the host, and of those it takes 7,000 or so.
+func TestGrantedFuel(t *testing.T) {
+	host := HostModule{Name: "env", Functions: []HostFunction{{Name: "work", Fuel: 1, Call: func(in *Instance, _ []uint64) { in.Grant(10_000) }}}}
+	binary := module(func(m *wt.Module) {
+		none, number := m.Type(nil, nil), m.Type([]byte{wt.I32}, nil)
+		work := m.Import("env", "work", none)
+		spin := wt.Loop(wt.Get(0), wt.I32Const(1), wt.I32Sub, wt.Tee(0), wt.BrIf(0))
+		m.Export("granted", 0, m.Func(number, nil, wt.Call(work), spin))
+		m.Export("alone", 0, m.Func(number, nil, spin))
+	})
+	c := compile(t, newEngine(t, Options{}), binary, Limits{Fuel: 1000}, host)
+	in := start(t, c, InstanceOptions{})
+	must(t, in, "granted", 1400)
+	if used := in.FuelUsed(); used < 5_000 || used > 9_000 {
+		t.Errorf("%d units", used)
+	}
+	must(t, in, "alone", 100)
+	if used := in.FuelUsed(); used < 300 || used > 1000 {
+		t.Errorf("%d units", used)
+	}
+	_, err := call(in, "granted", 100_000)
+	wantFault(t, err, fault.PluginFuel, "out of fuel after 11000 units")
+	in = start(t, c, InstanceOptions{})
+	_, err = call(in, "alone", 1400)
+	wantFault(t, err, fault.PluginFuel, "out of fuel after 1000 units")
+}
