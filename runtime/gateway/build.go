@@ -10,6 +10,7 @@ import (
 
 	"wasmgate/config"
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/server"
 )
@@ -19,14 +20,21 @@ type state struct {
 	config    *config.Config
 	upstreams map[string]liveUpstream // by name
 	order     []string                // the upstreams' ids
+	servers   []server.Upstream       // by id
+	caller    *server.Caller          // of plugins' own requests
 	plugins   map[string]*plugin
-	listeners []blueprint // beside config.Listeners
+	missing   map[config.Module]error // that plugins wait for, and why they could not be fetched
+	listeners []blueprint             // beside config.Listeners
+	wrap      func(name string, f filter.Filter) filter.Filter
 }
 
 // build makes a state of a config. What old has too is taken from it. Nothing that old has is changed.
 func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
-	s := &state{config: c, upstreams: map[string]liveUpstream{}, plugins: map[string]*plugin{}}
-	err := errors.Join(g.buildUpstreams(s, old), g.buildPlugins(s, old))
+	s := &state{config: c, upstreams: map[string]liveUpstream{}, plugins: map[string]*plugin{}, wrap: g.options.Filter}
+	err := errors.Join(g.buildUpstreams(s, old), g.buildServers(s))
+	if err == nil {
+		err = g.buildPlugins(s, old)
+	}
 	if err == nil {
 		err = g.buildListeners(s)
 	}
@@ -46,21 +54,36 @@ func (s *state) apply() {
 	}
 }
 
-func (g *Gateway) buildListeners(s *state) error {
-	c := s.config
-	limits := &http1.Limits{
+// headLimits bound the heads of requests and answers.
+func headLimits(c *config.Config) *http1.Limits {
+	return &http1.Limits{
 		Head: int(c.Limits.Head), Target: int(c.Limits.Target), Fields: c.Limits.Fields,
 		ChunkLine: http1.DefaultLimits.ChunkLine, Trailer: http1.DefaultLimits.Trailer,
 	}
-	upstreams := make([]server.Upstream, len(s.order))
+}
+
+// buildServers makes of the upstreams what requests go by, clients' and plugins'.
+func (g *Gateway) buildServers(s *state) error {
+	limits := headLimits(s.config)
+	s.servers = make([]server.Upstream, len(s.order))
 	for id, name := range s.order {
 		u := s.upstreams[name]
 		p, err := plan(&u.config, limits)
 		if err != nil {
 			return fmt.Errorf("upstreams.%s.sticky: %w", name, err)
 		}
-		upstreams[id] = server.Upstream{Upstream: u.Upstream, Plan: p, Authorities: authorities(&u.config)}
+		s.servers[id] = server.Upstream{Upstream: u.Upstream, Plan: p, Authorities: authorities(&u.config)}
 	}
+	observers := make([]server.Observer, len(g.observers))
+	for i, o := range g.observers {
+		observers[i] = o
+	}
+	s.caller = server.NewCaller(len(g.group.Loops()), s.servers, observers)
+	return nil
+}
+
+func (g *Gateway) buildListeners(s *state) error {
+	c, limits := s.config, headLimits(s.config)
 	routes, err := g.buildRoutes(s)
 	if err != nil {
 		return err
@@ -68,7 +91,7 @@ func (g *Gateway) buildListeners(s *state) error {
 	for i := range c.Listeners {
 		b, err := g.buildListener(s, &c.Listeners[i], &server.Snapshot{
 			Limits: limits, MaxBody: int64(c.Limits.Body), HeadTimeout: c.Limits.HeadTimeout.Std(), BodyIdle: c.Limits.BodyIdleTimeout.Std(),
-			Routes: routes, Upstreams: upstreams,
+			Routes: routes, Upstreams: s.servers,
 		})
 		if err != nil {
 			return fmt.Errorf("listeners[%d]: %w", i, err)

@@ -23,6 +23,9 @@ import (
 	"wasmgate/config"
 	"wasmgate/runtime/admin"
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/kv"
+	"wasmgate/runtime/modules"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/tcp"
 	"wasmgate/runtime/telemetry"
@@ -30,6 +33,7 @@ import (
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/resolve"
 	"wasmgate/runtime/wasm"
+	"wasmgate/runtime/wasm/proxywasm"
 )
 
 // Options are what New needs.
@@ -41,6 +45,8 @@ type Options struct {
 	// Module reads a plugin's module; nil: the file at path.
 	Module  func(name, path string) ([]byte, error)
 	Watcher Watcher // may be nil
+	// Filter stands between the gateway and a plugin's filter; nil: nothing does.
+	Filter func(name string, f filter.Filter) filter.Filter
 }
 
 // Watcher is told what happens, besides telemetry. Its methods run on event loops: they must not block, and copy what
@@ -59,6 +65,10 @@ type Gateway struct {
 	telemetry *telemetry.Telemetry
 	names     *resolve.Resolver
 	engine    *wasm.Engine
+	fetcher   *modules.Fetcher
+	modules   *modules.Manager
+	shared    *proxywasm.Shared // what Proxy-Wasm plugins have in common
+	stores    kv.Stores         // of plugins
 	observers []*observer
 	admin     *http.Server
 	adminAddr netip.AddrPort
@@ -85,7 +95,10 @@ func New(o Options) (*Gateway, error) {
 		o.Module = func(_, path string) ([]byte, error) { return os.ReadFile(path) }
 	}
 	c := o.Config
-	g := &Gateway{options: o, log: o.Log, listeners: map[string]*listener{}}
+	g := &Gateway{
+		options: o, log: o.Log, listeners: map[string]*listener{},
+		shared: proxywasm.NewShared(proxywasm.SharedOptions{DataBytes: int64(c.PluginState.MaxSize)}),
+	}
 	var err error
 	if g.group, err = netloop.New(netloop.Options{Loops: c.Loops, MaxConns: maxConnections(c), OnPanic: g.panicked}); err != nil {
 		return nil, err
@@ -100,12 +113,16 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.names = resolve.New(resolve.Options{})
 	if g.engine, err = g.newEngine(); err == nil {
+		err = g.newModules()
+	}
+	if err == nil {
 		g.state, err = g.build(c, nil)
 	}
 	if err != nil {
 		g.Close()
 		return nil, err
 	}
+	g.settle()
 	return g, nil
 }
 
@@ -180,6 +197,17 @@ func (g *Gateway) AdminAddr() netip.AddrPort { return g.adminAddr }
 func (g *Gateway) Reload(c *config.Config) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.reload(c)
+}
+
+// again puts the config in force once more.
+func (g *Gateway) again() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.reload(g.state.config)
+}
+
+func (g *Gateway) reload(c *config.Config) error {
 	if g.closed {
 		return errors.New("the gateway is stopping")
 	}
@@ -196,6 +224,7 @@ func (g *Gateway) Reload(c *config.Config) error {
 	}
 	g.swap(old, next)
 	g.state = next
+	g.settle()
 	g.current.Store(next)
 	g.reloads.Add(1)
 	g.since.Store(time.Now().Unix())
@@ -203,6 +232,19 @@ func (g *Gateway) Reload(c *config.Config) error {
 		g.log.Warn().Str("key", key).Msg("changed in the config, but only a restart can put it in force")
 	}
 	return nil
+}
+
+// settle follows what is in force: modules that are missing are tried again, and no others; stores that no plugin names any
+// more are forgotten.
+func (g *Gateway) settle() {
+	g.modules.Retry(g.state.missing)
+	wanted := map[string]bool{}
+	for _, p := range g.state.config.Plugins {
+		for _, name := range p.State {
+			wanted[name] = true
+		}
+	}
+	g.stores.Retain(func(name string) bool { return wanted[name] })
 }
 
 // swap makes the listeners use the next state, and ends what only the old one had once no request uses it.
@@ -242,7 +284,7 @@ func (g *Gateway) discard(s, other *state) {
 	}
 	for name, p := range s.plugins {
 		if other == nil || other.plugins[name] != p {
-			p.close()
+			p.Close()
 		}
 	}
 }
@@ -289,11 +331,15 @@ func (g *Gateway) Close() {
 	g.group.Close()
 	if g.state != nil {
 		for _, p := range g.state.plugins {
-			p.close()
+			p.Close()
 		}
 	}
 	if g.engine != nil {
 		_ = g.engine.Close()
+	}
+	if g.fetcher != nil {
+		g.fetcher.Close()
+		g.modules.Close()
 	}
 	g.names.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

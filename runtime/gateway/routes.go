@@ -89,7 +89,12 @@ func (s *state) route(c *config.Route) (*server.Route, error) {
 func (s *state) chain(names []string) filter.Chain {
 	var c filter.Chain
 	for _, name := range names {
-		c = append(c, s.plugins[name].filter)
+		c = append(c, s.plugins[name].guest)
+	}
+	if s.wrap != nil {
+		for i := range c {
+			c[i] = s.wrap(names[i], c[i])
+		}
 	}
 	return c
 }
