@@ -38,7 +38,9 @@ breaker, upstream/balance, upstream/health                                     <
 fault, netloop, http1, wire, upstream/health, upstream/pool                    < upstream/probe
 
 wasm/meter, breaker, fault, netloop                                            < wasm
-internal/private                                                               < wasm
+internal/private                                                               < wasm, modules
+config                                                                         < modules
+modules                                                                        < gateway
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, kv, sdk/abi         < wasm/native
 wasm, wasm/meter, fault, netloop, http1, exchange, filter                      < wasm/httpwasm
 wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         < wasm/proxywasm
@@ -75,6 +77,7 @@ const only = `
 config: github.com/knadh/koanf, github.com/goccy/go-yaml
 runtime/wasm: github.com/tetratelabs/wazero
 runtime/telemetry: go.opentelemetry.io
+runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
 runtime/cli: github.com/spf13/cobra, github.com/fsnotify/fsnotify
 main | runtime/cli | examples | config/internal/gen: os/signal
 `
