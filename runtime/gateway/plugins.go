@@ -7,35 +7,41 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/rs/zerolog"
 
 	"wasmgate/config"
-	"wasmgate/runtime/exchange"
-	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
 	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/wasm"
-	"wasmgate/runtime/wasm/native"
-	"wasmgate/sdk/abi"
 )
+
+// guest is a plugin of any ABI.
+type guest interface {
+	filter.Filter
+	// rebind is the same plugin, with the same instances, for another state: what it may choose and call is that one's.
+	// Both must be closed.
+	rebind(g *Gateway, s *state, c *config.Plugin) (guest, error)
+	stats() telemetry.PluginStats
+	Close()
+}
 
 // plugin is a plugin in force, and what it was made of, to see whether another config's is the same.
 type plugin struct {
-	filter *native.Plugin
+	guest
 	config config.Plugin
 	digest [sha256.Size]byte
 }
 
-// close ends the plugin; instances that another config's plugin shares stay.
-func (p *plugin) close() { p.filter.Close() }
-
 // newEngine opens the cache of compiled modules. The default folder may not be there for a user without a home; what was
 // asked for must be.
 func (g *Gateway) newEngine() (*wasm.Engine, error) {
-	const off = "off"
+
 	dir := g.options.Config.PluginCache.Dir
-	if dir == off {
+	if dir == cacheOff {
 		return wasm.New(wasm.Options{NoCache: true})
 	}
 	e, err := wasm.New(wasm.Options{CacheDir: dir})
@@ -49,113 +55,102 @@ func (g *Gateway) newEngine() (*wasm.Engine, error) {
 	return nil, fmt.Errorf("plugin_cache.dir: %w", err)
 }
 
-// buildPlugins makes the plugins. One that old has too, with the same module and config, keeps its instances; only what
-// it may choose is looked up anew.
+// buildPlugins makes the plugins, several at a time. One that old has too, with the same module and config, keeps its
+// instances; only what it may choose is looked up anew. A module that has to be fetched and cannot be had now is no error:
+// its plugin answers as on_error says until it is there.
 func (g *Gateway) buildPlugins(s *state, old *state) error {
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(s.config.Plugins)) {
-		p, err := g.buildPlugin(s, name, old)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("plugins.%s: %w", name, err))
-			continue
+	found := g.readModules(s, old)
+	names := slices.Sorted(maps.Keys(s.config.Plugins))
+	made, errs := make([]*plugin, len(names)), make([]error, len(names))
+	var work sync.WaitGroup
+	places := make(chan struct{}, runtime.GOMAXPROCS(0)) // compiling takes a processor each
+	for i, name := range names {
+		work.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			if made[i], errs[i] = g.buildPlugin(s, name, found[name], old); errs[i] != nil {
+				errs[i] = fmt.Errorf("plugins.%s: %w", name, errs[i])
+			}
+		})
+	}
+	work.Wait()
+	for i, name := range names {
+		if made[i] != nil {
+			s.plugins[name] = made[i]
 		}
-		s.plugins[name] = p
 	}
 	return errors.Join(errs...)
 }
 
-func (g *Gateway) buildPlugin(s *state, name string, old *state) (*plugin, error) {
+func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plugin, error) {
 	c := s.config.Plugins[name]
-	module, err := g.options.Module(name, c.Module.String())
-	if err != nil {
-		return nil, fmt.Errorf("module: %w", err)
-	}
-	p := &plugin{config: *c, digest: sha256.Sum256(module)}
+	var was *plugin
 	if old != nil {
-		was := old.plugins[name]
-		if was != nil && was.digest == p.digest && reflect.DeepEqual(instances(was.config), instances(*c)) {
-			p.filter, err = was.filter.Rebind(s.grants(c))
-			return p, err
-		}
+		was = old.plugins[name]
 	}
-	limits := wasm.Limits{MemoryPages: uint32(c.Limits.Memory >> 16), Fuel: int64(c.Limits.Fuel)} //nolint:gosec // at most 4 GiB
-	compiled, err := g.engine.Compile(context.Background(), name, module, native.ABI, limits)
+	p := &plugin{config: *c}
+	switch {
+	case m.kept:
+		p.digest = was.digest
+	case m.pending != nil:
+		p.guest = &absent{name: name, why: m.pending, open: c.OnError == config.FailOpen}
+		return p, nil
+	case m.err != nil:
+		return nil, fmt.Errorf("module: %w", m.err)
+	default:
+		p.digest = sha256.Sum256(m.bytes)
+	}
+	var err error
+	if was != nil && was.digest == p.digest && sameInstances(was.config, *c) {
+		p.guest, err = was.rebind(g, s, c)
+	} else {
+		p.guest, err = g.start(s, name, c, m.bytes)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if p.filter, err = native.New(compiled, g.pluginOptions(s, name, c)); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// instances is what of a plugin's config its instances depend on: all but what it may choose.
+// start compiles a module and starts the plugin.
+func (g *Gateway) start(s *state, name string, c *config.Plugin, module []byte) (guest, error) {
+	limits := wasm.Limits{MemoryPages: uint32(c.Limits.Memory >> 16), Fuel: int64(c.Limits.Fuel)} //nolint:gosec // at most 4 GiB
+	compiled, err := g.engine.Compile(context.Background(), name, module, anyABI, limits)
+	if err != nil {
+		return nil, err
+	}
+	return g.newGuest(s, name, c, compiled)
+}
+
+func sameInstances(a, b config.Plugin) bool { return reflect.DeepEqual(instances(a), instances(b)) }
+
+// instances is what of a plugin's config its instances depend on: all but what it may choose and call.
 func instances(c config.Plugin) config.Plugin {
-	c.Upstreams, c.Dynamic = nil, ""
+	c.Upstreams, c.Dynamic, c.Calls, c.State = nil, "", nil, nil
 	return c
 }
 
-func (g *Gateway) pluginOptions(s *state, name string, c *config.Plugin) native.Options {
-	o := native.Options{
-		Name: name, Config: c.Config, Loops: len(g.group.Loops()), Grants: s.grants(c),
-		Breaker:      &wasm.Breaker{Failures: c.Breaker.Failures, Percent: 50, Window: c.Breaker.Window.Std(), Open: c.Breaker.OpenFor.Std()},
-		RecycleAfter: int64(c.RecycleAfter), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
-	}
-	if c.OnError == config.FailOpen {
-		o.OnError = native.FailOpen
-	}
-	for _, variable := range c.Env {
-		if value := g.options.Env(variable); value != "" {
-			o.Sys.Env = append(o.Sys.Env, variable+"="+value)
-		}
-	}
-	return o
-}
-
-// grants is what a plugin may choose, in the terms of this state.
-func (s *state) grants(c *config.Plugin) native.Grants {
-	g := native.Grants{Upstreams: map[string]int{}, DynamicUpstream: exchange.NoUpstream}
-	for _, name := range c.Upstreams {
-		if name != "*" {
-			g.Upstreams[name] = s.id(name)
-			continue
-		}
-		for id, each := range s.order {
-			g.Upstreams[each] = id
-		}
-	}
-	if c.Dynamic != "" {
-		d := &s.config.Upstreams[c.Dynamic].Dynamic
-		g.DynamicUpstream = s.id(c.Dynamic)
-		g.DynamicAllow = func(hostport []byte) bool {
-			_, _, ok := d.Allows(string(hostport))
-			return ok
-		}
-	}
-	return g
-}
-
-// guestLevel is the least level of a plugin's lines that is kept, in the ABI's terms.
+// guestLevel is the least level of a plugin's lines that is kept.
 func guestLevel(c *config.PluginLog) uint32 {
 	if c.Rate == 0 {
-		return abi.LogError + 1
+		return wasm.LogOff
 	}
 	switch c.Level {
 	case config.LevelTrace, config.LevelDebug:
-		return abi.LogDebug
+		return wasm.LogDebug
 	case config.LevelWarn:
-		return abi.LogWarn
+		return wasm.LogWarn
 	case config.LevelError:
-		return abi.LogError
+		return wasm.LogError
 	case config.LevelOff:
-		return abi.LogError + 1
+		return wasm.LogOff
 	}
-	return abi.LogInfo
+	return wasm.LogInfo
 }
 
 // pluginLine writes what a plugin says, or what there is to say about it, to the process's log.
-func (g *Gateway) pluginLine(l native.Line) {
-	level := [...]zerolog.Level{abi.LogDebug: zerolog.DebugLevel, abi.LogInfo: zerolog.InfoLevel, abi.LogWarn: zerolog.WarnLevel, abi.LogError: zerolog.ErrorLevel}[l.Level]
+func (g *Gateway) pluginLine(l wasm.Line) {
+	level := [...]zerolog.Level{wasm.LogDebug: zerolog.DebugLevel, wasm.LogInfo: zerolog.InfoLevel, wasm.LogWarn: zerolog.WarnLevel, wasm.LogError: zerolog.ErrorLevel}[l.Level]
 	e := g.log.WithLevel(level).Str("plugin", l.Plugin).Str("phase", l.Phase)
 	if l.Err != nil {
 		e = e.Stringer("cause", l.Err.Kind)
@@ -168,21 +163,6 @@ func (g *Gateway) pluginLine(l native.Line) {
 		return
 	}
 	e.Msg(l.Text)
-}
-
-// stats are the plugin's figures for metrics.
-func (p *plugin) stats() telemetry.PluginStats {
-	s := p.filter.Stats()
-	t := telemetry.PluginStats{
-		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
-		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: map[string]uint64{},
-	}
-	for kind, n := range s.Failures {
-		if n > 0 {
-			t.Failures[fault.Kind(kind).String()] = n //nolint:gosec // an index
-		}
-	}
-	return t
 }
 
 // Instances is how many instances of plugins exist.

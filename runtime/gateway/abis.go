@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"wasmgate/config"
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/kv"
+	"wasmgate/runtime/telemetry"
+	"wasmgate/runtime/wasm"
+	"wasmgate/runtime/wasm/httpwasm"
+	"wasmgate/runtime/wasm/meter"
+	"wasmgate/runtime/wasm/native"
+	"wasmgate/runtime/wasm/proxywasm"
+)
+
+// anyABI compiles a module for the ABI that its exports and imports speak.
+var anyABI = wasm.ABI{Name: "any", Hosts: func(m *meter.Module) ([]wasm.HostModule, error) {
+	switch {
+	case native.Speaks(m):
+		return native.ABI.Hosts(m)
+	case proxywasm.Speaks(m):
+		return proxywasm.ABI.Hosts(m)
+	case httpwasm.Speaks(m):
+		return httpwasm.ABI.Hosts(m)
+	}
+	return nil, errors.New("the module speaks no ABI that is known here: it has no exports wasmgate_v1_… (native) or proxy_abi_version_… (Proxy-Wasm), and imports no http_handler (http-wasm)")
+}}
+
+// newGuest starts a plugin.
+func (g *Gateway) newGuest(s *state, name string, c *config.Plugin, compiled *wasm.Compiled) (guest, error) {
+	switch m := compiled.Module(); {
+	case native.Speaks(m):
+		p, err := native.New(compiled, g.nativeOptions(s, name, c))
+		return nativeGuest{p}, err
+	case proxywasm.Speaks(m):
+		p, err := proxywasm.New(compiled, g.proxywasmOptions(s, name, c))
+		return proxywasmGuest{p}, err
+	}
+	p, err := httpwasm.New(compiled, g.httpwasmOptions(name, c))
+	users := &atomic.Int32{}
+	users.Store(1)
+	return httpwasmGuest{p, users}, err
+}
+
+type nativeGuest struct{ *native.Plugin }
+
+func (p nativeGuest) rebind(g *Gateway, s *state, c *config.Plugin) (guest, error) {
+	again, err := p.Rebind(g.nativeGrants(s, c))
+	return nativeGuest{again}, err
+}
+
+func (p nativeGuest) stats() telemetry.PluginStats {
+	s := p.Stats()
+	return telemetry.PluginStats{
+		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
+		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
+	}
+}
+
+type proxywasmGuest struct{ *proxywasm.Plugin }
+
+func (p proxywasmGuest) rebind(_ *Gateway, s *state, c *config.Plugin) (guest, error) {
+	again, err := p.Rebind(s.proxywasmGrants(c))
+	return proxywasmGuest{again}, err
+}
+
+func (p proxywasmGuest) stats() telemetry.PluginStats {
+	s := p.Stats()
+	return telemetry.PluginStats{
+		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
+		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
+	}
+}
+
+// httpwasmGuest is one that may choose nothing: states share it as it is.
+type httpwasmGuest struct {
+	*httpwasm.Plugin
+	users *atomic.Int32
+}
+
+func (p httpwasmGuest) rebind(*Gateway, *state, *config.Plugin) (guest, error) {
+	p.users.Add(1)
+	return p, nil
+}
+
+// Close ends the plugin with its last user.
+func (p httpwasmGuest) Close() {
+	if p.users.Add(-1) == 0 {
+		p.Plugin.Close()
+	}
+}
+
+func (p httpwasmGuest) stats() telemetry.PluginStats {
+	s := p.Stats()
+	return telemetry.PluginStats{
+		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
+		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
+	}
+}
+
+func failures(counts [fault.Kinds]uint64) map[string]uint64 {
+	m := map[string]uint64{}
+	for kind, n := range counts {
+		if n > 0 {
+			m[fault.Kind(kind).String()] = n //nolint:gosec // an index
+		}
+	}
+	return m
+}
+
+func (g *Gateway) nativeOptions(s *state, name string, c *config.Plugin) native.Options {
+	return native.Options{
+		Name: name, Config: c.Config, Loops: len(g.group.Loops()), Grants: g.nativeGrants(s, c), OnError: native.OnError(onError(c)), Sys: g.sys(c),
+		Breaker: pluginBreaker(c), RecycleAfter: int64(c.RecycleAfter), RequestBody: int(c.Limits.Body), ResponseBody: int(c.Limits.Body),
+		TickLoop: g.group.Loop(0), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: func(l native.Line) { g.pluginLine(wasm.Line(l)) },
+	}
+}
+
+func (g *Gateway) proxywasmOptions(s *state, name string, c *config.Plugin) proxywasm.Options {
+	p := &c.ProxyWasm
+	return proxywasm.Options{
+		Name: name, Config: c.Config, VMConfig: []byte(p.VMConfig), VMID: p.VMID, RootID: p.RootID, Group: g.group, Shared: g.shared,
+		Grants: s.proxywasmGrants(c), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
+		MaxBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls, NonUTF8: nonUTF8[p.NonUTF8],
+		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
+	}
+}
+
+var nonUTF8 = map[config.NonUTF8]proxywasm.NonUTF8{
+	config.NonUTF8Replace: proxywasm.Replace, config.NonUTF8Drop: proxywasm.Drop, config.NonUTF8Pass: proxywasm.Pass,
+}
+
+func (g *Gateway) httpwasmOptions(name string, c *config.Plugin) httpwasm.Options {
+	return httpwasm.Options{
+		Name: name, Config: c.Config, Loops: len(g.group.Loops()), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
+		RecycleAfter: int64(c.RecycleAfter), MaxBody: int(c.Limits.Body),
+		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
+	}
+}
+
+func onError(c *config.Plugin) wasm.OnError {
+	if c.OnError == config.FailOpen {
+		return wasm.FailOpen
+	}
+	return wasm.FailClosed
+}
+
+func pluginBreaker(c *config.Plugin) *wasm.Breaker {
+	return &wasm.Breaker{Failures: c.Breaker.Failures, Percent: 50, Window: c.Breaker.Window.Std(), Open: c.Breaker.OpenFor.Std()}
+}
+
+// sys is what the plugin sees of the system.
+func (g *Gateway) sys(c *config.Plugin) wasm.Sys {
+	s := wasm.Sys{Clock: c.Clock}
+	for _, variable := range c.Env {
+		if value := g.options.Env(variable); value != "" {
+			s.Env = append(s.Env, variable+"="+value)
+		}
+	}
+	return s
+}
+
+// nativeGrants is what a plugin may choose, call and keep, in the terms of this state.
+func (g *Gateway) nativeGrants(s *state, c *config.Plugin) native.Grants {
+	n := native.Grants{Upstreams: s.ids(c.Upstreams), Calls: s.ids(c.Calls), Caller: s.caller, Stores: map[string]*kv.Store{}, DynamicUpstream: exchange.NoUpstream}
+	for _, name := range c.State {
+		n.Stores[name] = g.stores.Open(name, kv.Options{MaxBytes: int64(s.config.PluginState.MaxSize)})
+	}
+	if c.Dynamic != "" {
+		d := &s.config.Upstreams[c.Dynamic].Dynamic
+		n.DynamicUpstream = s.id(c.Dynamic)
+		n.DynamicAllow = func(hostport []byte) bool {
+			_, _, ok := d.Allows(string(hostport))
+			return ok
+		}
+	}
+	return n
+}
+
+func (s *state) proxywasmGrants(c *config.Plugin) proxywasm.Grants {
+	return proxywasm.Grants{Calls: s.ids(c.Calls), Caller: s.caller, Upstreams: s.order}
+}
+
+// ids are the upstreams of a list by name, or all of them.
+func (s *state) ids(names []string) map[string]int {
+	m := map[string]int{}
+	for _, name := range names {
+		if name != "*" {
+			m[name] = s.id(name)
+			continue
+		}
+		for id, each := range s.order {
+			m[each] = id
+		}
+	}
+	return m
+}
