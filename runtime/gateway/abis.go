@@ -14,6 +14,7 @@ import (
 	"wasmgate/runtime/wasm/meter"
 	"wasmgate/runtime/wasm/native"
 	"wasmgate/runtime/wasm/proxywasm"
+	"wasmgate/sdk/abi"
 )
 
 // anyABI compiles a module for the ABI that its exports and imports speak.
@@ -54,11 +55,20 @@ func (p nativeGuest) rebind(g *Gateway, s *state, c *config.Plugin) (guest, erro
 
 func (p nativeGuest) stats() telemetry.PluginStats {
 	s := p.Stats()
-	return telemetry.PluginStats{
+	t := telemetry.PluginStats{
 		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
 		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
 	}
+	for _, m := range p.Metrics() {
+		t.Metrics = append(t.Metrics, telemetry.PluginMetric{
+			Name: m.Name, Help: m.Description, Kind: metricKinds[m.Type], Value: m.Value, Bounds: m.Bounds, Counts: m.Buckets, Sum: m.Value,
+		})
+	}
+	return t
 }
+
+// metricKinds are Prometheus's words for the kinds of the native ABI and of Proxy-Wasm, which have the same numbers.
+var metricKinds = [...]string{abi.MetricCounter: "counter", abi.MetricGauge: "gauge", abi.MetricHistogram: "histogram"}
 
 type proxywasmGuest struct{ *proxywasm.Plugin }
 
@@ -69,10 +79,21 @@ func (p proxywasmGuest) rebind(_ *Gateway, s *state, c *config.Plugin) (guest, e
 
 func (p proxywasmGuest) stats() telemetry.PluginStats {
 	s := p.Stats()
-	return telemetry.PluginStats{
+	t := telemetry.PluginStats{
 		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
 		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
 	}
+	for _, m := range p.Metrics() {
+		pm := telemetry.PluginMetric{Name: m.Name, Kind: metricKinds[m.Kind], Value: float64(m.Value)}
+		if m.Kind == proxywasm.Histogram { // bucket i counts integers below 2^i
+			pm.Sum, pm.Counts = float64(m.Sum), m.Buckets[:]
+			for i := range m.Buckets[1:] {
+				pm.Bounds = append(pm.Bounds, float64(uint64(1)<<i-1))
+			}
+		}
+		t.Metrics = append(t.Metrics, pm)
+	}
+	return t
 }
 
 // httpwasmGuest is one that may choose nothing: states share it as it is.

@@ -50,6 +50,7 @@ type PluginStats struct {
 	Started     uint64 // instances ever made
 	MemoryBytes int64  // of the instances' linear memories
 	BreakerOpen bool
+	Metrics     []PluginMetric // of its own
 }
 
 // LoopStats are figures of one event loop.
@@ -96,6 +97,7 @@ func (t *Telemetry) liveMetrics(p *page) {
 	l.pools(p)
 	l.members(p)
 	l.plugins(p)
+	l.guests(p)
 	l.loops(p)
 }
 
