@@ -114,7 +114,11 @@ func (f *Fetcher) explain(ctx context.Context, server string, err error) *Error 
 		return &Error{Kind: KindTimeout, Message: server + " does not answer: " + inner(err), Err: err, temporary: true}
 	}
 	if asked := (*url.Error)(nil); !errors.As(err, &asked) { // it was reached, and what it said makes no sense to oras
-		return &Error{Kind: KindRefused, Message: "the answer of " + server + " is not understood: " + clean(err.Error()), Err: err}
+		e := &Error{Kind: KindRefused, Message: "the answer of " + server + " is not understood: " + clean(err.Error()), Err: err}
+		if strings.Contains(err.Error(), "bearer realm") {
+			e.Help = loginWith(server) + " with a token alone does without asking for one"
+		}
+		return e
 	}
 	return &Error{Kind: KindUnreachable, Message: server + " cannot be reached: " + inner(err), Err: err, temporary: true}
 }
@@ -199,7 +203,12 @@ func explainStatus(server string, status int, retryAfter string) *Error {
 
 func loginHelp(server string) string {
 	server = hostKey(server)
-	return fmt.Sprintf("`docker login %s` as the gateway's user, or name a variable in plugin_sources.hosts.%s.credentials; some answer so for what is not there, too", server, server)
+	return fmt.Sprintf("`docker login %s` as the gateway's user, or name a variable in %s; some answer so for what is not there, too", server, loginWith(server))
+}
+
+// loginWith is the key of config with the credentials for a host.
+func loginWith(server string) string {
+	return "plugin_sources.hosts." + hostKey(server) + ".credentials"
 }
 
 // inner is the message of the innermost error that says anything of its own, without the URL that net/http puts before it.

@@ -251,19 +251,19 @@ func (f *Fetcher) leave(fl *flight) {
 }
 
 // local has what needs no server: a file, or what the cache has. ok is false if a server must be asked.
-func (f *Fetcher) local(ctx context.Context, ref config.Module) (module []byte, info Info, err error, ok bool) {
+func (f *Fetcher) local(ctx context.Context, ref config.Module) (r Result, ok bool) {
 	if !ref.Fetched() {
-		module, info, err = readFile(ref)
-		return module, info, err, true
+		r.Module, r.Info, r.Err = readFile(ref)
+		return r, true
 	}
-	module, info, e := f.cached(ctx, ref)
+	module, info, err := f.cached(ctx, ref)
 	switch {
-	case e == nil:
-		return module, info, nil, true
-	case e.Kind == kindMiss:
-		return nil, Info{}, nil, false
+	case err == nil:
+		return Result{Module: module, Info: info}, true
+	case err.Kind == kindMiss:
+		return Result{}, false
 	}
-	return nil, Info{}, e, true
+	return Result{Err: err}, true
 }
 
 // has says whether local will have a module, as far as the names in the cache tell.

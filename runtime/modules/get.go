@@ -90,7 +90,9 @@ func (f *Fetcher) read(ctx context.Context, s source, host string, answer *http.
 	if got := digestOf(b.Bytes()); got != digest {
 		e := &Error{Kind: KindDigest, Message: fmt.Sprintf("%s from %s has the digest sha256:%s, and %d bytes", s.what, host, got, b.Len()),
 			Help: "either it was changed since the digest was taken, and wants a look before that digest is put in, or the digest is not its own"}
-		if t := answer.Header.Get("Content-Type"); strings.HasPrefix(t, "text/html") {
+		if c := answer.Header.Get("Content-Encoding"); c != "" {
+			e.Help = "the server says Content-Encoding: " + clean(c) + ", which was not asked for, and a digest is of what it is without: have it sent as it is"
+		} else if t := answer.Header.Get("Content-Type"); strings.HasPrefix(t, "text/html") {
 			e.Help = "it is a page for people: the URL may want a login, or lead to a page about the file"
 		}
 		return nil, e

@@ -1,7 +1,6 @@
 package modules
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -99,30 +98,43 @@ var hostile = map[string]struct {
 	kind   Kind
 	words  []string
 }{
-	"another content":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("other")) }, KindDigest, []string{"the module from", "5 bytes", "wants a look"}},
-	"nothing":           {func(http.ResponseWriter, *http.Request) {}, KindDigest, []string{"0 bytes"}},
-	"a page":            {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<!DOCTYPE html><html>") }, KindDigest, []string{"a page for people"}},
-	"401":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, KindUnauthorized, []string{"401 Unauthorized", "credentials"}},
-	"403":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, KindUnauthorized, []string{"403 Forbidden", "credentials"}},
-	"404":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, KindNotFound, []string{"404 Not Found", "check the URL"}},
-	"410":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, KindNotFound, []string{"410"}},
-	"204":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, KindRefused, []string{"204"}},
-	"206":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(206) }, KindRefused, []string{"206"}},
-	"500":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, KindBusy, []string{"500", "(4 tries)"}},
-	"429":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, KindBusy, []string{"429", "(4 tries)"}},
-	"said to be huge":   {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "100001") }, KindTooLarge, []string{"100001", "100000 are allowed"}},
-	"without an end":    {endless, KindTooLarge, []string{"100000 are allowed"}},
-	"compressed bomb":   {bomb, KindTooLarge, []string{"100000 are allowed"}},
-	"cut off":           {cutOff("Content-Length: 1000\r\n\r\nabc"), KindUnreachable, []string{"closed the connection", "after 3 bytes", "(4 tries)"}},
-	"cut off, chunked":  {cutOff("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), KindUnreachable, []string{"closed the connection", "after 3 bytes"}},
-	"cut off, early":    {cutOff(""), KindUnreachable, nil},
-	"bad chunks":        {cutOff("Transfer-Encoding: chunked\r\n\r\nxyz\r\n"), KindUnreachable, nil},
-	"huge head":         {cutOff("X: " + strings.Repeat("a", 2*maxHeadBytes) + "\r\n\r\n"), KindUnreachable, nil},
-	"redirect loop":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 302) }, KindRefused, []string{"redirects more than 5 times"}},
-	"longer and longer": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"a", 307) }, KindRefused, []string{"redirects more than"}},
-	"to plain HTTP":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://"+r.Host+"/", 302) }, KindRefused, []string{"redirects from https to http://"}},
-	"to a file":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "file:///etc/passwd", 302) }, KindRefused, []string{"redirects from https to file:///"}},
-	"to nowhere":        {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(302) }, KindRefused, []string{"302"}},
+	"another content": {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("other")) }, KindDigest, []string{"the module from", "5 bytes", "wants a look"}},
+	"compressed": {func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "br")
+		w.Write([]byte("other"))
+	}, KindDigest, []string{"Content-Encoding: br"}},
+	"nothing":          {func(http.ResponseWriter, *http.Request) {}, KindDigest, []string{"0 bytes"}},
+	"a page":           {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<!DOCTYPE html><html>") }, KindDigest, []string{"a page for people"}},
+	"401":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, KindUnauthorized, []string{"401 Unauthorized", "credentials"}},
+	"403":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, KindUnauthorized, []string{"403 Forbidden", "credentials"}},
+	"404":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, KindNotFound, []string{"404 Not Found", "check the URL"}},
+	"410":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, KindNotFound, []string{"410"}},
+	"204":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, KindRefused, []string{"204"}},
+	"206":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(206) }, KindRefused, []string{"206"}},
+	"500":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, KindBusy, []string{"500", "(4 tries)"}},
+	"429":              {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, KindBusy, []string{"429", "(4 tries)"}},
+	"said to be huge":  {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "100001") }, KindTooLarge, []string{"100001", "100000 are allowed"}},
+	"without an end":   {endless, KindTooLarge, []string{"100000 are allowed"}},
+	"compressed bomb":  {bomb, KindDigest, []string{"Content-Encoding: gzip"}},
+	"cut off":          {cutOff("Content-Length: 1000\r\n\r\nabc"), KindUnreachable, []string{"closed the connection", "after 3 bytes", "(4 tries)"}},
+	"cut off, chunked": {cutOff("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), KindUnreachable, []string{"closed the connection", "after 3 bytes"}},
+	"cut off, early":   {cutOff(""), KindUnreachable, nil},
+	"bad chunks":       {cutOff("Transfer-Encoding: chunked\r\n\r\nxyz\r\n"), KindUnreachable, nil},
+	"huge head":        {cutOff("X: " + strings.Repeat("a", 2*maxHeadBytes) + "\r\n\r\n"), KindUnreachable, nil},
+	"redirect loop":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }, KindRefused, []string{"redirects more than 5 times"}},
+	"longer and longer": {func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.URL.Path+"a", http.StatusTemporaryRedirect)
+	}, KindRefused, []string{"redirects more than"}},
+	"to plain HTTP": {func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+r.Host+"/", http.StatusFound)
+	}, KindRefused, []string{"redirects from https to http://"}},
+	"to a secret": {func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://u:secret@"+r.Host+"/there?secret", http.StatusFound)
+	}, KindRefused, []string{"/there;"}},
+	"to a file": {func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
+	}, KindRefused, []string{"redirects from https to file:///"}},
+	"to nowhere": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(302) }, KindRefused, []string{"302"}},
 }
 
 func endless(w http.ResponseWriter, r *http.Request) {
@@ -137,10 +149,10 @@ func endless(w http.ResponseWriter, r *http.Request) {
 // bomb is small for who sends it, and would be large for who unpacks it.
 func bomb(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Encoding", "gzip")
-	z := gzip.NewWriter(w)
-	_, _ = z.Write(make([]byte, 200<<20))
-	_ = z.Close()
+	w.Write(bombContent())
 }
+
+var bombContent = sync.OnceValue(func() []byte { return gzipped(make([]byte, 20<<20)) })
 
 func cutOff(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -251,10 +263,10 @@ func TestRedirects(t *testing.T) {
 	url, _ := serve(t, true, func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.Header.Get("Authorization"))
 		if r.URL.Path == "/a" {
-			http.Redirect(w, r, "/b", 301)
+			http.Redirect(w, r, "/b", http.StatusMovedPermanently)
 			return
 		}
-		http.Redirect(w, r, store+"/stored", 302)
+		http.Redirect(w, r, store+"/stored", http.StatusFound)
 	})
 	host := strings.TrimPrefix(url, "https://")
 	f := trusting(t, ca, func(o *Options) {

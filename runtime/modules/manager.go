@@ -65,6 +65,7 @@ type Manager struct {
 type pending struct {
 	Pending
 	cancel context.CancelFunc
+	now    chan struct{} // has something if the next try is not to wait
 }
 
 // NewManager makes a manager of modules that a fetcher has. Closing the one does not close the other.
@@ -77,7 +78,8 @@ func NewManager(f *Fetcher, o ManagerOptions) *Manager {
 
 // Fetch has each of the modules once and tells of each as soon as it knows, what is on this machine first, by calling each
 // on the goroutine of the caller: who drops a module there holds one at a time. It returns those that failed, when it knows
-// of all, or ctx has ended: those that are not there by then have an error of KindCanceled.
+// of all, or ctx has ended: those that are not there by then have an error of KindCanceled. Nobody waits for one that is
+// tried in the background already: it failed as it did the last time, and the next try begins now.
 func (m *Manager) Fetch(ctx context.Context, refs []config.Module, each func(config.Module, Result)) (failed map[config.Module]error) {
 	failed = map[config.Module]error{}
 	tell := func(ref config.Module, r Result) {
@@ -101,18 +103,20 @@ func (m *Manager) Fetch(ctx context.Context, refs []config.Module, each func(con
 	}
 	var here []config.Module
 	for _, ref := range unique(refs) {
-		if !m.has(ref) {
+		if r, ok := m.known(ref); ok {
+			tell(ref, r)
+		} else if m.fetcher.has(ref) {
+			here = append(here, ref)
+		} else {
 			begin(ref)
-			continue
 		}
-		here = append(here, ref)
 	}
 	for _, ref := range here {
-		if r, ok := m.here(ctx, ref); ok {
+		if r, ok := m.fetcher.local(ctx, ref); ok {
 			tell(ref, r)
-			continue
+		} else {
+			begin(ref) // what the cache had of it was broken
 		}
-		begin(ref) // what the cache had of it was broken
 	}
 	for range waiting {
 		a := <-answers
@@ -121,23 +125,22 @@ func (m *Manager) Fetch(ctx context.Context, refs []config.Module, each func(con
 	return failed
 }
 
-// has says whether here will have it, without reading it.
-func (m *Manager) has(ref config.Module) bool {
+// known is what the manager knows without asking: a module that arrived, or why one does not.
+func (m *Manager) known(ref config.Module) (r Result, ok bool) {
 	m.mu.Lock()
-	_, ok := m.ready[ref]
-	m.mu.Unlock()
-	return ok || m.fetcher.has(ref)
-}
-
-// here has what needs no server.
-func (m *Manager) here(ctx context.Context, ref config.Module) (Result, bool) {
-	m.mu.Lock()
-	r, ok := m.ready[ref]
-	m.mu.Unlock()
-	if !ok {
-		r.Module, r.Info, r.Err, ok = m.fetcher.local(ctx, ref)
+	defer m.mu.Unlock()
+	if r, ok = m.ready[ref]; ok {
+		return r, true
 	}
-	return r, ok
+	p := m.pending[ref]
+	if p == nil {
+		return Result{}, false
+	}
+	select {
+	case p.now <- struct{}{}:
+	default:
+	}
+	return Result{Err: p.Err}, true
 }
 
 // Retry tries these modules in the background from now on, and no others: what was tried and is not among them is given
@@ -160,7 +163,7 @@ func (m *Manager) Retry(failed map[config.Module]error) {
 			continue
 		}
 		ctx, cancel := context.WithCancel(m.ctx)
-		p := &pending{Pending{Ref: ref, Err: err, Since: time.Now()}, cancel}
+		p := &pending{Pending{Ref: ref, Err: err, Since: time.Now()}, cancel, make(chan struct{}, 1)}
 		wait := backoff(m.o.First, m.o.Most, 1)
 		if e := (*Error)(nil); errors.As(err, &e) && e.Kind == KindCanceled {
 			wait = 0
@@ -179,6 +182,8 @@ func (m *Manager) try(ctx context.Context, p *pending, wait time.Duration) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+		case <-p.now:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 			return
@@ -196,6 +201,10 @@ func (m *Manager) try(ctx context.Context, p *pending, wait time.Duration) {
 				m.calls.Unlock()
 			}
 			return
+		}
+		select {
+		case <-p.now: // it was said while this try was under way
+		default:
 		}
 		tries := 0
 		m.locked(func() {

@@ -51,6 +51,7 @@ func (s *shelf) times(path string) int {
 
 // news is what a manager says.
 type news struct {
+	t         *testing.T
 	mu        sync.Mutex
 	available map[config.Module]string // the digest of what was handed over
 	failed    map[config.Module]int
@@ -66,7 +67,7 @@ func (n *news) Failed(ref config.Module, err error, tries int, next time.Duratio
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil || tries != n.failed[ref]+1 || next <= 0 {
-		err = errors.New("said wrongly")
+		n.t.Errorf("%s: %v, %d tries after %d, %v", ref, err, tries, n.failed[ref], next)
 	}
 	n.failed[ref] = tries
 }
@@ -95,9 +96,9 @@ func manage(t *testing.T, change func(*Options)) *managed {
 	t.Helper()
 	s := &shelf{has: map[string][]byte{}, asked: map[string]int{}}
 	url, ca := serve(t, true, s.handle)
-	n := &news{available: map[config.Module]string{}, failed: map[config.Module]int{}}
+	n := &news{t: t, available: map[config.Module]string{}, failed: map[config.Module]int{}}
 	m := NewManager(trusting(t, ca, change), ManagerOptions{First: 2 * time.Millisecond, Most: 20 * time.Millisecond, Available: n.Available, Failed: n.Failed})
-	t.Cleanup(m.Close)
+	t.Cleanup(func() { m.Close() })
 	return &managed{m, s, n, t, url}
 }
 
@@ -249,6 +250,25 @@ func TestManagerKeepsTrying(t *testing.T) {
 	if p := m.Pending(); len(p) != 1 || p[0].Since != since || p[0].Tries < 2 {
 		t.Errorf("%+v", p)
 	}
+}
+
+// TestFetchDoesNotWaitForPending fetches what is tried in the background: it has the last error at once, and the next try
+// does not wait for its time.
+func TestFetchDoesNotWaitForPending(t *testing.T) {
+	m := manage(t, nil)
+	m.Manager.Close()
+	m.Manager = NewManager(m.fetcher, ManagerOptions{First: time.Hour, Most: time.Hour, Available: m.Available, Failed: m.Failed})
+	late := m.missing("/late")
+	_, failed := m.fetch(context.Background(), late)
+	m.Retry(failed)
+	if next := m.Pending()[0].Next; next.Before(time.Now().Add(20 * time.Minute)) {
+		t.Errorf("the next try is at %v", next)
+	}
+	m.put("/late", moduleOf("/late", 1000))
+	if _, again := m.fetch(context.Background(), late); again[late] != failed[late] {
+		t.Errorf("%v, and before %v", again, failed)
+	}
+	testkit.Eventually(t, "it is there", func() bool { return m.news.has(late) != "" })
 }
 
 // TestReadyWithoutCache hands over what arrived to the next Fetch, where there is no cache to have it from.

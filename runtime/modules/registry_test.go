@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -210,6 +211,15 @@ func TestRegistryCredentials(t *testing.T) {
 	fails(t, fetcher(t, func(o *Options) { o.DockerConfig = docker }), ref, KindCredentials, docker)
 	dockerConfig(`{`)
 	fails(t, fetcher(t, func(o *Options) { o.DockerConfig = docker }), ref, KindCredentials, docker)
+	programs := t.TempDir()
+	helper := filepath.Join(programs, "docker-credential-wasmgate-test")
+	write(t, helper, []byte("#!/bin/sh\n[ $1 = get ] && echo '{\"Username\":\"user\",\"Secret\":\"secret\"}'\n"))
+	if err := os.Chmod(helper, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", programs+string(os.PathListSeparator)+os.Getenv("PATH"))
+	dockerConfig(`{"credHelpers":{"` + r.addr + `":"wasmgate-test"}}`)
+	has(t, fetcher(t, func(o *Options) { o.DockerConfig = docker }), ref, module)
 	dockerConfig(`{"credHelpers":{"` + r.addr + `":"nobody-has-this"}}`)
 	fails(t, fetcher(t, func(o *Options) { o.DockerConfig = docker }), ref, KindCredentials, "nobody-has-this")
 }
@@ -289,6 +299,18 @@ func TestRegistryTokens(t *testing.T) {
 	k.deny = 503
 	if e := fails(t, fetcher(t, nil), ref, KindBusy, "503", "(4 tries)"); !e.Temporary() {
 		t.Error("503 is not temporary")
+	}
+}
+
+// TestTokensOfOthers has a registry that sends its clients to a host within the network, which may be anything there.
+func TestTokensOfOthers(t *testing.T) {
+	url, _ := serve(t, false, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://169.254.169.254/latest/meta-data",service="registry"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	ref := refTo("oci://"+strings.TrimPrefix(url, "http://")+"/a", digestOf(nil))
+	if e := fails(t, fetcher(t, nil), ref, KindRefused, "169.254.169.254", "a token alone"); e.Temporary() {
+		t.Error("temporary")
 	}
 }
 

@@ -100,7 +100,8 @@ func redirected(r *http.Request, via []*http.Request) error {
 		}
 	}
 	if first := via[0].URL; r.URL.Scheme != first.Scheme {
-		return &Error{Kind: KindRefused, Message: fmt.Sprintf("%s redirects from %s to %s", first.Host, first.Scheme, clean(r.URL.Redacted())), Help: "name the address that it leads to"}
+		to := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: r.URL.Path} // the rest may be secret
+		return &Error{Kind: KindRefused, Message: fmt.Sprintf("%s redirects from %s to %s", first.Host, first.Scheme, clean(to.String())), Help: "name the address that it leads to"}
 	}
 	if len(via) > maxRedirects {
 		return &Error{Kind: KindRefused, Message: fmt.Sprintf("%s redirects more than %d times", via[0].URL.Host, maxRedirects)}
