@@ -6,8 +6,10 @@ import (
 
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/wasm"
+	"wasmgate/runtime/wasm/httpwasm"
 	"wasmgate/runtime/wasm/meter"
 	"wasmgate/runtime/wasm/native"
+	"wasmgate/runtime/wasm/proxywasm"
 	sdkabi "wasmgate/sdk/abi"
 )
 
@@ -16,71 +18,60 @@ type ABI struct {
 	Name    string
 	speaks  func(*meter.Module) bool
 	version func(*meter.Module) string
-	compile *wasm.ABI // nil: there is no host for it here
-	start   func(c *wasm.Compiled, s *settings) (running, error)
+	compile *wasm.ABI
+	start   func(h *Host, c *wasm.Compiled, s *settings) (*running, error)
 }
 
 // running is a plugin that was started.
-type running interface {
+type running struct {
 	filter.Filter
-	Close()
+	close    func()
+	figures  func() figures
+	manifest *sdkabi.Manifest // of the native ABI; nil
 }
 
 // figures are what a plugin used since its start.
 type figures struct {
 	calls, fuel uint64
 	memory      int64 // bytes, of instances that are not in a call
-	instances   int64
 }
 
-// The ABIs, in the order in which a module is asked.
+// abis are all, in the order in which a module is asked.
 var abis = []*ABI{&nativeABI, &proxyWasmABI, &httpWasmABI}
 
 var nativeABI = ABI{
 	Name: "native", speaks: native.Speaks, compile: &native.ABI, start: startNative,
-	version: func(m *meter.Module) string {
-		for _, e := range m.Exports {
-			if rest, ok := strings.CutPrefix(e.Name, sdkabi.ExportPrefix); ok {
-				number, _, _ := strings.Cut(rest, "_")
-				return number
-			}
-		}
-		return ""
-	},
+	version: func(m *meter.Module) string { return versions(m, sdkabi.ExportPrefix, "_") },
 }
 
 var proxyWasmABI = ABI{
-	Name: "Proxy-Wasm",
-	speaks: func(m *meter.Module) bool {
-		return exports(m, func(name string) bool {
-			return strings.HasPrefix(name, "proxy_abi_version_") || strings.HasPrefix(name, "proxy_on_")
-		})
-	},
+	Name: "Proxy-Wasm", speaks: proxywasm.Speaks, compile: &proxywasm.ABI, start: startProxyWasm,
 	version: func(m *meter.Module) string {
-		for _, e := range m.Exports {
-			if rest, ok := strings.CutPrefix(e.Name, "proxy_abi_version_"); ok {
-				return strings.ReplaceAll(rest, "_", ".")
-			}
-		}
-		return "0.1.0"
+		return strings.ReplaceAll(versions(m, "proxy_abi_version_", ""), "_", ".")
 	},
 }
 
 var httpWasmABI = ABI{
-	Name: "http-wasm",
-	speaks: func(m *meter.Module) bool {
-		return exports(m, func(name string) bool { return name == "handle_request" })
-	},
+	Name: "http-wasm", speaks: httpwasm.Speaks, compile: &httpwasm.ABI, start: startHTTPWasm,
 	version: func(*meter.Module) string { return "http-handler" },
 }
 
-func exports(m *meter.Module, is func(string) bool) bool {
+// versions are what stands behind a prefix, up to a mark, in the names of exports.
+func versions(m *meter.Module, prefix, mark string) string {
+	var list []string
 	for _, e := range m.Exports {
-		if e.Kind == meter.KindFunction && is(e.Name) {
-			return true
+		rest, ok := strings.CutPrefix(e.Name, prefix)
+		if !ok {
+			continue
+		}
+		if mark != "" {
+			rest, _, _ = strings.Cut(rest, mark)
+		}
+		if len(list) == 0 || list[len(list)-1] != rest {
+			list = append(list, rest)
 		}
 	}
-	return false
+	return strings.Join(list, ", ")
 }
 
 // Detect says which ABI a module speaks, and in which version; nil if none that is known.
@@ -95,6 +86,6 @@ func Detect(m *meter.Module) (abi *ABI, version string) {
 
 // errNoABI says that a module is no plugin, and what makes one.
 func errNoABI() error {
-	return fmt.Errorf("the module speaks no plugin ABI: it exports nothing that begins with %s1_ (native) or proxy_on_ (Proxy-Wasm), and no handle_request (http-wasm)",
-		sdkabi.ExportPrefix)
+	return fmt.Errorf("the module speaks no plugin ABI: it exports nothing that begins with %s1_ (native) or proxy_abi_version_ (Proxy-Wasm), "+
+		"and no handle_request and handle_response (http-wasm)", sdkabi.ExportPrefix)
 }

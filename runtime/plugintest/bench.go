@@ -45,7 +45,7 @@ func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error
 			}
 		}
 		failed = [2]int{}
-		begin, began := p.figures(), time.Now()
+		begin, began := p.running.figures(), time.Now()
 		for n := 0; n < most && (n < 10 || time.Since(began) < least); n++ {
 			var took [2]time.Duration
 			if err = r.timed(t, &took, &failed); err != nil {
@@ -57,7 +57,7 @@ func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error
 				}
 			}
 		}
-		end := p.figures()
+		end := p.running.figures()
 		if n := end.calls - begin.calls; n > 0 {
 			fuel[0] = int64((end.fuel - begin.fuel) / n) //nolint:gosec // far from the bounds
 		}
@@ -79,7 +79,7 @@ func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error
 	}
 	// What an instance has is made known a few times in a second.
 	p.host.On(func(t *netloop.Task) { t.Sleep(300 * time.Millisecond) })
-	f.Memory = p.figures().memory
+	f.Memory = p.running.figures().memory
 	return f, nil
 }
 
@@ -116,7 +116,7 @@ func (r *run) timed(t *netloop.Task, took *[2]time.Duration, failed *[2]int) err
 			failed[1]++
 		}
 	}
-	if e, ok := r.p.running.(filter.Ender); ok {
+	if e, ok := r.p.running.Filter.(filter.Ender); ok {
 		e.End(x, 0)
 	}
 	return nil
@@ -159,6 +159,10 @@ const startTries = 9
 
 // MeasureStarts compiles a module twice, into a new cache in dir and out of it, and starts instances.
 func MeasureStarts(module []byte, limits wasm.Limits, s Settings, dir string) (*Starts, error) {
+	_, abi, err := ReadModule(module, limits)
+	if err != nil {
+		return nil, err
+	}
 	out := &Starts{}
 	for _, took := range []*time.Duration{&out.Compile, &out.Cached} {
 		h, err := New(Options{Cache: true, CacheDir: dir})
@@ -166,13 +170,14 @@ func MeasureStarts(module []byte, limits wasm.Limits, s Settings, dir string) (*
 			return nil, err
 		}
 		begin := time.Now()
-		m, err := h.Load(module, limits)
+		c, err := h.Compile("plugin", module, *abi.compile, limits)
 		*took = time.Since(begin)
-		if err == nil {
-			if took == &out.Cached {
-				out.Instance, out.Memory, err = m.measureInstances(s)
-			}
-			m.Close()
+		if err == nil && took == &out.Cached {
+			m := &Module{host: h, binary: module, limits: limits, abi: abi, keep: c}
+			out.Instance, out.Memory, err = m.measureInstances(s)
+		}
+		if c != nil {
+			c.Close()
 		}
 		h.Close()
 		if err != nil {
@@ -198,7 +203,7 @@ func (m *Module) measureInstances(s Settings) (time.Duration, int64, error) {
 			return 0, 0, err
 		}
 		times = append(times, time.Since(begin))
-		memory = p.figures().memory
+		memory = p.running.figures().memory
 		p.Close()
 	}
 	slices.Sort(times)

@@ -92,9 +92,6 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 		return i
 	}
 	i.ABI, i.Version = abi.Name, abi.version(m)
-	if abi.compile == nil {
-		return i
-	}
 	c, err := h.Load(module, limits)
 	if err != nil {
 		i.Refused = append(i.Refused, reason(err))
@@ -116,7 +113,7 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 		return i
 	}
 	i.Sample = &Cost{
-		Request: "GET http://example.com/", Decision: o.Request.Decision, Micros: float64(o.Request.Took) / 1e3, Fuel: o.Request.Fuel, Memory: p.figures().memory,
+		Request: "GET http://example.com/", Decision: o.Request.Decision, Micros: float64(o.Request.Took) / 1e3, Fuel: o.Request.Fuel, Memory: p.running.figures().memory,
 	}
 	if f := o.Request.Failure; f != nil {
 		i.Sample.Decision += ": " + f.Error()
@@ -246,7 +243,8 @@ func (i *Inspection) producers(b []byte) {
 // guess says which language a module without such a section is of.
 func guess(m *meter.Module) string {
 	has := func(name string) bool {
-		return exports(m, func(s string) bool { return s == name })
+		_, ok := m.Export(name)
+		return ok
 	}
 	switch {
 	case slices.ContainsFunc(m.Imports, func(i meter.Import) bool { return i.Module == "env" && i.Name == "abort" }), has("__new") && has("__pin"):

@@ -89,7 +89,7 @@ func (r *run) run(t *netloop.Task) (*Outcome, error) {
 	r.bodies[0].Init(t, &r.sources[0], x.Request.Framing, false)
 	x.RequestBody = &r.bodies[0]
 	defer func() {
-		if e, ok := r.p.running.(filter.Ender); ok {
+		if e, ok := r.p.running.Filter.(filter.Ender); ok {
 			e.End(x, 0)
 		}
 	}()

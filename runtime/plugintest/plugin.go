@@ -1,13 +1,11 @@
 package plugintest
 
 import (
-	"fmt"
-	"slices"
-
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/meter"
-	"wasmgate/runtime/wasm/native"
 	sdkabi "wasmgate/sdk/abi"
 )
 
@@ -16,14 +14,25 @@ type Settings struct {
 	Name   string
 	Config []byte   // handed to the plugin: a string as it is, everything else as JSON
 	Env    []string // NAME=value
-	// Upstreams are those that it may choose. nil: all that it asks for.
+	Clock  bool     // it may read the real time
+	// Upstreams are those that it may choose. nil: all that it asks for, where the ABI has it ask.
 	Upstreams []string
+	// Calls are those that it may send requests of its own to, beside those that it asks for.
+	Calls []string
+	// Call answers such a request, in place of the upstream. It runs on the loop, and may park t. nil: nobody answers.
+	Call func(t *netloop.Task, upstream string, c *filter.Call) *fault.Error
 	// Address says whether the plugin may choose an address; nil: none.
 	Address func(hostport []byte) bool
-	// Lines get what the plugin writes and what there is to say about it; it is called on the loop, and while instances
+	// Lines gets what the plugin writes and what there is to say about it; it is called on the loop, and while instances
 	// start. nil: nothing is kept.
 	Lines func(wasm.Line)
+
+	RootID, VMID string // of Proxy-Wasm
+	VMConfig     []byte
 }
+
+// mostBody bounds the bodies that are held for a plugin, in bytes.
+const mostBody = 1 << 26
 
 // settings are Settings with what they come to.
 type settings struct {
@@ -32,13 +41,23 @@ type settings struct {
 	lines     func(wasm.Line)
 }
 
-// upstreamIDs are the ids of upstreams, from 0.
-func (s *settings) upstreamIDs() map[string]int {
-	ids := map[string]int{}
-	for i, name := range s.upstreams {
-		ids[name] = i
+func (s *settings) sys() wasm.Sys { return wasm.Sys{Env: s.Env, Clock: s.Clock} }
+
+// caller is filter.Caller for a plugin.
+func (s *settings) caller() filter.Caller { return (*caller)(s) }
+
+type caller settings
+
+// Call is filter.Caller's.
+func (s *caller) Call(t *netloop.Task, c *filter.Call) *fault.Error {
+	name := ""
+	if c.Upstream >= 0 && c.Upstream < len(s.upstreams) {
+		name = s.upstreams[c.Upstream]
 	}
-	return ids
+	if s.Settings.Call == nil {
+		return fault.New(fault.Connect, fault.Upstream, 502, "upstream %s: nobody answers here", name)
+	}
+	return s.Settings.Call(t, name, c)
 }
 
 // dynamicID is the id of the upstream through which addresses are chosen.
@@ -49,7 +68,7 @@ type Plugin struct {
 	host     *Host
 	abi      *ABI
 	settings *settings
-	running  running
+	running  *running
 	lines    []wasm.Line // of the call under way; on the loop
 }
 
@@ -59,12 +78,9 @@ func ReadModule(module []byte, limits wasm.Limits) (*meter.Module, *ABI, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	abi, version := Detect(m)
-	switch {
-	case abi == nil:
+	abi, _ := Detect(m)
+	if abi == nil {
 		return m, nil, errNoABI()
-	case abi.compile == nil:
-		return m, abi, fmt.Errorf("the module speaks %s %s, which this gateway does not", abi.Name, version)
 	}
 	return m, abi, nil
 }
@@ -109,7 +125,7 @@ func (m *Module) Start(s Settings) (*Plugin, error) {
 	}
 	p := &Plugin{host: m.host, abi: m.abi, settings: &settings{Settings: s}}
 	p.settings.lines = p.line
-	if p.running, err = m.abi.start(c, p.settings); err != nil {
+	if p.running, err = m.abi.start(m.host, c, p.settings); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -126,27 +142,16 @@ func (p *Plugin) line(l wasm.Line) {
 }
 
 // Close ends the plugin.
-func (p *Plugin) Close() { p.running.Close() }
+func (p *Plugin) Close() { p.running.close() }
 
 // ABI is the plugin's.
 func (p *Plugin) ABI() *ABI { return p.abi }
 
 // Manifest is what a plugin of the native ABI declared; nil for others.
-func (p *Plugin) Manifest() *sdkabi.Manifest {
-	if r, ok := p.running.(*native.Plugin); ok {
-		return r.Manifest()
-	}
-	return nil
-}
+func (p *Plugin) Manifest() *sdkabi.Manifest { return p.running.manifest }
 
-// figures are what the plugin used.
-func (p *Plugin) figures() figures {
-	if r, ok := p.running.(*native.Plugin); ok {
-		s := r.Stats()
-		return figures{calls: s.Calls, fuel: s.Fuel, memory: s.MemoryBytes, instances: s.Live}
-	}
-	return figures{}
-}
+// Upstreams are those that it was granted, by name.
+func (p *Plugin) Upstreams() []string { return p.settings.upstreams }
 
 // upstream is the name of an upstream by its id.
 func (p *Plugin) upstream(id int) string {
@@ -157,80 +162,4 @@ func (p *Plugin) upstream(id int) string {
 		return "(dynamic)"
 	}
 	return ""
-}
-
-// startNative starts a plugin of the native ABI.
-func startNative(c *wasm.Compiled, s *settings) (running, error) {
-	s.upstreams = slices.Clone(s.Upstreams)
-	if s.Upstreams == nil {
-		m, err := describe(c, s)
-		if err != nil {
-			c.Close()
-			return nil, err
-		}
-		s.upstreams = append(s.upstreams, m.Upstreams...)
-	}
-	return native.New(c, native.Options{
-		Name: s.Name, Config: s.Config, LogLevel: sdkabi.LogDebug, LogRate: 1e6, Log: func(l native.Line) { s.lines(wasm.Line(l)) },
-		Sys:     wasm.Sys{Env: s.Env},
-		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, // what fails must not change what comes after it
-		Grants: native.Grants{Upstreams: s.upstreamIDs(), DynamicUpstream: dynamicID, DynamicAllow: s.Address},
-	})
-}
-
-// describe starts an instance and takes its manifest, granting nothing.
-func describe(c *wasm.Compiled, s *settings) (*sdkabi.Manifest, error) {
-	in, err := c.Instantiate(wasm.InstanceOptions{Sys: &wasm.Sys{Env: s.Env}})
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	call := func(name string, arg uint64) (high, low uint32, err error) {
-		f, err := c.Func(name, []meter.ValueType{meter.I32}, []meter.ValueType{meter.I64})
-		if err != nil {
-			return 0, 0, refused(s, "compile", err.Error())
-		}
-		stack := []uint64{arg}
-		err = in.CallFuel(f, stack, c.Limits().StartFuel)
-		high, low = sdkabi.Unpack(stack[0])
-		return high, low, err
-	}
-	size, at, err := call(sdkabi.ExportArena, uint64(sdkabi.RequestArena))
-	if err != nil {
-		return nil, err
-	}
-	_, answer, err := call(sdkabi.ExportArena, uint64(sdkabi.AnswerArena))
-	if err != nil {
-		return nil, err
-	}
-	view := sdkabi.AppendConfig(nil, &sdkabi.Config{
-		Minor: sdkabi.Minor, MaxAnswer: 1 << 20, Name: []byte(s.Name), Bytes: s.Config, RequestBody: 1 << 26, ResponseBody: 1 << 26,
-	})
-	arena, ok := in.Bytes(at, size)
-	if !ok || len(arena) < len(view) {
-		return nil, nil // what is wrong with the arena is told at the real start
-	}
-	copy(arena, view)
-	code, value, err := call(sdkabi.ExportConfigure, uint64(len(view)))
-	if err != nil {
-		return nil, err
-	}
-	raw, ok := in.Bytes(answer, value)
-	switch {
-	case !ok || code > uint32(sdkabi.CodeError):
-		return nil, refused(s, "configure", fmt.Sprintf("configure answered with code %d and %d bytes", code, value))
-	case sdkabi.Code(code) == sdkabi.CodeError:
-		return nil, refused(s, "configure", "the plugin refuses its configuration: "+string(raw))
-	}
-	m, err := sdkabi.ParseManifest(raw)
-	if err != nil {
-		return nil, refused(s, "configure", err.Error())
-	}
-	return m, nil
-}
-
-func refused(s *settings, phase, text string) error {
-	f := fault.New(fault.PluginUnavailable, fault.Plugin, 503, "%s", text)
-	f.Plugin, f.Phase = s.Name, phase
-	return f
 }

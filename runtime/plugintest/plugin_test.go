@@ -138,14 +138,19 @@ func TestInspect(t *testing.T) {
 	if i := h.Inspect("x", tenantrouter.Module, wasm.Limits{}, Settings{}); i.Wants == nil || !strings.Contains(i.Wants.Refused, "config.default is missing") || i.Sample != nil {
 		t.Errorf("without its configuration: %+v", i)
 	}
-	for _, c := range []struct{ export, abi, version, refused string }{
-		{"nothing", "", "", "speaks no plugin ABI"},
-		{"proxy_abi_version_0_2_1", "Proxy-Wasm", "0.2.1", ""},
-		{"handle_request", "http-wasm", "http-handler", ""},
+	for _, c := range []struct {
+		exports               []string
+		abi, version, refused string
+	}{
+		{[]string{"nothing"}, "", "", "speaks no plugin ABI"},
+		{[]string{"wasmgate_v2_request"}, "native", "2", "version 2 of the native plugin ABI"},
+		{[]string{"wasmgate_v1_request"}, "native", "1", "does not export its memory"},
+		{[]string{"proxy_abi_version_0_2_1"}, "Proxy-Wasm", "0.2.1", "memory"},
+		{[]string{"handle_request", "handle_response"}, "http-wasm", "http-handler", "memory"},
 	} {
-		i := h.Inspect(c.export, exporting(c.export), wasm.Limits{}, Settings{})
+		i := h.Inspect("x.wasm", exporting(c.exports...), wasm.Limits{}, Settings{})
 		if i.ABI != c.abi || i.Version != c.version || !strings.Contains(strings.Join(i.Refused, ""), c.refused) || i.Language != "Rust 2021" || fmt.Sprint(i.Tools) != "[rustc 1.63.0]" {
-			t.Errorf("%s: %+v", c.export, i)
+			t.Errorf("%s: %+v", c.exports, i)
 		}
 	}
 	for n := range len(tenantrouter.Module) / 40 { // whatever is cut off, something is said
@@ -156,9 +161,13 @@ func TestInspect(t *testing.T) {
 }
 
 // exporting is a module that exports an empty function, and says what made it.
-func exporting(name string) []byte {
+func exporting(names ...string) []byte {
 	section := func(id byte, content string) string { return string([]byte{id, byte(len(content))}) + content }
+	exports := string([]byte{byte(len(names))})
+	for _, n := range names {
+		exports += string([]byte{byte(len(n))}) + n + "\x00\x00"
+	}
 	return []byte("\x00asm\x01\x00\x00\x00" + section(1, "\x01\x60\x00\x00") + section(3, "\x01\x00") +
-		section(7, "\x01"+string([]byte{byte(len(name))})+name+"\x00\x00") + section(10, "\x01\x02\x00\x0b") +
+		section(7, exports) + section(10, "\x01\x02\x00\x0b") +
 		section(0, "\x09producers\x02\x08language\x01\x04Rust\x042021\x0cprocessed-by\x01\x05rustc\x061.63.0"))
 }

@@ -57,7 +57,8 @@ upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, ups
 kv, wasm, wasm/native, sdk/abi, telemetry                                      < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
-config, gateway, telemetry, cli/demo, cli/watch                                < cli
+config, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, cli/watch, sdk < cli/plugin
+config, gateway, telemetry, cli/demo, cli/plugin, cli/watch                    < cli
 cli                                                                            < main
 
 config  < config/internal/gen
@@ -68,7 +69,7 @@ config, gateway, plugintest, wasm < plugins/internal/trial
 
 fault, netloop, http1, exchange, filter, kv, wasm, wasm/native, sdk/abi < sdk/conformance
 
-fault, netloop, http1, exchange, body, filter, kv, wasm, wasm/meter, wasm/native, sdk/abi < plugintest
+fault, netloop, http1, exchange, body, filter, kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi < plugintest
 config, fault, netloop, filter, kv, wasm, plugintest                                      < plugintest/suite
 `
 

@@ -52,7 +52,9 @@ func (f *File) Settings(name string, config []byte) plugintest.Settings {
 func (f *File) Run(m *plugintest.Module, plugin string) []Result {
 	list := make([]Result, 0, len(f.Tests))
 	for i := range f.Tests {
-		list = append(list, f.run(m, plugin, i))
+		if !f.skip[i] {
+			list = append(list, f.run(m, plugin, i))
+		}
 	}
 	return list
 }

@@ -30,6 +30,7 @@ type File struct {
 
 	Name   string // of the file
 	report *config.Report
+	skip   map[int]bool // tests that nobody wants to run
 }
 
 // Plugin is what a config would say of the plugin; the keys are the config's.

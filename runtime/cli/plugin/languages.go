@@ -1,0 +1,167 @@
+package plugin
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// language is a language that plugins are written in.
+type language struct {
+	name  string // as --lang
+	title string
+	// mark says whether a file, by its name in the project's folder, shows that the project is of this language.
+	mark func(name string) bool
+	// tools are what it is built with.
+	tools []tool
+	// sdk is which of the SDKs' files a new project gets, and where. Tests of the SDK stay behind.
+	sdk []copied
+	// build returns the commands that build the project in b.dir into b.out.
+	build func(b *build) ([]command, error)
+	// main is the source file that an author begins with.
+	main string
+	// own are the files that its tools write into the project, which are no sources.
+	own []string
+}
+
+// tool is a program, and how to get it.
+type tool struct {
+	program string
+	install string
+}
+
+// copied is a folder or a file of the SDKs, and where it goes.
+type copied struct{ from, to string }
+
+// command is a program with its arguments, and what it needs in its environment.
+type command struct {
+	args []string
+	env  []string
+}
+
+// build is a project that is being built.
+type build struct {
+	dir   string // of the project, absolute
+	out   string // the module to write, absolute
+	strip bool   // without names and lines
+	files []string
+	made  string // where the commands write the module, if that is not out
+}
+
+// languages are all, in the order in which they are told.
+var languages = []*language{&goLanguage, &cLanguage}
+
+const (
+	installGo    = "https://go.dev/dl, 1.24 or later; apt-get install golang-go and brew install go may do"
+	installClang = "apt-get install clang lld (Debian, Ubuntu), dnf install clang lld (Fedora), brew install llvm lld (macOS)"
+)
+
+var goLanguage = language{
+	name: "go", title: "Go", main: "main.go",
+	mark:  func(name string) bool { return name == "go.mod" },
+	tools: []tool{{"go", installGo}},
+	sdk:   []copied{{"go", "wasmgate/sdk/go"}, {"abi", "wasmgate/sdk/abi"}},
+	build: func(b *build) ([]command, error) {
+		args := []string{"go", "build", "-buildmode=c-shared", "-trimpath"}
+		if b.strip {
+			args = append(args, "-ldflags=-s -w")
+		}
+		return []command{{append(args, "-o", b.out, "."), []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"}}}, nil
+	},
+}
+
+var cLanguage = language{
+	name: "c", title: "C", main: "@NAME@.c",
+	mark: func(name string) bool {
+		return slices.Contains([]string{".c", ".cc", ".cpp", ".cxx"}, filepath.Ext(name))
+	},
+	tools: []tool{{"clang", installClang}, {"wasm-ld", installClang}},
+	sdk:   []copied{{"c/wasmgate.h", "wasmgate.h"}},
+	build: buildC,
+}
+
+func buildC(b *build) ([]command, error) {
+	var c, cpp []string
+	for _, f := range b.files {
+		switch filepath.Ext(f) {
+		case ".c":
+			c = append(c, f)
+		case ".cc", ".cpp", ".cxx":
+			cpp = append(cpp, f)
+		}
+	}
+	args := []string{"clang", "-std=c11"}
+	if len(cpp) > 0 {
+		if len(c) > 0 {
+			return nil, fmt.Errorf("%s and %s: a plugin is in C or in C++; make all of it one of them", c[0], cpp[0])
+		}
+		args, c = []string{"clang++", "-std=c++20", "-fno-exceptions", "-fno-rtti"}, cpp
+	}
+	args = append(args, "--target=wasm32", "-O2", "-Wall", "-Wextra", "-nostdlib", "-I", ".", "-Wl,--no-entry", "-Wl,--stack-first")
+	if b.strip {
+		args = append(args, "-Wl,--strip-all")
+	} else {
+		args = append(args, "-g", "-ffile-prefix-map="+b.dir+"=.")
+	}
+	return []command{{append(append(args, "-o", b.out), c...), nil}}, nil
+}
+
+// languageOf finds a language by its name.
+func languageOf(name string) (*language, error) {
+	var names []string
+	for _, l := range languages {
+		if l.name == name {
+			return l, nil
+		}
+		names = append(names, l.name)
+	}
+	return nil, fmt.Errorf("--lang %s: it is one of %s", name, strings.Join(names, ", "))
+}
+
+// detect says which language the project in a folder is in.
+func detect(dir string) (*language, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range languages {
+		for _, e := range entries {
+			if !e.IsDir() && l.mark(e.Name()) {
+				return l, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s holds no plugin's project: there is no go.mod, Cargo.toml, package.json, build.zig or C source in it; wasmgate plugin new NAME --lang LANGUAGE makes one", shown(dir))
+}
+
+// sources lists the files of a project, apart from what tools write there.
+func (l *language) sources(dir string) (files []string) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		name := ""
+		if d != nil {
+			name = d.Name()
+		}
+		switch {
+		case err != nil:
+			return nil //nolint:nilerr // what is gone while it is looked at is no source
+		case d.IsDir() && path != dir && (strings.HasPrefix(name, ".") || slices.Contains(l.own, name)):
+			return filepath.SkipDir
+		case d.IsDir() || strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || filepath.Ext(name) == ".wasm" || strings.HasSuffix(name, buildSuffix):
+			return nil
+		}
+		files = append(files, path)
+		return nil
+	})
+	return files
+}
+
+// shown is a folder as messages call it.
+func shown(dir string) string {
+	if dir == "." {
+		return "this folder"
+	}
+	return dir
+}

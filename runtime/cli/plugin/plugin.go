@@ -1,0 +1,104 @@
+// Package plugin is the part of the command line that plugins are written with: new, build, test, inspect, run and
+// bench. A language is one entry of a table (languages.go): its files, its compiler, and how to get that.
+//
+// What it needs of the process it is handed; cobra reads the commands, as in the rest of the command line.
+package plugin
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"wasmgate/runtime/telemetry"
+)
+
+// Process is what commands may use of the process.
+type Process struct {
+	Env            []string // as os.Environ gives it
+	Stdout, Stderr io.Writer
+	Color          func(io.Writer) bool
+	Signals        func() <-chan os.Signal // called by commands that stay up
+	Build          telemetry.Build
+}
+
+// Failed is an error of what a command does; others are mistakes in the command line. If it is Told, its text has been
+// written already.
+type Failed struct {
+	error
+	Told bool
+}
+
+// Unwrap is the error itself.
+func (f Failed) Unwrap() error { return f.error }
+
+// errTold is an error that was written already.
+var errTold = Failed{errors.New("failed"), true}
+
+// failing makes an error of what a command did one that is told as such.
+func failing(err error) error {
+	var f Failed
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	return Failed{error: err}
+}
+
+// Command is `wasmgate plugin`.
+func Command(p *Process) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "plugin",
+		Short: "Write, build, test and try plugins",
+		Long: `Write, build, test and try plugins. The way of a first one:
+
+  wasmgate plugin new hello --lang go    a project that builds, with the SDK in it and a test
+  cd hello
+  wasmgate plugin test                   builds it, and sends it the requests of hello.test.yaml
+  wasmgate plugin run                    a gateway around it: try it with curl; a change is built and swapped in`,
+	}
+	c.AddCommand(newNew(p), newBuild(p), newTest(p), newRun(p), newInspect(p), newBench(p))
+	return c
+}
+
+// getenv is os.Getenv on the process's environment.
+func (p *Process) getenv(name string) string {
+	value := ""
+	for _, kv := range p.Env {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// find looks a program up in the PATH of the process's environment.
+func (p *Process) find(program string) (path string, ok bool) {
+	for _, dir := range filepath.SplitList(p.getenv("PATH")) {
+		if dir == "" {
+			continue // the folder that one happens to be in is no place for programs
+		}
+		file, err := exec.LookPath(filepath.Join(dir, program))
+		if err == nil {
+			return file, true
+		}
+	}
+	return "", false
+}
+
+// paint puts texts into colours, where the terminal has them.
+type paint bool
+
+func (p *Process) paint(w io.Writer) paint { return paint(p.Color != nil && p.Color(w)) }
+
+var colours = map[string]string{"bold": "1", "faint": "2", "good": "32", "bad": "31", "warn": "33"}
+
+func (p paint) in(colour, s string) string {
+	if !p || s == "" {
+		return s
+	}
+	return "\x1b[" + colours[colour] + "m" + s + "\x1b[0m"
+}
