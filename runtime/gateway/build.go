@@ -155,6 +155,7 @@ func needsRestart(old, now *config.Config) []string {
 		{"telemetry", reflect.DeepEqual(old.Telemetry, now.Telemetry)},
 		{"admin", old.Admin == now.Admin},
 		{"plugin_cache", old.PluginCache == now.PluginCache},
+		{"plugin_sources", reflect.DeepEqual(old.PluginSources, now.PluginSources)},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

@@ -40,7 +40,12 @@ func (g *Gateway) newModules() (err error) {
 		o.CacheDir = filepath.Join(dir, "modules")
 	}
 	o.NoCache = o.NoCache || o.CacheBytes == 0
-	if g.fetcher, err = modules.New(o); err != nil {
+	if g.fetcher, err = modules.New(o); err != nil && o.CacheDir == "" && !o.NoCache { // a user without a home
+		g.log.Warn().Err(err).Msg("fetched modules are not kept: plugin_cache.dir names another folder, off silences this")
+		o.NoCache = true
+		g.fetcher, err = modules.New(o)
+	}
+	if err != nil {
 		return err
 	}
 	g.modules = modules.NewManager(g.fetcher, modules.ManagerOptions{Available: g.moduleCame, Failed: g.moduleFailed})
@@ -88,7 +93,7 @@ func (g *Gateway) readModules(s, old *state) map[string]found {
 		}
 	})
 	for ref, err := range failed {
-		g.log.Error().Err(err).Stringer("module", ref).Strs("plugins", wanted[ref]).Msg("a module cannot be fetched: its plugins do as on_error says, until it is there")
+		g.log.Error().Err(err).Stringer("module", ref).Strs("plugins", wanted[ref]).Msg("a module cannot be fetched: until it is there its plugins go on as they were, or do as on_error says")
 	}
 	s.missing = failed
 	return all
@@ -101,11 +106,7 @@ const cacheOff = "off"
 // instances would be no others.
 func (s *state) sameModule(name string, c *config.Plugin) bool {
 	p := s.plugins[name]
-	if p == nil || p.config.Module != c.Module || !sameInstances(p.config, *c) {
-		return false
-	}
-	_, missing := p.guest.(*absent)
-	return !missing
+	return p != nil && p.present() && p.config.Module == c.Module && sameInstances(p.config, *c)
 }
 
 // absent stands for a plugin whose module could not be fetched.

@@ -74,7 +74,7 @@ routes:
 			t.Errorf("without the module %s is answered %d, want %d", path, got, want)
 		}
 	}
-	if !strings.Contains(log.String(), "cannot be fetched: its plugins do as on_error says") {
+	if !strings.Contains(log.String(), "a module cannot be fetched: until it is there") {
 		t.Errorf("the log does not say it: %s", log)
 	}
 	down.Store(false)
@@ -86,5 +86,19 @@ routes:
 	defer g.Close()
 	if got := ask("/closed"); got != 418 {
 		t.Errorf("with the module in the cache and no server: %d; %s", got, log)
+	}
+
+	// The config is changed to another one, which cannot be had: the plugin goes on as it was.
+	c, _, err := config.Load(config.Source{File: "modules.yaml", Data: []byte(strings.Replace(text, fmt.Sprintf("%x", sha256.Sum256(wasm)), strings.Repeat("0", 64), 1))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := g.Reload(c); err != nil {
+			t.Fatal(err)
+		}
+		if got := ask("/closed"); got != 418 {
+			t.Errorf("with another module that cannot be had: %d; %s", got, log)
+		}
 	}
 }

@@ -36,6 +36,12 @@ type plugin struct {
 	digest [sha256.Size]byte
 }
 
+// present says whether there is a module behind it.
+func (p *plugin) present() bool {
+	_, missing := p.guest.(*absent)
+	return !missing
+}
+
 // newEngine opens the cache of compiled modules. The default folder may not be there for a user without a home; what was
 // asked for must be.
 func (g *Gateway) newEngine() (*wasm.Engine, error) {
@@ -92,6 +98,12 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 	switch {
 	case m.kept:
 		p.digest = was.digest
+	case m.pending != nil && was != nil && was.present(): // it goes on as it was, with its own config, until the other one is there
+		again, err := was.rebind(g, s, c)
+		if err != nil {
+			return nil, err
+		}
+		return &plugin{guest: again, config: was.config, digest: was.digest}, nil
 	case m.pending != nil:
 		p.guest = &absent{name: name, why: m.pending, open: c.OnError == config.FailOpen}
 		return p, nil
