@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
+	"wasmgate/runtime/kv"
 	"wasmgate/sdk/abi"
 )
 
@@ -14,6 +16,9 @@ type grants struct {
 	ids     []int // the gateway's upstream by the guest's id
 	dynamic int   // the upstream through which addresses are chosen
 	allow   func(hostport []byte) bool
+	calls   []int // the gateway's upstream by the guest's id for calls
+	caller  filter.Caller
+	stores  []*kv.Store // by the guest's id
 }
 
 // judge checks an operation list against what its message, phase and grants allow. A list is applied only after all of
@@ -21,11 +26,14 @@ type grants struct {
 type judge struct {
 	x           *exchange.Exchange
 	g           *grants
+	m           *abi.Manifest
 	phase, role uint32
+	body        *held // nil: the phase has no part in the body
+	piece       int   // bytes of the piece that may be kept; -1: it is the last
 
-	edits, bytes, attributes int
-	responds                 int
-	rematch                  bool
+	edits, bytes, attributes  int
+	responds, bodies          int
+	rematch, wantBody, change bool
 }
 
 var (
@@ -48,8 +56,44 @@ var (
 		abi.MaxAttributeKey, abi.MaxAttribute, abi.MaxAttributes)
 	errLevel   = errors.New("an unknown log level")
 	errRematch = errors.New("routes are matched again only for a plugin in a route's list")
-	errPhase   = errors.New("not an operation of the response phase")
+	errNoBody  = errors.New("there is no body to set: none is held, or not all of it")
+	errBodies  = errors.New("a second body")
+	errWant    = errors.New("the manifest does not have the body on demand, or it is there already, or the routes are matched again")
+	errKeep    = fmt.Errorf("more than the piece has, or than %d bytes, is kept; of the last piece nothing can be", abi.MaxKeep)
+	errMetric  = errors.New("a metric that the manifest does not declare")
+	errMeasure = errors.New("a value that a metric cannot have: it is a number, and what a counter adds is not negative")
 )
+
+// in are the phases that an operation is for, as bits.
+type in uint8
+
+const (
+	inRequest  in = 1 << abi.PhaseRequest
+	inResponse in = 1 << abi.PhaseResponse
+	inPieces   in = 1<<phaseRequestBody | 1<<phaseResponseBody
+	inTick     in = 1 << phaseTick
+	inMessages    = inRequest | inResponse
+)
+
+// phasesOf are the phases of an operation; those that are not listed are for requests.
+func (j *judge) phasesOf(k abi.Kind) in {
+	switch k {
+	case abi.OpSetHeader, abi.OpAppendHeader, abi.OpRemoveHeader, abi.OpRespond, abi.OpWantBody:
+		return inMessages
+	case abi.OpAttribute, abi.OpSetBody:
+		return inMessages | inPieces
+	case abi.OpLog, abi.OpMetric:
+		return inMessages | inPieces | inTick
+	case abi.OpKeep:
+		return inPieces
+	case abi.OpContext:
+		if j.m.ResponseBody.Mode == abi.BodyStreamed {
+			return inMessages | inPieces
+		}
+		return inRequest | inPieces
+	}
+	return inRequest
+}
 
 // check judges a whole list.
 func (j *judge) check(list []byte) error {
@@ -61,6 +105,9 @@ func (j *judge) check(list []byte) error {
 			return err
 		}
 		if !ok {
+			if j.wantBody && j.rematch {
+				return errWant
+			}
 			return nil
 		}
 		if err := j.operation(&op); err != nil {
@@ -78,6 +125,9 @@ func subject(op *abi.Operation) string {
 }
 
 func (j *judge) operation(op *abi.Operation) error {
+	if j.phasesOf(op.Kind)&(1<<j.phase) == 0 {
+		return fmt.Errorf("not an operation of the %s phase", phaseNames[j.phase])
+	}
 	switch op.Kind {
 	case abi.OpSetHeader, abi.OpAppendHeader:
 		return j.field(op.Name, op.Value)
@@ -96,11 +146,37 @@ func (j *judge) operation(op *abi.Operation) error {
 			return errLevel
 		}
 		return nil
-	}
-	if j.phase != abi.PhaseRequest {
-		return errPhase
+	case abi.OpSetBody, abi.OpWantBody, abi.OpKeep:
+		return j.content(op)
+	case abi.OpMetric:
+		return checkMetric(j.m, op.Number, op.Float)
 	}
 	return j.target(op)
+}
+
+// content judges what is about the body.
+func (j *judge) content(op *abi.Operation) error {
+	switch op.Kind {
+	case abi.OpSetBody:
+		j.bodies++
+		j.change = true
+		switch {
+		case j.bodies > 1:
+			return errBodies
+		case 1<<j.phase&inMessages != 0 && (j.body == nil || !j.body.there || !j.body.whole):
+			return errNoBody
+		}
+	case abi.OpWantBody:
+		j.wantBody = true
+		if j.body == nil || !j.body.onDemand || j.body.there {
+			return errWant
+		}
+	case abi.OpKeep:
+		if j.piece < 0 && op.Number > 0 || op.Number > uint64(max(j.piece, 0)) || op.Number > abi.MaxKeep {
+			return errKeep
+		}
+	}
+	return nil
 }
 
 // target judges what says where the request goes.
@@ -176,7 +252,7 @@ func (j *judge) field(name, value []byte) error {
 		return errEdits
 	case len(name) > abi.MaxHeaderName || !http1.ValidFieldName(name):
 		return errName
-	case reserved(name):
+	case http1.Reserved(name):
 		return errField
 	case len(value) > abi.MaxHeaderValue:
 		return errTooLong
@@ -184,23 +260,6 @@ func (j *judge) field(name, value []byte) error {
 		return errValue
 	}
 	return nil
-}
-
-// reserved says whether a field is the gateway's own business: framing, the connection, Host. An underscore counts as
-// a hyphen, because servers that turn names into variables do not tell them apart.
-func reserved(name []byte) bool {
-	var spelled [32]byte // longer than every such name
-	if len(name) > len(spelled) {
-		return false
-	}
-	for i, c := range name {
-		if c == '_' {
-			c = '-'
-		}
-		spelled[i] = c
-	}
-	id := http1.LookupField(string(spelled[:len(name)]))
-	return http1.IsHopByHop(id) || http1.IsFraming(id) || id == http1.FieldHost || id == http1.FieldTrailer || id == http1.FieldExpect
 }
 
 func (j *judge) respond(op *abi.Operation) error {

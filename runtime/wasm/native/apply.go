@@ -10,7 +10,7 @@ import (
 )
 
 // apply carries out a list that judge has checked. It says whether there is an answer for the client in it.
-func (p *Plugin) apply(x *exchange.Exchange, list []byte, phase uint32, place int) (responded bool) {
+func (p *Plugin) apply(x *exchange.Exchange, list []byte, phase uint32, place int, b *held) (responded bool) {
 	h := &x.Request.Head
 	if phase == abi.PhaseResponse {
 		h = &x.Response.Head
@@ -35,14 +35,25 @@ func (p *Plugin) apply(x *exchange.Exchange, list []byte, phase uint32, place in
 				x.Response.AddBytes(name, value)
 			}
 		case abi.OpAttribute:
-			if x.Trace.Sampled {
-				x.Tags = append(x.Tags, exchange.Tag{Key: string(op.Name), Value: strings.ToValidUTF8(string(op.Value), "\uFFFD")})
-			}
+			p.attribute(x, &op)
 		case abi.OpLog:
 			p.core.guestLine(x.Task.Loop(), uint32(op.Number), phase, op.Value, 0) //nolint:gosec // a level
+		case abi.OpMetric:
+			p.core.measure(x.Task.Loop(), op.Number, op.Float)
+		case abi.OpSetBody:
+			b.body.Replace(op.Value)
+		case abi.OpWantBody:
+			b.wanted = true
 		default:
 			p.target(x, &op, place)
 		}
+	}
+}
+
+// attribute sets an attribute of the request's span, if it has one.
+func (p *Plugin) attribute(x *exchange.Exchange, op *abi.Operation) {
+	if x.Trace.Sampled {
+		x.Tags = append(x.Tags, exchange.Tag{Key: string(op.Name), Value: strings.ToValidUTF8(string(op.Value), "\uFFFD")})
 	}
 }
 

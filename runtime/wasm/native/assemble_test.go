@@ -17,16 +17,20 @@ type guestModule struct {
 	noResponse                    bool
 	requestCode, resizeCode       []byte // instead of what the above makes
 	initCode                      []byte // _initialize
+	bodyCode, tickCode            []byte // if there are such exports
+	configureCode                 []byte // runs before what the above makes
+	data                          map[uint32][]byte
 	rename                        map[string]string
 	extraImports                  []string // of module wasmgate_v1, with type (i32)
 }
 
 // The opcodes that the tests use.
 const (
-	opUnreachable, opLoop, opIf, opElse, opEnd, opBr = 0x00, 0x03, 0x04, 0x05, 0x0b, 0x0c
-	opCall, opDrop, opLocalGet                       = 0x10, 0x1a, 0x20
-	opMemoryGrow, opI32Const, opI64Const             = 0x40, 0x41, 0x42
-	void, typeI64, typeI32                           = 0x40, 0x7e, 0x7f
+	opUnreachable, opLoop, opIf, opElse, opEnd, opBr       = 0x00, 0x03, 0x04, 0x05, 0x0b, 0x0c
+	opCall, opDrop, opLocalGet                             = 0x10, 0x1a, 0x20
+	opMemoryGrow, opI32Const, opI64Const                   = 0x40, 0x41, 0x42
+	void, typeI64, typeI32, typeF64                        = 0x40, 0x7e, 0x7f, 0x7c
+	opI64Load, opI64Store, opI64Extend, opI64Add, opI32And = 0x29, 0x37, 0xad, 0x7c, 0x71
 )
 
 func i32(v uint32) []byte { return append([]byte{opI32Const}, wasmtest.S(int64(int32(v)))...) }
@@ -73,6 +77,14 @@ const (
 const (
 	callLog = iota
 	callGetHeader
+	callCall
+	callCallAnswer
+	callKVGet
+	callKVSet
+	callKVDelete
+	callKVAdd
+	callReadBody
+	callMetric
 )
 
 // build assembles the module.
@@ -104,6 +116,7 @@ func (g guestModule) build() []byte {
 	if g.manifest != nil {
 		manifestCode = code(copyMemory(answerAt, manifestAt, uint32(len(g.manifest))), i64(g.configured))
 	}
+	manifestCode = code(g.configureCode, manifestCode)
 	type function struct {
 		name string
 		typ  byte
@@ -123,15 +136,29 @@ func (g guestModule) build() []byte {
 	if g.initCode != nil {
 		functions = append(functions, function{abi.ExportInit, 2, g.initCode})
 	}
+	if g.bodyCode != nil {
+		functions = append(functions, function{abi.ExportBody, 0, g.bodyCode})
+	}
+	if g.tickCode != nil {
+		functions = append(functions, function{abi.ExportTick, 0, g.tickCode})
+	}
 	types := [][]byte{
 		{0x60, 1, typeI32, 1, typeI64}, {0x60, 2, typeI32, typeI32, 1, typeI64}, {0x60, 0, 0},
 		{0x60, 3, typeI32, typeI32, typeI32, 0}, {0x60, 6, typeI32, typeI32, typeI32, typeI32, typeI32, typeI32, 1, typeI32},
 		{0x60, 1, typeI32, 0},
+		{0x60, 5, typeI32, typeI32, typeI32, typeI32, typeI32, 1, typeI64}, {0x60, 2, typeI32, typeI32, 1, typeI32},
+		{0x60, 7, typeI32, typeI32, typeI32, typeI32, typeI32, typeI32, typeI64, 1, typeI64}, {0x60, 4, typeI32, typeI32, typeI32, typeI32, 1, typeI64},
+		{0x60, 6, typeI32, typeI32, typeI32, typeI64, typeI64, typeI32, 1, typeI32}, {0x60, 4, typeI32, typeI32, typeI32, typeI32, 1, typeI32},
+		{0x60, 2, typeI32, typeF64, 0},
 	}
 	imported := func(name string, typ byte) []byte {
 		return append(append(bytesOf([]byte(abi.Module)), bytesOf([]byte(name))...), 0, typ)
 	}
-	imports := [][]byte{imported(abi.ImportLog, 3), imported(abi.ImportGetHeader, 4)}
+	imports := [][]byte{
+		imported(abi.ImportLog, 3), imported(abi.ImportGetHeader, 4), imported(abi.ImportCall, 6), imported(abi.ImportCallAnswer, 7),
+		imported(abi.ImportKVGet, 6), imported(abi.ImportKVSet, 8), imported(abi.ImportKVDelete, 9), imported(abi.ImportKVAdd, 10),
+		imported(abi.ImportReadBody, 11), imported(abi.ImportMetric, 12),
+	}
 	for _, n := range g.extraImports {
 		imports = append(imports, imported(n, 5))
 	}
@@ -154,5 +181,9 @@ func (g guestModule) build() []byte {
 	m = append(m, section(5, append([]byte{0}, wasmtest.U(g.pages)...))...)
 	m = append(m, section(7, exports...)...)
 	m = append(m, section(10, bodies...)...)
-	return append(m, section(11, segment(manifestAt, g.manifest), segment(listAt, g.list), segment(responseAt, g.responseList))...)
+	segments := [][]byte{segment(manifestAt, g.manifest), segment(listAt, g.list), segment(responseAt, g.responseList)}
+	for at, b := range g.data {
+		segments = append(segments, segment(at, b))
+	}
+	return append(m, section(11, segments...)...)
 }

@@ -28,6 +28,8 @@ type core struct {
 	loaded      time.Time
 	closed      atomic.Bool
 	users       atomic.Int32
+	metrics     metrics
+	ticker      ticker
 
 	startMu    sync.Mutex // instances start on ordinary goroutines, where a lock does no harm
 	startLines wasm.Limiter
@@ -47,6 +49,9 @@ type cell struct {
 	live, started, discarded, recycled, idle, opened atomic.Int64
 	memory                                           atomic.Int64
 	open                                             atomic.Bool
+	parked, outbound, outboundFailed, pieces, ticks  atomic.Int64
+	metrics                                          []metricCell
+	outbounds                                        []*outbound // not in use
 	_                                                [64]byte
 }
 
@@ -84,10 +89,41 @@ func (k *core) warm() error {
 			f.Plugin, f.Phase = k.options.Name, "start"
 			return &f
 		}
+		if i == 0 {
+			k.settle(in)
+		}
 		k.pool.Add(i, 0, in)
 		k.publish(i)
 	}
 	return nil
+}
+
+// parkedMemory is the memory that instances may have whose guests wait for an upstream, where nothing else is said.
+const parkedMemory = 256 << 20
+
+// settle decides what the manifest and the size of the first instance say.
+func (k *core) settle(in *wasm.Instance) {
+	o := &k.options
+	parked, wait := max(o.MaxParked, 0), o.MaxWait
+	if len(k.manifest.Calls) > 0 {
+		if o.MaxParked == 0 {
+			each := max(in.MemoryBytes(), 1) * int64(o.Loops)
+			parked = int(min(max(parkedMemory/each, 16), 1024))
+		}
+		if wait <= 0 {
+			wait = 10 * time.Second
+		}
+	} else {
+		parked = 0
+	}
+	if wait <= 0 {
+		wait = time.Second
+	}
+	k.pool.SetParking(parked, wait)
+	k.metrics.init(k.manifest.Metrics)
+	for i := range k.cells {
+		k.cells[i].metrics = k.metrics.cells()
+	}
 }
 
 // meet is called with the first call on a loop.
@@ -119,6 +155,7 @@ func (k *core) publish(i int) {
 	c.opened.Store(s.Opens)
 	c.memory.Store(s.Memory)
 	c.open.Store(s.Open)
+	c.parked.Store(int64(s.Parked))
 }
 
 func (k *core) stats() (s Stats) {
@@ -137,6 +174,11 @@ func (k *core) stats() (s Stats) {
 		s.BreakerOpened += c.opened.Load()
 		s.MemoryBytes += c.memory.Load()
 		s.BreakerOpen = s.BreakerOpen || c.open.Load()
+		s.Parked += c.parked.Load()
+		s.Outbound += uint64(c.outbound.Load())             //nolint:gosec // not negative
+		s.OutboundFailed += uint64(c.outboundFailed.Load()) //nolint:gosec // see above
+		s.Pieces += uint64(c.pieces.Load())                 //nolint:gosec // see above
+		s.Ticks += uint64(c.ticks.Load())                   //nolint:gosec // see above
 	}
 	return s
 }
@@ -146,9 +188,13 @@ func (k *core) close() {
 	if k.closed.Swap(true) {
 		return
 	}
+	ticks := k.ticker.end()
 	for i := range k.cells {
 		c := &k.cells[i]
 		l := c.seen.Load()
+		if ticks && i == k.options.TickLoop.Index() {
+			l = k.options.TickLoop // it has begun, and met the loop or is about to
+		}
 		if l == nil {
 			k.pool.Drain(i)
 			k.publish(i)
@@ -156,7 +202,10 @@ func (k *core) close() {
 		}
 		done := make(chan struct{})
 		l.Post(func() {
-			c.timer.Stop()
+			if c.timer != nil {
+				c.timer.Stop()
+			}
+			k.ticker.stop()
 			k.pool.Drain(i)
 			k.publish(i)
 			close(done)
@@ -182,6 +231,13 @@ func (k *core) fail(l *netloop.Loop, err error, phase uint32) *fault.Error {
 		k.options.Log(Line{Plugin: f.Plugin, Phase: f.Phase, Level: abi.LogError, Text: "plugin failed: " + f.Error(), Err: &f, Suppressed: before})
 	}
 	return &f
+}
+
+// say says something about the plugin; what key names is said once in a while.
+func (k *core) say(l *netloop.Loop, phase, level uint32, text, key string) {
+	if say, before := k.repeats.Note(l.Now(), key, phaseNames[phase]); say {
+		k.options.Log(Line{Plugin: k.options.Name, Phase: phaseNames[phase], Level: level, Text: text, Suppressed: before})
+	}
 }
 
 // opened says that the breaker opened.

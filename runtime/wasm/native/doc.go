@@ -6,6 +6,9 @@
 //
 // A call costs no allocation: views are written straight into the guest's memory, answers are read there. The guest is
 // hostile: every pointer, length, number and string of its answer is checked before any of it has an effect.
+//
+// A guest that calls an upstream is parked within its call: its instance stays taken, the loop serves others. A body that is
+// held is read before an instance is taken, so that a slow client has none.
 package native
 
 import (
@@ -69,8 +72,8 @@ func hosts(m *meter.Module) ([]wasm.HostModule, error) {
 
 // functions are a module's exports.
 type functions struct {
-	arena, configure, request, response, resize wasm.Func
-	hasResponse, hasResize                      bool
+	arena, configure, request, response, resize, body, tick wasm.Func
+	hasResponse, hasResize, hasBody, hasTick                bool
 }
 
 func findFunctions(c *wasm.Compiled) (f functions, err error) {
@@ -84,6 +87,7 @@ func findFunctions(c *wasm.Compiled) (f functions, err error) {
 		{abi.ExportArena, one, &f.arena, nil}, {abi.ExportConfigure, one, &f.configure, nil}, {abi.ExportRequest, one, &f.request, nil},
 		{abi.ExportResponse, one, &f.response, &f.hasResponse},
 		{abi.ExportResize, []meter.ValueType{meter.I32, meter.I32}, &f.resize, &f.hasResize},
+		{abi.ExportBody, one, &f.body, &f.hasBody}, {abi.ExportTick, one, &f.tick, &f.hasTick},
 	} {
 		if _, there := c.Lookup(e.name); !there && e.optional != nil {
 			continue

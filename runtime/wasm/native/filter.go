@@ -3,11 +3,14 @@ package native
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 	"wasmgate/sdk/abi"
 )
@@ -16,6 +19,11 @@ import (
 type Plugin struct {
 	core   *core
 	grants grants
+
+	// Of the ticks that use the grants; guarded by ticker.mu.
+	ticking int
+	done    sync.Cond
+	closed  atomic.Bool
 }
 
 var _ filter.Filter = (*Plugin)(nil)
@@ -39,6 +47,7 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 		k.close()
 		return nil, err
 	}
+	k.begin()
 	return p, nil
 }
 
@@ -47,34 +56,54 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 func (p *Plugin) Rebind(g Grants) (*Plugin, error) { return p.core.bind(g) }
 
 func (k *core) bind(g Grants) (*Plugin, error) {
-	p := &Plugin{core: k, grants: grants{dynamic: g.DynamicUpstream, allow: g.DynamicAllow}}
-	var refused []string
-	for _, name := range k.manifest.Upstreams {
-		id, ok := g.Upstreams[name]
-		if !ok {
-			refused = append(refused, name)
-		}
-		p.grants.ids = append(p.grants.ids, id)
+	p := &Plugin{core: k, grants: grants{dynamic: g.DynamicUpstream, allow: g.DynamicAllow, caller: g.Caller}}
+	p.done.L = &k.ticker.mu
+	var wrong error
+	p.grants.ids, wrong = lookUp(k, wrong, k.manifest.Upstreams, g.Upstreams, "choose upstreams", "upstreams")
+	calls := g.Calls
+	if g.Caller == nil {
+		calls = nil
 	}
-	if len(refused) > 0 {
-		const most = 5
-		more := ""
-		if len(refused) > most {
-			more = fmt.Sprintf(" and %d more", len(refused)-most)
-			refused = refused[:most]
-		}
-		return nil, &fault.Error{
-			Kind: fault.PluginUnavailable, Source: fault.Plugin, Status: 503, Plugin: k.options.Name, Phase: "configure",
-			Detail: fmt.Sprintf("it wants to choose upstreams that it is not granted: %s%s (grant them in the plugin's upstreams)", strings.Join(refused, ", "), more),
-		}
+	p.grants.calls, wrong = lookUp(k, wrong, k.manifest.Calls, calls, "call upstreams", "calls")
+	p.grants.stores, wrong = lookUp(k, wrong, k.manifest.Stores, g.Stores, "use stores", "state")
+	if wrong != nil {
+		return nil, wrong
 	}
 	k.users.Add(1)
+	k.ticker.add(p)
 	return p, nil
 }
 
+// lookUp finds what the manifest names. what and key say what it is for, and where the configuration has it.
+func lookUp[T any](k *core, already error, names []string, from map[string]T, what, key string) (list []T, err error) {
+	var refused []string
+	for _, name := range names {
+		v, ok := from[name]
+		if !ok {
+			refused = append(refused, name)
+		}
+		list = append(list, v)
+	}
+	if len(refused) == 0 || already != nil {
+		return list, already
+	}
+	const most = 5
+	more := ""
+	if len(refused) > most {
+		more = fmt.Sprintf(" and %d more", len(refused)-most)
+		refused = refused[:most]
+	}
+	return nil, &fault.Error{
+		Kind: fault.PluginUnavailable, Source: fault.Plugin, Status: 503, Plugin: k.options.Name, Phase: "configure",
+		Detail: fmt.Sprintf("it wants to %s that it is not granted: %s%s (grant them in the plugin's %s)", what, strings.Join(refused, ", "), more, key),
+	}
+}
+
 // Close ends the plugin when nothing calls it any more. With the last one of those that share instances, these are
-// closed. It waits for the loops, so it is not called on one, and before they are closed.
+// closed. It waits for the loops, and for a tick under way, which can call no upstream any more; so it is not called on
+// one, and before they are closed.
 func (p *Plugin) Close() {
+	p.core.ticker.remove(p)
 	if p.core.users.Add(-1) == 0 {
 		p.core.close()
 	}
@@ -99,7 +128,10 @@ func (p *Plugin) Request(x *exchange.Exchange, role filter.Role, place int) (fil
 	if p.core.manifest.Phases&abi.WantsRequest == 0 {
 		return filter.Continue, nil
 	}
-	return p.ask(x, abi.PhaseRequest, roles[role], place)
+	if p.core.manifest.RequestBody.Mode != abi.BodyNone {
+		return p.askWithBody(x, abi.PhaseRequest, roles[role], place)
+	}
+	return p.ask(x, abi.PhaseRequest, roles[role], place, nil)
 }
 
 // Response asks the guest about an answer.
@@ -109,11 +141,14 @@ func (p *Plugin) Response(x *exchange.Exchange, place int) (filter.Verdict, erro
 	case phases&abi.WantsMarkedResponses == 0 || *x.Word(place) == 0:
 		return filter.Continue, nil
 	}
-	return p.ask(x, abi.PhaseResponse, abi.RoleRoute, place)
+	if p.core.manifest.ResponseBody.Mode != abi.BodyNone {
+		return p.askWithBody(x, abi.PhaseResponse, abi.RoleRoute, place)
+	}
+	return p.ask(x, abi.PhaseResponse, abi.RoleRoute, place, nil)
 }
 
-// ask calls the guest and does what it says.
-func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int) (filter.Verdict, error) {
+// ask calls the guest and does what it says. b is the phase's body; nil: the plugin has no part in it.
+func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int, b *held) (filter.Verdict, error) {
 	k, l := p.core, x.Task.Loop()
 	loop := l.Index()
 	if k.cells[loop].seen.Load() == nil {
@@ -128,13 +163,14 @@ func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int) (filte
 		return p.failed(x, phase, started, 0, err)
 	}
 	g := in.Owner.(*guest)
+	g.enter(p, x.Task, x, phase, b)
 	code, value, err := g.call(x, phase, role, *x.Word(place))
 	o := outcome{word: "continue"}
 	if err == nil {
 		err = p.act(g, x, phase, role, place, code, value, &o)
 	}
 	fuel := g.spent
-	g.x = nil
+	g.leave()
 	switch {
 	case err != nil && !o.reported:
 		if k.pool.Discard(loop, l.Now(), in) {
@@ -146,8 +182,11 @@ func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int) (filte
 		return p.failed(x, phase, started, fuel, err)
 	}
 	k.pool.Put(loop, l.Now(), in)
+	if b != nil {
+		b.asked = true
+	}
 	if x.Trace.Sampled {
-		p.record(x, phase, started, fuel, o.word, nil)
+		p.record(x, l, phase, started, fuel, o.word, nil)
 	}
 	return o.verdict, nil
 }
@@ -207,14 +246,14 @@ func (p *Plugin) operations(g *guest, x *exchange.Exchange, phase, role uint32, 
 	if err != nil {
 		return err
 	}
-	j := judge{x: x, g: &p.grants, phase: phase, role: role}
+	j := judge{x: x, g: &p.grants, m: p.core.manifest, phase: phase, role: role, body: g.held}
 	if err := j.check(list); err != nil {
 		f := badAnswer("an operation list of %d bytes", n)
 		f.Err = err
 		return f
 	}
 	o.word = "edit"
-	switch responded := p.apply(x, list, phase, place); {
+	switch responded := p.apply(x, list, phase, place, g.held); {
 	case responded:
 		o.verdict, o.word = filter.Respond, "respond"
 	case j.rematch:
@@ -225,9 +264,10 @@ func (p *Plugin) operations(g *guest, x *exchange.Exchange, phase, role uint32, 
 
 // failed counts, logs and records a failure, and says what becomes of the request.
 func (p *Plugin) failed(x *exchange.Exchange, phase uint32, started, fuel int64, err error) (filter.Verdict, error) {
-	f := p.core.fail(x.Task.Loop(), err, phase)
+	l := x.Task.Loop()
+	f := p.core.fail(l, err, phase)
 	if x.Trace.Sampled {
-		p.record(x, phase, started, fuel, "error", f)
+		p.record(x, l, phase, started, fuel, "error", f)
 	}
 	if p.core.options.OnError == FailOpen {
 		return filter.Continue, nil
@@ -236,9 +276,9 @@ func (p *Plugin) failed(x *exchange.Exchange, phase uint32, started, fuel int64,
 }
 
 // record notes a call of the guest for the trace.
-func (p *Plugin) record(x *exchange.Exchange, phase uint32, started, fuel int64, word string, err *fault.Error) {
+func (p *Plugin) record(x *exchange.Exchange, l *netloop.Loop, phase uint32, started, fuel int64, word string, err *fault.Error) {
 	x.Calls = append(x.Calls, exchange.PluginCall{
 		Plugin: p.core.options.Name, Phase: phaseNames[phase], Started: started,
-		Took: time.Duration(x.Task.Loop().Tick() - started), Fuel: fuel, Outcome: word, Err: err,
+		Took: time.Duration(l.Tick() - started), Fuel: fuel, Outcome: word, Err: err,
 	})
 }

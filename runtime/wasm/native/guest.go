@@ -5,6 +5,8 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 	"wasmgate/sdk/abi"
 )
@@ -21,8 +23,16 @@ type guest struct {
 	stack   [2]uint64
 	head    abi.Head
 
-	x       *exchange.Exchange // of the call under way; nil while it starts
-	phase   uint32
+	// Of the call under way:
+	task     *netloop.Task      // nil while the instance starts
+	x        *exchange.Exchange // nil in a tick
+	plugin   *Plugin
+	phase    uint32
+	held     *held // the phase's body; nil: the plugin has no part in it
+	trailers *http1.Head
+	calls    int // of upstreams
+	out      *outbound
+
 	spent   int64 // fuel, of the last request or answer; what growing an arena takes is not in it
 	yielded bool
 	resume  func()
@@ -32,8 +42,9 @@ type guest struct {
 func (c *core) start(in *wasm.Instance) error {
 	g := &guest{core: c, in: in}
 	g.resume = func() {
-		g.yielded = true
-		g.x.Task.Wake()
+		if g.yielded = true; g.task != nil { // it is nil if the loop ended meanwhile
+			g.task.Wake()
+		}
 	}
 	in.Owner, in.Yielder = g, g
 	for which := range uint32(2) {
@@ -115,7 +126,8 @@ func (g *guest) text(n uint32) (string, error) {
 func (g *guest) configure() error {
 	c := g.core
 	view := abi.AppendConfig(nil, &abi.Config{
-		Minor: abi.Minor, MaxAnswer: uint32(c.options.MaxAnswer), Name: []byte(c.options.Name), Bytes: c.options.Config, //nolint:gosec // at most 1 MiB
+		Minor: abi.Minor, MaxAnswer: uint32(c.options.MaxAnswer), Name: []byte(c.options.Name), Bytes: c.options.Config, //nolint:gosec // at most 65 MiB
+		RequestBody: uint32(c.options.RequestBody), ResponseBody: uint32(c.options.ResponseBody), //nolint:gosec // at most 64 MiB
 	})
 	if len(view) > maxView {
 		return badAnswer("a configuration of %d bytes; at most %d are possible", len(c.options.Config), maxView)
@@ -158,8 +170,8 @@ func (g *guest) manifest(raw []byte) error {
 		if err != nil {
 			return badAnswer("%v", err)
 		}
-		if m.Phases&^abi.WantsRequest != 0 && !c.functions.hasResponse {
-			return badAnswer("the manifest asks for the response phase, but the module does not export %s", abi.ExportResponse)
+		if err := c.possible(m); err != nil {
+			return err
 		}
 		c.manifest, c.rawManifest = m, bytes.Clone(raw)
 	} else if !bytes.Equal(raw, c.rawManifest) {
@@ -169,13 +181,65 @@ func (g *guest) manifest(raw []byte) error {
 	return nil
 }
 
+// possible checks what a manifest asks for against what the module exports and the options allow.
+func (c *core) possible(m *abi.Manifest) error {
+	f, o := &c.functions, &c.options
+	streamed := m.RequestBody.Mode == abi.BodyStreamed || m.ResponseBody.Mode == abi.BodyStreamed
+	for _, e := range [...]struct {
+		wanted, there bool
+		what, export  string
+	}{
+		{m.Phases&^abi.WantsRequest != 0, f.hasResponse, "the response phase", abi.ExportResponse},
+		{streamed, f.hasBody, "streamed bodies", abi.ExportBody}, {m.Tick != 0, f.hasTick, "ticks", abi.ExportTick},
+	} {
+		if e.wanted && !e.there {
+			return badAnswer("the manifest asks for %s, but the module does not export %s", e.what, e.export)
+		}
+	}
+	refuse := func(format string, args ...any) error {
+		return fault.New(fault.PluginUnavailable, fault.Plugin, 503, format, args...)
+	}
+	for _, b := range [...]struct {
+		wants abi.Body
+		most  int
+		whose string
+	}{{m.RequestBody, o.RequestBody, "requests"}, {m.ResponseBody, o.ResponseBody, "answers"}} {
+		switch {
+		case b.wants.Mode == abi.BodyNone:
+		case b.most == 0:
+			return refuse("it wants to see the bodies of %s, which it is not granted (grant them in the plugin's bodies)", b.whose)
+		case int64(b.wants.Max) > int64(b.most):
+			return refuse("it wants to hold bodies of %s of %d bytes; its limit is %d (the plugin's limits.body)", b.whose, b.wants.Max, b.most)
+		}
+	}
+	if m.Tick != 0 && o.TickLoop == nil {
+		return refuse("it wants ticks, which there are none of here")
+	}
+	return nil
+}
+
+// enter says what the call that follows is for.
+func (g *guest) enter(p *Plugin, t *netloop.Task, x *exchange.Exchange, phase uint32, b *held) {
+	g.plugin, g.task, g.x, g.phase, g.held, g.spent = p, t, x, phase, b, 0
+}
+
+// leave ends the call: what it was for is not seen any more.
+func (g *guest) leave() {
+	if g.out != nil {
+		g.core.putOutbound(g.task.Loop(), g.out)
+	}
+	g.plugin, g.task, g.x, g.held, g.trailers, g.out, g.calls = nil, nil, nil, nil, nil, nil, 0
+}
+
 // call writes the view of x and calls the guest.
 func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (code abi.Code, value uint32, err error) {
 	head(&g.head, x, phase, role, word)
+	if g.held != nil {
+		g.head.Flags |= g.held.flags()
+	}
 	cell := &g.core.cells[x.Task.Loop().Index()]
 	g.head.Time, g.head.Seed = x.Task.Loop().WallNow()/1e6, cell.random.Uint64()
 	need := g.encoder.encode(g.bytes(abi.RequestArena), x, &g.head)
-	g.x, g.phase, g.spent = x, phase, 0
 	if need > int(g.arenas[abi.RequestArena].cap) {
 		if need > maxView {
 			return 0, 0, badAnswer("a view of %d bytes; at most %d are possible", need, maxView)
@@ -189,7 +253,12 @@ func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (cod
 	if phase == abi.PhaseResponse {
 		f = g.core.functions.response
 	}
-	g.stack[0] = uint64(need) //nolint:gosec // at most 1 MiB
+	return g.run(f, uint32(need), cell) //nolint:gosec // at most 1 MiB
+}
+
+// run calls the guest with a view of n bytes.
+func (g *guest) run(f wasm.Func, n uint32, cell *cell) (code abi.Code, value uint32, err error) {
+	g.stack[0] = uint64(n)
 	err = g.in.Call(f, g.stack[:1])
 	g.spent = g.in.FuelUsed()
 	cell.calls.Add(1)
@@ -200,10 +269,10 @@ func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (cod
 
 // Yield is called between two slices of a call that takes long: others of the loop get their turn.
 func (g *guest) Yield() {
-	if g.x == nil {
+	if g.task == nil {
 		return // it starts, on a goroutine of its own
 	}
-	t := g.x.Task
+	t := g.task
 	g.yielded = false
 	t.Loop().Post(g.resume)
 	for !g.yielded && !t.Loop().Closing() {

@@ -3,6 +3,7 @@ package native
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"time"
 
 	"wasmgate/runtime/fault"
@@ -17,19 +18,49 @@ import (
 // the guest's fuel and not the gateway's time.
 const logFuel = 10_000
 
+// What a request to an upstream, and an operation of a store, cost besides their bytes: as much as the work that they are.
+const (
+	callFuel  = 10_000
+	storeFuel = 500
+)
+
+// none is -1 as guests see it.
+const none = 1<<32 - 1
+
 // hostModule is what guests import as wasmgate_v1.
 func hostModule() wasm.HostModule {
-	i := func(n int) []meter.ValueType {
-		t := make([]meter.ValueType, n)
-		for k := range t {
-			t[k] = meter.I32
+	types := map[rune]meter.ValueType{'i': meter.I32, 'I': meter.I64, 'F': meter.F64}
+	sig := func(s string) (t []meter.ValueType) {
+		for _, c := range s {
+			t = append(t, types[c])
 		}
 		return t
 	}
 	return wasm.HostModule{Name: abi.Module, Functions: []wasm.HostFunction{
-		{Name: abi.ImportLog, Params: i(3), Fuel: logFuel, Call: hostLog},
-		{Name: abi.ImportGetHeader, Params: i(6), Results: i(1), Call: hostGetHeader},
+		{Name: abi.ImportLog, Params: sig("iii"), Fuel: logFuel, Call: hostLog},
+		{Name: abi.ImportGetHeader, Params: sig("iiiiii"), Results: sig("i"), Call: hostGetHeader},
+		{Name: abi.ImportCall, Params: sig("iiiii"), Results: sig("I"), Fuel: callFuel, Call: hostCall},
+		{Name: abi.ImportCallAnswer, Params: sig("ii"), Results: sig("i"), Call: hostCallAnswer},
+		{Name: abi.ImportKVGet, Params: sig("iiiii"), Results: sig("I"), Fuel: storeFuel, Call: hostKVGet},
+		{Name: abi.ImportKVSet, Params: sig("iiiiiiI"), Results: sig("I"), Fuel: storeFuel, Call: hostKVSet},
+		{Name: abi.ImportKVDelete, Params: sig("iiii"), Results: sig("I"), Fuel: storeFuel, Call: hostKVDelete},
+		{Name: abi.ImportKVAdd, Params: sig("iiiIIi"), Results: sig("i"), Fuel: storeFuel, Call: hostKVAdd},
+		{Name: abi.ImportReadBody, Params: sig("iiii"), Results: sig("i"), Call: hostReadBody},
+		{Name: abi.ImportMetric, Params: sig("iF"), Call: hostMetric},
 	}}
+}
+
+// hostMetric is metric(id, value).
+func hostMetric(in *wasm.Instance, a []uint64) {
+	g, ok := in.Owner.(*guest)
+	if !ok || g.task == nil {
+		return
+	}
+	id, v := uint64(uint32(a[0])), math.Float64frombits(a[1]) //nolint:gosec // an i32 is in the low half
+	if err := checkMetric(g.core.manifest, id, v); err != nil {
+		in.Failf(fault.PluginTrap, "%s(%d, %v): %v", abi.ImportMetric, id, v, err)
+	}
+	g.core.measure(g.task.Loop(), id, v)
 }
 
 // memory returns n bytes at ptr, or ends the guest's call.
@@ -50,8 +81,8 @@ func hostLog(in *wasm.Instance, a []uint64) {
 	text := memory(in, abi.ImportLog, a[1], a[2])
 	switch o := in.Owner.(type) {
 	case *guest:
-		if o.x != nil {
-			o.core.guestLine(o.x.Task.Loop(), level, o.phase, text, 0)
+		if o.task != nil {
+			o.core.guestLine(o.task.Loop(), level, o.phase, text, 0)
 			return
 		}
 		o.core.startLine(level, text, 0)
@@ -62,21 +93,20 @@ func hostLog(in *wasm.Instance, a []uint64) {
 
 // hostGetHeader is get_header(message, name_ptr, name_len, index, out_ptr, out_cap).
 func hostGetHeader(in *wasm.Instance, a []uint64) {
-	const none = 1<<32 - 1
 	message, index := uint32(a[0]), int(uint32(a[3])) //nolint:gosec // i32s are in the low halves
 	name := memory(in, abi.ImportGetHeader, a[1], a[2])
 	out := memory(in, abi.ImportGetHeader, a[4], a[5])
-	if message > abi.MessageResponse {
+	if message > abi.MessageResponseTrailers {
 		in.Failf(fault.PluginTrap, "%s: unknown message %d", abi.ImportGetHeader, message)
 	}
 	g, ok := in.Owner.(*guest)
 	a[0] = none
-	if !ok || g.x == nil || message == abi.MessageResponse && g.phase != abi.PhaseResponse || len(name) > abi.MaxHeaderName {
+	if !ok || g.x == nil || len(name) > abi.MaxHeaderName {
 		return
 	}
-	h := &g.x.Request.Head
-	if message == abi.MessageResponse {
-		h = &g.x.Response.Head
+	h := g.message(message)
+	if h == nil {
+		return
 	}
 	in.Charge(int64(2*h.Len() + len(name)))
 	value, ok := valueAt(h, name, index)
@@ -88,6 +118,19 @@ func hostGetHeader(in *wasm.Instance, a []uint64) {
 		in.Charge(int64(len(value) / 8))
 		copy(out, value)
 	}
+}
+
+// message returns a message's fields, where the phase has them.
+func (g *guest) message(message uint32) *http1.Head {
+	switch {
+	case message >= abi.MessageRequestTrailers:
+		return g.trailersOf(message)
+	case message == abi.MessageRequest:
+		return &g.x.Request.Head
+	case g.phase == abi.PhaseResponse || g.phase == phaseResponseBody:
+		return &g.x.Response.Head
+	}
+	return nil
 }
 
 // valueAt returns value k of the fields with that name, in any case.
@@ -142,8 +185,8 @@ func (c *core) outputLine(in *wasm.Instance, stream int, line []byte, suppressed
 	if stream == 2 {
 		level = abi.LogWarn
 	}
-	if g, ok := in.Owner.(*guest); ok && g.x != nil {
-		c.guestLine(g.x.Task.Loop(), level, g.phase, line, suppressed)
+	if g, ok := in.Owner.(*guest); ok && g.task != nil {
+		c.guestLine(g.task.Loop(), level, g.phase, line, suppressed)
 		return
 	}
 	c.startLine(level, line, suppressed)

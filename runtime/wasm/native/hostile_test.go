@@ -16,7 +16,7 @@ import (
 // The opcodes that only hostile guests use.
 const (
 	opReturn, opI32Load, opI32Eq, opI32Sub = 0x0f, 0x28, 0x46, 0x6b
-	callRequest                            = 4 // the index of the request function
+	callRequest                            = 12 // the index of the request function
 )
 
 // onPost makes a request function that runs evil for POST, and otherwise says CONTINUE. The method's length is in the
@@ -130,7 +130,7 @@ func TestHostileCode(t *testing.T) {
 		{"a line that is not in memory", guestModule{requestCode: onPost(i32(1), i32(0x3fff0), i32(17), opCall, callLog)}, fault.PluginTrap, "log: 17 bytes at 0x3fff0 are not in the guest's memory"},
 		{"an unknown level", guestModule{requestCode: onPost(i32(4), i32(0), i32(1), opCall, callLog)}, fault.PluginTrap, "unknown level 4"},
 		{"a header into nowhere", guestModule{requestCode: onPost(i32(0), i32(0), i32(4), i32(0), i32(0xffffffff), i32(2), opCall, callGetHeader, opDrop)}, fault.PluginTrap, "get_header: 2 bytes at 0xffffffff"},
-		{"a header of an unknown message", guestModule{requestCode: onPost(i32(2), i32(0), i32(4), i32(0), i32(0), i32(2), opCall, callGetHeader, opDrop)}, fault.PluginTrap, "unknown message 2"},
+		{"a header of an unknown message", guestModule{requestCode: onPost(i32(4), i32(0), i32(4), i32(0), i32(0), i32(2), opCall, callGetHeader, opDrop)}, fault.PluginTrap, "unknown message 4"},
 	} {
 		t.Run(c.name, c.check)
 	}
@@ -312,12 +312,12 @@ func TestOutputOfNewInstancesIsHeldToThePluginsRate(t *testing.T) {
 	began := time.Now()
 	b.on(func(task *netloop.Task) {
 		for range 1000 {
-			g := &guest{core: p.core, x: newExchange(t, task, simpleHead)}
+			g := &guest{core: p.core, task: task}
 			p.core.outputLine(&wasm.Instance{Owner: g}, 1, []byte("below the level"), 0)
 			p.core.outputLine(&wasm.Instance{Owner: g}, 2, []byte("line"), 1)
 		}
 		task.Sleep(600 * time.Millisecond)
-		p.core.outputLine(&wasm.Instance{Owner: &guest{core: p.core, x: newExchange(t, task, simpleHead)}}, 2, []byte("next"), 1)
+		p.core.outputLine(&wasm.Instance{Owner: &guest{core: p.core, task: task}}, 2, []byte("next"), 1)
 	})
 	lines := b.logged()
 	if most := 2 + 2*(time.Since(began).Seconds()+1); float64(len(lines)) > most || lines[0].Phase != "request" || lines[0].Level != abi.LogWarn {

@@ -4,6 +4,9 @@ import (
 	"time"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
+	"wasmgate/runtime/kv"
+	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 	"wasmgate/sdk/abi"
 )
@@ -32,7 +35,18 @@ type Options struct {
 	RecycleAfter int64         // requests and answers after which an instance is replaced; 0: never
 	IdleAfter    time.Duration // without a call, after which an instance is closed; default 5 min, negative: never
 	MaxPerLoop   int           // instances; default 8. More than one is used only while another's call takes long
-	MaxAnswer    int           // bytes; default and most 1 MiB
+	// MaxParked is how many instances there may be on a loop beyond those, in place of as many whose guests wait for an
+	// upstream. 0: as many as 256 MiB of memory hold, all loops together, at least 16 and at most 1024; it is as much for a
+	// plugin in C, and some 50 for one in Go. Negative: none.
+	MaxParked int
+	// MaxWait is how long a request waits for an instance. 0: a second, ten for a plugin that calls upstreams.
+	MaxWait   time.Duration
+	MaxAnswer int // bytes; default and most 1 MiB, or what a body needs that may be replaced
+
+	// The longest bodies that are held for the plugin, in bytes; it may ask for less. 0: it may not see bodies at all.
+	RequestBody, ResponseBody int
+	// TickLoop is where a plugin that asks for ticks has them. nil: such a plugin is refused.
+	TickLoop *netloop.Loop
 
 	LogLevel uint32  // least abi.Log… level of the plugin's lines that is kept; above LogError: none
 	LogRate  float64 // the plugin's lines in a second, over all loops; default 20
@@ -41,9 +55,13 @@ type Options struct {
 	Log func(Line)
 }
 
-// Grants is what a plugin may choose.
+// Grants is what a plugin may choose and use.
 type Grants struct {
 	Upstreams map[string]int // the ids of those it may choose, by name
+	// Calls are the ids of the upstreams that it may send requests of its own to, by name, which Caller does.
+	Calls  map[string]int
+	Caller filter.Caller
+	Stores map[string]*kv.Store // those that it may use, by name
 	// DynamicAllow says whether the plugin may choose an address; nil: none. The request then goes through the upstream
 	// with the id DynamicUpstream.
 	DynamicAllow    func(hostport []byte) bool
@@ -53,7 +71,7 @@ type Grants struct {
 // Line is a line for the log.
 type Line struct {
 	Plugin     string
-	Phase      string // start, configure, request, response
+	Phase      string // start, configure, request, response, request_body, response_body, tick
 	Level      uint32 // abi.LogDebug to abi.LogError
 	Text       string
 	Guest      bool         // the plugin wrote it; otherwise it is about the plugin
@@ -64,6 +82,8 @@ type Line struct {
 const (
 	maxAnswer = 1 << 20
 	maxView   = 1 << 20
+	// bodyEdits is the room for other operations beside a body.
+	bodyEdits = 64 << 10
 	// repeatEvery is how often the same failure of a plugin is logged.
 	repeatEvery = 10 * time.Second
 	// sweepEvery is how often a loop's instances are looked after.
@@ -77,8 +97,13 @@ func (o Options) withDefaults() Options {
 	if o.MaxPerLoop <= 0 {
 		o.MaxPerLoop = 8
 	}
-	if o.MaxAnswer <= 0 || o.MaxAnswer > maxAnswer {
-		o.MaxAnswer = maxAnswer
+	o.RequestBody, o.ResponseBody = min(max(o.RequestBody, 0), abi.MaxBody), min(max(o.ResponseBody, 0), abi.MaxBody)
+	most := maxAnswer
+	if body := max(o.RequestBody, o.ResponseBody); body > 0 {
+		most = max(most, body+bodyEdits)
+	}
+	if o.MaxAnswer <= 0 || o.MaxAnswer > most {
+		o.MaxAnswer = most
 	}
 	if o.LogRate <= 0 {
 		o.LogRate = 20
@@ -98,10 +123,24 @@ type Stats struct {
 	Started, Discarded, Recycled, ClosedIdle, BreakerOpened int64
 	MemoryBytes                                             int64 // of the linear memories of instances that are not in a call
 	BreakerOpen                                             bool  // on one loop at least: calls fail at once
+	Parked                                                  int64 // instances whose guests wait for an upstream
+
+	Outbound, OutboundFailed uint64 // requests of the plugin's own, and those of them that got no answer
+	Pieces, Ticks            uint64 // of Calls, those with pieces of bodies, and without a request
 }
 
-// phaseNames are the phases of an exchange as logs and traces call them.
-var phaseNames = [...]string{abi.PhaseRequest: "request", abi.PhaseResponse: "response"}
+// The phases besides those of the ABI.
+const (
+	phaseRequestBody  = abi.PhaseResponse + 1 + abi.MessageRequest
+	phaseResponseBody = abi.PhaseResponse + 1 + abi.MessageResponse
+	phaseTick         = phaseResponseBody + 1
+)
+
+// phaseNames are the phases as logs and traces call them.
+var phaseNames = [...]string{
+	abi.PhaseRequest: "request", abi.PhaseResponse: "response",
+	phaseRequestBody: "request_body", phaseResponseBody: "response_body", phaseTick: "tick",
+}
 
 // String is the policy's name in the configuration.
 func (o OnError) String() string {
