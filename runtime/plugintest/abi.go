@@ -27,6 +27,7 @@ type running struct {
 	filter.Filter
 	close    func()
 	figures  func() figures
+	metrics  func() map[string]float64
 	manifest *sdkabi.Manifest // of the native ABI; nil
 }
 

@@ -194,7 +194,7 @@ func (m *Module) measureInstances(s Settings) (time.Duration, int64, error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	s.Upstreams = append([]string{}, p.settings.upstreams...)
+	s.Upstreams = append([]string{}, p.Upstreams()...)
 	p.Close()
 	for range startTries {
 		begin := time.Now()

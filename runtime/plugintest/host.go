@@ -55,5 +55,11 @@ func (h *Host) On(fn func(*netloop.Task)) {
 	<-done
 }
 
+// Now is the loop's clock, in nanoseconds.
+func (h *Host) Now() (now int64) {
+	h.On(func(t *netloop.Task) { now = t.Loop().Now() })
+	return now
+}
+
 // Instances is how many instances of plugins exist.
 func (h *Host) Instances() int64 { return h.engine.Instances() }

@@ -3,6 +3,7 @@ package plugintest
 import (
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/kv"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/meter"
@@ -21,6 +22,10 @@ type Settings struct {
 	Calls []string
 	// Call answers such a request, in place of the upstream. It runs on the loop, and may park t. nil: nobody answers.
 	Call func(t *netloop.Task, upstream string, c *filter.Call) *fault.Error
+	// Stores are key-value stores that it may use, by name; one that it asks for and that is not here is a new one.
+	Stores map[string]*kv.Store
+	// Body bounds the bodies that are held for it, in bytes; 0: what it asks for.
+	Body int
 	// Address says whether the plugin may choose an address; nil: none.
 	Address func(hostport []byte) bool
 	// Lines gets what the plugin writes and what there is to say about it; it is called on the loop, and while instances
@@ -37,7 +42,8 @@ const mostBody = 1 << 26
 // settings are Settings with what they come to.
 type settings struct {
 	Settings
-	upstreams []string // by id
+	upstreams []string // by id: those that it may choose, then those that it may call
+	choice    int      // how many it may choose
 	lines     func(wasm.Line)
 }
 
@@ -150,8 +156,14 @@ func (p *Plugin) ABI() *ABI { return p.abi }
 // Manifest is what a plugin of the native ABI declared; nil for others.
 func (p *Plugin) Manifest() *sdkabi.Manifest { return p.running.manifest }
 
-// Upstreams are those that it was granted, by name.
-func (p *Plugin) Upstreams() []string { return p.settings.upstreams }
+// Upstreams are those that it may choose, by name.
+func (p *Plugin) Upstreams() []string { return p.settings.upstreams[:p.settings.choice] }
+
+// Store is a key-value store that the plugin uses; nil if it uses none of that name.
+func (p *Plugin) Store(name string) *kv.Store { return p.settings.Stores[name] }
+
+// Metrics are what the plugin has measured, by name: a counter's or gauge's value, how many values a histogram has.
+func (p *Plugin) Metrics() map[string]float64 { return p.running.metrics() }
 
 // upstream is the name of an upstream by its id.
 func (p *Plugin) upstream(id int) string {

@@ -1,9 +1,11 @@
 package plugintest
 
 import (
+	"maps"
 	"slices"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/kv"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/httpwasm"
 	"wasmgate/runtime/wasm/meter"
@@ -16,63 +18,116 @@ import (
 const logRate = 1e6
 
 // startNative starts a plugin of the native ABI.
-func startNative(_ *Host, c *wasm.Compiled, s *settings) (*running, error) {
-	s.upstreams = slices.Clone(s.Upstreams)
-	if s.Upstreams == nil {
-		m, err := describe(c, s)
-		if err != nil {
-			c.Close()
-			return nil, err
+func startNative(h *Host, c *wasm.Compiled, s *settings) (*running, error) {
+	m, err := describe(c, s)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	if m == nil {
+		m = &sdkabi.Manifest{}
+	}
+	choice := s.Upstreams
+	if choice == nil {
+		choice = m.Upstreams
+	}
+	calls := append(slices.Clone(s.Calls), m.Calls...)
+	s.upstreams, s.choice = append(slices.Clone(choice), calls...), len(choice)
+	s.Stores = maps.Clone(s.Stores)
+	if s.Stores == nil {
+		s.Stores = map[string]*kv.Store{}
+	}
+	for _, name := range m.Stores {
+		if s.Stores[name] == nil {
+			s.Stores[name] = kv.New(kv.Options{})
 		}
-		if m != nil {
-			s.upstreams = append(s.upstreams, m.Upstreams...)
-		}
+	}
+	body := s.Body
+	if body == 0 {
+		body = mostBody
+	}
+	callable := map[string]int{}
+	for i, name := range calls {
+		callable[name] = len(choice) + i
 	}
 	p, err := native.New(c, native.Options{
 		Name: s.Name, Config: s.Config, LogLevel: sdkabi.LogDebug, LogRate: logRate, Log: func(l native.Line) { s.lines(wasm.Line(l)) },
-		Sys:     s.sys(),
+		Sys: s.sys(), RequestBody: body, ResponseBody: body, TickLoop: h.group.Loop(0),
 		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, // what fails must not change what comes after it
-		Grants: native.Grants{Upstreams: ids(s.upstreams), DynamicUpstream: dynamicID, DynamicAllow: s.Address},
+		Grants: native.Grants{
+			Upstreams: ids(choice), DynamicUpstream: dynamicID, DynamicAllow: s.Address,
+			Calls: callable, Caller: s.caller(), Stores: s.Stores,
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &running{p, p.Close, func() figures {
-		f := p.Stats()
-		return figures{f.Calls, f.Fuel, f.MemoryBytes}
-	}, p.Manifest()}, nil
+	return &running{
+		Filter: p, close: p.Close, manifest: p.Manifest(),
+		figures: func() figures {
+			f := p.Stats()
+			return figures{f.Calls, f.Fuel, f.MemoryBytes}
+		},
+		metrics: func() map[string]float64 {
+			values := map[string]float64{}
+			for _, m := range p.Metrics() {
+				values[m.Name] = m.Value
+				if m.Type == sdkabi.MetricHistogram {
+					values[m.Name] = float64(m.Count)
+				}
+			}
+			return values
+		},
+	}, nil
 }
 
 // startProxyWasm starts a plugin of Proxy-Wasm.
 func startProxyWasm(h *Host, c *wasm.Compiled, s *settings) (*running, error) {
-	s.upstreams = append(slices.Clone(s.Upstreams), s.Calls...)
+	s.upstreams, s.choice = append(slices.Clone(s.Upstreams), s.Calls...), len(s.Upstreams)
 	p, err := proxywasm.New(c, proxywasm.Options{
 		Name: s.Name, Config: s.Config, RootID: s.RootID, VMID: s.VMID, VMConfig: s.VMConfig, Group: h.group, Shared: proxywasm.NewShared(proxywasm.SharedOptions{}),
 		Grants: proxywasm.Grants{Calls: ids(s.upstreams), Caller: s.caller(), Upstreams: s.upstreams},
-		Sys:    s.sys(), Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, LogLevel: wasm.LogDebug, LogRate: logRate, Log: s.lines,
+		Sys:    s.sys(), Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, LogLevel: wasm.LogDebug, LogRate: logRate, Log: s.lines, MaxBody: s.Body,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &running{p, p.Close, func() figures {
-		f := p.Stats()
-		return figures{f.Calls, f.Fuel, f.MemoryBytes}
-	}, nil}, nil
+	return &running{
+		Filter: p, close: p.Close,
+		figures: func() figures {
+			f := p.Stats()
+			return figures{f.Calls, f.Fuel, f.MemoryBytes}
+		},
+		metrics: func() map[string]float64 {
+			values := map[string]float64{}
+			for _, m := range p.Metrics() {
+				values[m.Name] = float64(m.Value)
+				if m.Count > 0 {
+					values[m.Name] = float64(m.Count)
+				}
+			}
+			return values
+		},
+	}, nil
 }
 
 // startHTTPWasm starts a plugin of http-wasm.
 func startHTTPWasm(_ *Host, c *wasm.Compiled, s *settings) (*running, error) {
 	p, err := httpwasm.New(c, httpwasm.Options{
 		Name: s.Name, Config: s.Config, Sys: s.sys(), Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{},
-		LogLevel: wasm.LogDebug, LogRate: logRate, Log: s.lines,
+		LogLevel: wasm.LogDebug, LogRate: logRate, Log: s.lines, MaxBody: s.Body,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &running{p, p.Close, func() figures {
-		f := p.Stats()
-		return figures{f.Calls, f.Fuel, f.MemoryBytes}
-	}, nil}, nil
+	return &running{
+		Filter: p, close: p.Close,
+		figures: func() figures {
+			f := p.Stats()
+			return figures{f.Calls, f.Fuel, f.MemoryBytes}
+		},
+		metrics: func() map[string]float64 { return nil },
+	}, nil
 }
 
 // describe starts an instance and takes its manifest, granting nothing. It is nil without an error where the real start

@@ -93,9 +93,9 @@ func plural(n int, what string) string {
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n              ") }
 
 // costOf says what calls took: the worst of each phase.
-func costOf(calls []Call) string {
+func costOf(calls []GuestCall) string {
 	var order []string
-	worst := map[string]Call{}
+	worst := map[string]GuestCall{}
 	for _, c := range calls {
 		w, ok := worst[c.Phase]
 		if !ok {

@@ -18,12 +18,12 @@ type Result struct {
 	At          string       `json:"at"` // file:line:column
 	Passed      bool         `json:"passed"`
 	Differences []Difference `json:"differences,omitempty"`
-	Calls       []Call       `json:"calls,omitempty"` // of the guest
-	Log         []string     `json:"log,omitempty"`   // what the plugin wrote, and what there is to say about it
+	Calls       []GuestCall  `json:"calls,omitempty"`
+	Log         []string     `json:"log,omitempty"` // what the plugin wrote, and what there is to say about it
 }
 
-// Call is a call of the guest.
-type Call struct {
+// GuestCall is a call of the guest.
+type GuestCall struct {
 	Phase   string  `json:"phase"`
 	Outcome string  `json:"outcome"`
 	Micros  float64 `json:"microseconds"`
@@ -37,7 +37,10 @@ func (f *File) Limits() wasm.Limits {
 
 // Settings are the file's, for a plugin with a configuration.
 func (f *File) Settings(name string, config []byte) plugintest.Settings {
-	s := plugintest.Settings{Name: name, Config: config, Upstreams: f.Plugin.Upstreams}
+	s := plugintest.Settings{
+		Name: name, Config: config, Upstreams: f.Plugin.Upstreams, Clock: f.Plugin.Clock, Body: int(f.Plugin.Limits.Body),
+		RootID: f.Plugin.ProxyWasm.RootID, VMID: f.Plugin.ProxyWasm.VMID, VMConfig: []byte(f.Plugin.ProxyWasm.VMConfig),
+	}
 	for k, v := range f.Plugin.Env {
 		s.Env = append(s.Env, k+"="+v)
 	}
@@ -68,6 +71,9 @@ func (f *File) run(m *plugintest.Module, plugin string, i int) (r Result) {
 		r.Passed = len(c.list) == 0
 	}()
 	settings := f.Settings(plugin, f.configOf(t))
+	outside := newUpstreams(t.Calls)
+	settings.Calls, settings.Call = outside.names(), outside.answer
+	settings.Stores = stores(t.State, m.Host().Now())
 	var mu sync.Mutex // instances start on other goroutines
 	settings.Lines = func(l wasm.Line) {
 		mu.Lock()
@@ -96,6 +102,7 @@ func (f *File) run(m *plugintest.Module, plugin string, i int) (r Result) {
 	for k := range t.Steps {
 		f.step(m, p, t, k, &r, &c)
 	}
+	c.list = append(c.list, outside.finish()...)
 	return r
 }
 
@@ -125,11 +132,13 @@ func (f *File) step(m *plugintest.Module, p *plugintest.Plugin, t *Test, k int, 
 		}
 		c.prefix = where
 		c.phase(s.Expect, &o.Request)
+		c.after(s.Expect, p, m.Host().Now())
 		r.take(&o.Request)
 		switch {
 		case o.Response != nil:
 			c.prefix = where + "response: "
 			c.phase(s.ExpectResponse, o.Response)
+			c.after(s.ExpectResponse, p, m.Host().Now())
 			r.take(o.Response)
 		case s.ExpectResponse != nil:
 			c.add("expect_response", "the plugin is asked about the answer", notAsked(&o.Request))
@@ -152,6 +161,14 @@ func notAsked(o *plugintest.Phase) string {
 func (r *Result) take(o *plugintest.Phase) {
 	for i := range o.Calls {
 		c := &o.Calls[i]
-		r.Calls = append(r.Calls, Call{Phase: c.Phase, Outcome: c.Outcome, Micros: float64(c.Took) / 1e3, Fuel: c.Fuel})
+		r.Calls = append(r.Calls, GuestCall{Phase: c.Phase, Outcome: c.Outcome, Micros: float64(c.Took) / 1e3, Fuel: c.Fuel})
+	}
+}
+
+// after compares what a plugin has done besides.
+func (c *comparison) after(e *Expect, p *plugintest.Plugin, now int64) {
+	if e != nil {
+		c.state(e.State, p, now)
+		c.metrics(e.Metrics, p.Metrics())
 	}
 }

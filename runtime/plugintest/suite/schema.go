@@ -39,21 +39,33 @@ type Plugin struct {
 	Upstreams []string            `koanf:"upstreams" doc:"Upstreams that it may choose. Default: all that it asks for."`
 	Dynamic   []string            `koanf:"dynamic" doc:"Addresses that it may choose, as 10.0.0.7:8080. Default: none."`
 	Env       map[string]string   `koanf:"env" doc:"Environment variables that it may read. Default: none."`
+	Clock     bool                `koanf:"clock" doc:"It may read the real time."`
+	ProxyWasm ProxyWasm           `koanf:"proxy_wasm" doc:"For modules that speak Proxy-Wasm."`
 	Limits    Limits              `koanf:"limits" doc:"What one instance may use. Default: what the gateway's config has."`
+}
+
+// ProxyWasm is what Proxy-Wasm has a plugin know.
+type ProxyWasm struct {
+	RootID   string `koanf:"root_id" doc:"Which of the module's root contexts the plugin is."`
+	VMID     string `koanf:"vm_id" doc:"The id of its VM."`
+	VMConfig string `koanf:"vm_config" doc:"Handed to on_vm_start."`
 }
 
 // Limits bound an instance.
 type Limits struct {
 	Memory config.Size `koanf:"memory" min:"64KiB" max:"4GiB" doc:"Most linear memory."`
+	Body   config.Size `koanf:"body" min:"0" max:"1GiB" doc:"Most bytes of a body that are held. Default: what the plugin asks for."`
 	Fuel   int         `koanf:"fuel" min:"1000" doc:"Most fuel for one call."`
 }
 
 // Test is a request and what shall become of it, or several in turn.
 type Test struct {
-	Name   string               `koanf:"name" required:"true" doc:"What is tested."`
-	Config *config.PluginConfig `koanf:"config" doc:"Instead of the file's."`
-	Refuse Match                `koanf:"refuse" doc:"The plugin shall refuse its configuration, with this text in what it says."`
-	Steps  []Step               `koanf:"steps" doc:"Several requests, one after the other, to the same plugin."`
+	Name   string                       `koanf:"name" required:"true" doc:"What is tested."`
+	Config *config.PluginConfig         `koanf:"config" doc:"Instead of the file's."`
+	Refuse Match                        `koanf:"refuse" doc:"The plugin shall refuse its configuration, with this text in what it says."`
+	State  map[string]map[string]string `koanf:"state" doc:"What is in key-value stores before it, by store and key; \"counter 7\" is a counter."`
+	Calls  []Call                       `koanf:"calls" doc:"The requests that the plugin sends to upstreams, and their answers."`
+	Steps  []Step                       `koanf:"steps" doc:"Several requests, one after the other, to the same plugin."`
 
 	Role           string    `koanf:"role" enum:"route,match,listener"`
 	Route          string    `koanf:"route"`
@@ -98,24 +110,26 @@ type Response struct {
 // Expect is what shall become of a message. What is not there is not looked at; but a plugin that fails when it is not
 // expected to fails the test.
 type Expect struct {
-	Decision   string           `koanf:"decision" enum:"continue,route,deny,respond,no_match,rematch,fail"`
-	Upstream   Match            `koanf:"upstream" doc:"The upstream that was chosen; {absent: true} for none."`
-	Address    Match            `koanf:"address" doc:"The address that was chosen."`
-	Status     int              `koanf:"status" min:"200" max:"599" doc:"Of the answer."`
-	Method     Match            `koanf:"method"`
-	Authority  Match            `koanf:"authority"`
-	Path       Match            `koanf:"path"`
-	Query      Match            `koanf:"query"`
-	Headers    map[string]Match `koanf:"headers" doc:"Fields of the message as it goes on, set by the plugin or not; others may be there."`
-	Set        map[string]Match `koanf:"set" doc:"The fields that the plugin set or added: all of them."`
-	Removed    *[]string        `koanf:"removed" doc:"The fields that the plugin removed: all of them."`
-	Trailers   map[string]Match `koanf:"trailers"`
-	Body       Match            `koanf:"body" doc:"The body as it goes on, or of the plugin's answer."`
-	Timeout    *config.Duration `koanf:"timeout" doc:"The time limit that was set for the request."`
-	Attributes map[string]Match `koanf:"attributes" doc:"Attributes of the trace; others may be there."`
-	Log        *[]Match         `koanf:"log" doc:"Texts in the lines that the plugin wrote, line by line: all of them."`
-	Error      Match            `koanf:"error" doc:"A text in what the failure says. The decision is fail."`
-	MaxFuel    int              `koanf:"max_fuel" min:"1" doc:"The most fuel that the decision may take."`
+	Decision   string                      `koanf:"decision" enum:"continue,route,deny,respond,no_match,rematch,fail"`
+	Upstream   Match                       `koanf:"upstream" doc:"The upstream that was chosen; {absent: true} for none."`
+	Address    Match                       `koanf:"address" doc:"The address that was chosen."`
+	Status     int                         `koanf:"status" min:"200" max:"599" doc:"Of the answer."`
+	Method     Match                       `koanf:"method"`
+	Authority  Match                       `koanf:"authority"`
+	Path       Match                       `koanf:"path"`
+	Query      Match                       `koanf:"query"`
+	Headers    map[string]Match            `koanf:"headers" doc:"Fields of the message as it goes on, set by the plugin or not; others may be there."`
+	Set        map[string]Match            `koanf:"set" doc:"The fields that the plugin set or added: all of them."`
+	Removed    *[]string                   `koanf:"removed" doc:"The fields that the plugin removed: all of them."`
+	Trailers   map[string]Match            `koanf:"trailers"`
+	Body       Match                       `koanf:"body" doc:"The body as it goes on, or of the plugin's answer."`
+	Timeout    *config.Duration            `koanf:"timeout" doc:"The time limit that was set for the request."`
+	Attributes map[string]Match            `koanf:"attributes" doc:"Attributes of the trace; others may be there."`
+	Log        *[]Match                    `koanf:"log" doc:"Texts in the lines that the plugin wrote, line by line: all of them."`
+	Error      Match                       `koanf:"error" doc:"A text in what the failure says. The decision is fail."`
+	State      map[string]map[string]Match `koanf:"state" doc:"What is in key-value stores then, by store and key; others may be there."`
+	Metrics    map[string]Number           `koanf:"metrics" doc:"What was measured since the start, by metric; of a histogram, how often."`
+	MaxFuel    int                         `koanf:"max_fuel" min:"1" doc:"The most fuel that the decision may take."`
 }
 
 // ReadFile reads a file of tests. An error lists every mistake with its place.
