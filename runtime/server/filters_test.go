@@ -282,6 +282,33 @@ func TestFiltersSeeAnswersOfOurOwn(t *testing.T) {
 	}
 }
 
+// TestAMatcherThatAnswers: the route that it is asked about has nothing more to do with the request.
+func TestAMatcherThatAnswers(t *testing.T) {
+	answers := &scripted{name: "answers", request: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
+		x.Local.Set, x.Local.Status, x.Local.Body = true, 403, append(x.Local.Body[:0], "no"...)
+		return filter.Respond, nil
+	}}
+	l, behind := &scripted{name: "l"}, &scripted{name: "behind"}
+	g := newGate(t, nil, func(s *Snapshot, _ *upstream.Config) {
+		s.Filters = filter.Chain{l}
+		s.Routes = tableOf(&Route{Name: "a", Upstream: 0, Matcher: answers, Chain: filter.Chain{behind}})
+	})
+	cl := g.client()
+	for i := range 2 {
+		head, body := cl.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer()
+		if cl.want(head, "403 Forbidden"); body != "no" {
+			t.Errorf("%q", body)
+		}
+		if e := g.entry(i); e.err != "" {
+			t.Error(e.err)
+		}
+	}
+	once := []string{"request at 0", "response at 0, l", "end at 0, l"}
+	if got := l.called(); !slices.Equal(got, append(once, once...)) || len(behind.called()) != 0 {
+		t.Errorf("%q, %q", got, behind.called())
+	}
+}
+
 // TestAnswersOfOurOwnHaveTrailers: a filter's, and what another adds; not where there is no place for them.
 func TestAnswersOfOurOwnHaveTrailers(t *testing.T) {
 	sums := &scripted{name: "sums", request: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {

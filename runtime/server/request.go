@@ -195,6 +195,11 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 		if err != nil {
 			return nil, err
 		}
+		if x.Local.Set { // the matcher has answered
+			w.leave(snap)
+			x.Route = r.Name
+			return r, nil
+		}
 		if r != w.entered { // else its chain goes on
 			w.leave(snap)
 			x.Route, w.entered, next = r.Name, r, 0
