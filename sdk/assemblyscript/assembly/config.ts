@@ -1,5 +1,6 @@
 import * as answer from "./answer";
 import { walk } from "./json";
+import { asciiLower } from "./text";
 import { View } from "./view";
 
 /** A header that the plugin wants to see: see requestHeader and responseHeader. */
@@ -28,12 +29,12 @@ function declare(names: string[], name: string): u32 {
  * declared, or in the function given to configure, not later.
  */
 export function requestHeader(name: string): Header {
-  return declare(requestHeaders, name.toLowerCase());
+  return declare(requestHeaders, asciiLower(name));
 }
 
 /** Declares a response header that the response handler reads, as requestHeader does for requests. */
 export function responseHeader(name: string): Header {
-  return declare(responseHeaders, name.toLowerCase()) | RESPONSE;
+  return declare(responseHeaders, asciiLower(name)) | RESPONSE;
 }
 
 // slotOf is the place of a header's values in a view.

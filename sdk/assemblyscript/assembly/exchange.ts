@@ -3,7 +3,7 @@ import { Op } from "./answer";
 import { Header, slotOf } from "./config";
 import { Decision } from "./decision";
 import { Level, lookup } from "./host";
-import { byteLength } from "./text";
+import { byteLength, pathUnder } from "./text";
 import { View } from "./view";
 
 /** From which place of the configuration a handler is called. */
@@ -122,10 +122,10 @@ export class Exchange {
 
   /** Whether the path is prefix or lies below it, as pathUnder says, without making a string of it. */
   pathUnder(prefix: string): bool {
-    const n = byteLength(prefix), length = View.length(72), p = View.pointer(72);
+    const n = prefix.length, length = <i32>View.length(72), p = View.pointer(72);
+    if (byteLength(prefix) != n) return pathUnder(this.path, prefix);
     if (n > length || (n < length && load<u8>(p + n) != 0x2f)) return false;
-    if (n > <u32>prefix.length) return this.path.startsWith(prefix);
-    for (let i: u32 = 0; i < n; i++) {
+    for (let i = 0; i < n; i++) {
       if (load<u8>(p + i) != prefix.charCodeAt(i)) return false;
     }
     return true;

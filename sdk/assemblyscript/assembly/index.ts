@@ -25,4 +25,4 @@ export { Decision } from "./decision";
 export { Exchange, Request, Response, Role } from "./exchange";
 export { Level, log } from "./host";
 export { configure, handle, handleMarkedResponse, handleResponse } from "./plugin";
-export { pathUnder, toNumber } from "./text";
+export { asciiLower, byteLength, pathUnder, toNumber } from "./text";

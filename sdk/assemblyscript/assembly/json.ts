@@ -61,7 +61,8 @@ class Walker {
   members(closing: u8): string | null {
     this.p++;
     if (this.take(closing)) return null;
-    for (let i = 0; ; i++) {
+    let i = 0;
+    while (true) {
       let name: string;
       if (closing == 0x7d) {
         this.space();
@@ -69,7 +70,7 @@ class Walker {
         name = this.text;
         if (!this.take(0x3a)) return NOT_JSON;
       } else {
-        name = i.toString();
+        name = (i++).toString();
       }
       this.path.push(name);
       const error = this.value();

@@ -59,12 +59,12 @@ function codePoint(p: usize, n: usize): u32 {
   return (b & 0x07) << 18 | second << 12 | third << 6 | <u32>load<u8>(p, 3) & 0x3f;
 }
 
-// byteLength is how many bytes encode writes.
-export function byteLength(s: string): u32 {
+/** How many bytes a string has in a message. */
+export function byteLength(s: string): i32 {
   let p = changetype<usize>(s);
   const end = p + (<usize>s.length << 1);
   while (p + 8 <= end && (load<u64>(p) & 0xff80ff80ff80ff80) == 0) p += 8;
-  let n = <u32>((p - changetype<usize>(s)) >> 1);
+  let n = <i32>((p - changetype<usize>(s)) >> 1);
   for (; p < end; p += 2) {
     const c = <u32>load<u16>(p);
     if (c < 0x80) n++;
@@ -126,6 +126,26 @@ export function encode(s: string, out: usize): usize {
  */
 export function pathUnder(path: string, prefix: string): bool {
   return path.startsWith(prefix) && (path.length == prefix.length || path.charCodeAt(prefix.length) == 0x2f);
+}
+
+/** A string with the letters A to Z in lower case, as names in HTTP are compared. */
+export function asciiLower(s: string): string {
+  for (let i = 0; i < s.length; i++) {
+    const c = s.charCodeAt(i);
+    if (c >= 0x41 && c <= 0x5a) return lowerFrom(s, i);
+  }
+  return s;
+}
+
+function lowerFrom(s: string, at: i32): string {
+  const t = changetype<string>(__new(<usize>s.length << 1, idof<string>()));
+  const from = changetype<usize>(s), to = changetype<usize>(t);
+  memory.copy(to, from, <usize>s.length << 1);
+  for (let p = <usize>at << 1; p < <usize>s.length << 1; p += 2) {
+    const c = load<u16>(from + p);
+    if (c >= 0x41 && c <= 0x5a) store<u16>(to + p, c | 0x20);
+  }
+  return t;
 }
 
 /** The number that decimal digits say; -1 if there is anything else, or it does not fit into 63 bits. */
