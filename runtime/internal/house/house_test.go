@@ -63,7 +63,7 @@ cli                                                                            <
 
 config  < config/internal/gen
 sdk/abi < sdk/go, sdk/abi/abitest
-sdk/go  < plugins/*, sdk/go/*
+sdk/go  < plugins/*, sdk/go/*, sdk/examples/*
 plugins/kit < plugins/*
 config, gateway, plugintest, wasm < plugins/internal/trial
 
