@@ -12,8 +12,10 @@ import (
 
 // Value is a value of the plugin's configuration, which knows where it stands.
 type Value struct {
-	path string
-	raw  JSON
+	raw   JSON
+	in    *Value // the object or array that it is in
+	key   string // there, or its name if it is in none
+	index int    // in an array
 }
 
 // Keys are what an object may have, each with what reads it.
@@ -31,20 +33,28 @@ func Read(c *wasmgate.Config, keys Keys) error {
 	if err != nil {
 		return errors.New("config: the configuration is " + err.Error())
 	}
-	return Value{"config", raw}.Object(keys)
+	return Value{raw: raw, key: "config"}.Object(keys)
 }
 
 // Path is where the value stands, such as config.rules[3].to.
-func (v Value) Path() string { return v.path }
+func (v Value) Path() string {
+	switch {
+	case v.in == nil:
+		return v.key
+	case v.in.raw.Kind() == '[':
+		return v.in.Path() + "[" + strconv.Itoa(v.index) + "]"
+	}
+	return v.in.Path() + "." + v.key
+}
 
 // Wrong is an error about the value: its key, it, and text.
 func (v Value) Wrong(text string) error {
-	return errors.New(v.path + ": " + quote(v.raw) + " " + text)
+	return errors.New(v.Path() + ": " + quote(v.raw) + " " + text)
 }
 
 // Missing is an error about a key that an object must have.
 func (v Value) Missing(key, text string) error {
-	return errors.New(v.path + "." + key + " is missing: " + text)
+	return errors.New(v.Path() + "." + key + " is missing: " + text)
 }
 
 // quote is a value as it is written, but for its middle if it is long.
@@ -66,7 +76,7 @@ func (v Value) Object(keys Keys) error {
 				names = append(names, k)
 			}
 			sort.Strings(names)
-			return errors.New(each.path + ": there is no such key; the keys are " + strings.Join(names, ", "))
+			return errors.New(each.Path() + ": there is no such key; the keys are " + strings.Join(names, ", "))
 		}
 		return read(each)
 	})
@@ -83,10 +93,10 @@ func (v Value) Map(fn func(name string, v Value) error) error {
 		if !ok {
 			return nil
 		}
-		name := string(raw.Text(nil))
-		each := Value{v.path + "." + name, value}
+		name := raw.String()
+		each := Value{raw: value, in: &v, key: name}
 		if seen[name] {
-			return errors.New(each.path + ": the key is there twice")
+			return errors.New(each.Path() + ": the key is there twice")
 		}
 		seen[name] = true
 		if err := fn(name, each); err != nil {
@@ -106,7 +116,7 @@ func (v Value) List(fn func(Value) error) error {
 		if !ok {
 			return nil
 		}
-		if err := fn(Value{v.path + "[" + strconv.Itoa(i) + "]", value}); err != nil {
+		if err := fn(Value{raw: value, in: &v, index: i}); err != nil {
 			return err
 		}
 	}
@@ -124,7 +134,7 @@ func (v Value) Text() (string, error) {
 	case '{', '[', 'n':
 		return "", v.Wrong("is not a text")
 	}
-	s := string(v.raw.Text(nil))
+	s := v.raw.String()
 	if s == "" {
 		return "", v.Wrong("is empty")
 	}
@@ -151,7 +161,7 @@ func (v Value) Bool() (bool, error) {
 
 // Duration is a text such as 250ms, 10s, 1h30m or 7d.
 func (v Value) Duration(least, most time.Duration) (time.Duration, error) {
-	s := string(v.raw.Text(nil))
+	s := v.raw.String()
 	d, err := time.ParseDuration(s)
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		var n int
@@ -194,9 +204,9 @@ func (v Value) EditedField() (string, error) {
 func (v Value) Editable(name string) error {
 	switch name := strings.ReplaceAll(Lower(name), "_", "-"); {
 	case !Token(name):
-		return errors.New(v.path + ": " + strconv.Quote(name) + " is not the name of a header")
+		return errors.New(v.Path() + ": " + strconv.Quote(name) + " is not the name of a header")
 	case forbidden[name]:
-		return errors.New(v.path + ": " + name + " is the gateway's own and cannot be changed by a plugin")
+		return errors.New(v.Path() + ": " + name + " is the gateway's own and cannot be changed by a plugin")
 	}
 	return nil
 }

@@ -99,9 +99,11 @@ func (j JSON) Text(dst []byte) []byte {
 	}
 	in := j[1 : len(j)-1]
 	for i := 0; i < len(in); i++ {
+		plain := i
+		i = backslash(in, i)
+		dst = append(dst, in[plain:i]...)
 		switch {
-		case in[i] != '\\':
-			dst = append(dst, in[i])
+		case i == len(in):
 		case in[i+1] == 'u':
 			r, n := codePoint(in[i:])
 			dst = utf8.AppendRune(dst, r)
@@ -112,6 +114,14 @@ func (j JSON) Text(dst []byte) []byte {
 		}
 	}
 	return dst
+}
+
+// String is Text as a string of its own.
+func (j JSON) String() string {
+	if j.Kind() == '"' && backslash(j, 0) == len(j) {
+		return string(j[1 : len(j)-1])
+	}
+	return string(j.Text(nil))
 }
 
 // Int is a number without fraction and exponent that fits.
@@ -142,6 +152,14 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
+// backslash is the place of the next one, or the end.
+func backslash(b []byte, i int) int {
+	for i < len(b) && b[i] != '\\' {
+		i++
+	}
+	return i
+}
+
 // skipString finds the end of a string that was checked.
 func skipString(b []byte, i int) int {
 	for i++; b[i] != '"'; i++ {
@@ -150,6 +168,14 @@ func skipString(b []byte, i int) int {
 		}
 	}
 	return i + 1
+}
+
+// plainTo is the place of the next byte of a string that is not just itself, or the end.
+func plainTo(b []byte, i int) int {
+	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 // skipValue finds the end of a value that was checked.
@@ -243,13 +269,12 @@ func checkMembers(b []byte, i, depth int) (int, error) {
 }
 
 func checkString(b []byte, i int) (int, error) {
-	for i++; i < len(b); i++ {
+	for i = plainTo(b, i+1); i < len(b); i = plainTo(b, i+1) {
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, nil
 		case c < ' ':
 			return 0, ErrJSON
-		case c != '\\':
 		case i+1 >= len(b):
 			return 0, ErrJSON
 		case b[i+1] == 'u':

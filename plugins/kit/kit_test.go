@@ -18,7 +18,7 @@ func value(t testing.TB, text string) Value {
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
-	return Value{"config.k", raw}
+	return Value{raw: raw, key: "config.k"}
 }
 
 // dump writes JSON anew, by what the readers say.
