@@ -49,7 +49,7 @@ func (g *guest) hold(m *message) []byte {
 	case err != nil:
 		g.outer = err
 		g.in.Fail(err)
-	case !whole:
+	case !whole || len(held) > g.plugin.options.MaxBody:
 		g.tooLarge = g.over(m)
 		g.in.Fail(g.tooLarge)
 	}

@@ -24,6 +24,8 @@
 //     wrote stands in place of the upstream's.
 //   - handle_response may change status, fields, trailers and body without the feature buffer_response: nothing of the
 //     answer has been sent by then. Only reading the body needs it.
+//   - enable_features answers with the features that are enabled then, as the host for Go does and the public examples
+//     want it, and not, as the specification has it, with all that there are.
 //   - A feature costs nothing until it is used: a body is held back when the guest reads it, up to Options.MaxBody. More
 //     is 413 for a request, 502 for an answer, or by OnError the exchange goes on without the plugin.
 //   - Without buffer_request, what the guest has read of the request's body is gone; what it has not read is forwarded.
@@ -53,5 +55,6 @@
 // # Bounds
 //
 // Bodies that are held or written, fields that are set, lines that are logged: each has one, see Options and the constants
-// in host.go. Time is bounded by fuel, for each of the two calls (wasm.Limits); waiting for a body costs none.
+// in host.go. Time is bounded by fuel, for each of the two calls (wasm.Limits), and 64 units more for each byte of a body
+// that the guest reads; waiting for a body costs none.
 package httpwasm

@@ -262,3 +262,30 @@ func eventually(t testing.TB, what string, fact func() bool) {
 		}
 	}
 }
+
+// on runs fn as a task of the first loop and waits for it.
+func on(g *netloop.Group, fn func(*netloop.Task)) {
+	done := make(chan struct{})
+	l := g.Loop(0)
+	l.Post(func() {
+		l.Go(func(t *netloop.Task) {
+			defer close(done)
+			fn(t)
+		})
+	})
+	<-done
+}
+
+// newExchange makes an exchange of a request's head, whose lines are separated by "\n", and a body.
+func newExchange(t testing.TB, task *netloop.Task, head string, b exchange.Body) *exchange.Exchange {
+	t.Helper()
+	x := &exchange.Exchange{Task: task}
+	x.Reset()
+	text := []byte(strings.ReplaceAll(head, "\n", "\r\n") + "\r\n\r\n")
+	if n, err := x.Request.Parse(text, nil); err != nil || n != len(text) {
+		t.Errorf("%q: %d of %d, %v", head, n, len(text), err)
+	}
+	x.RequestBody = b
+	x.Client = exchange.Client{Peer: netip.MustParseAddrPort("192.0.2.7:1234"), Addr: netip.MustParseAddr("192.0.2.7"), Scheme: "http"}
+	return x
+}

@@ -9,6 +9,9 @@ const (
 	// logFuel is what a line costs besides its bytes, whether it is kept or not: about 5 µs, so that a flood of lines uses up
 	// the guest's fuel and not the gateway's time.
 	logFuel = 10_000
+	// fuelPerByte is what a guest may use for each byte of a body that it reads, beside wasm.Limits.Fuel: parsers take some
+	// ten units, regular expressions more. It comes to 30 ms for a MiB.
+	fuelPerByte = 64
 	// maxSets and maxSetBytes bound the fields that a guest sets in one call: their memory is the exchange's.
 	maxSets     = 1024
 	maxSetBytes = 256 << 10
@@ -98,10 +101,12 @@ func enableFeatures(g *guest, a []uint64) {
 	switch {
 	case g.x == nil:
 		g.always |= f
+		a[0] = uint64(g.always)
+		return
 	case g.phase == phaseRequest:
 		g.features |= f
 	}
-	a[0] = uint64(supported)
+	a[0] = uint64(g.features)
 }
 
 // level is a log_level as package wasm has it.
@@ -139,6 +144,8 @@ func readBody(g *guest, a []uint64) {
 	switch {
 	case kind > kindResponse:
 		g.trap("read_body: unknown body %d", kind)
+	case g.phase == phaseOver:
+		a[0] = eof
 	case kind == kindRequest && g.phase == phaseRequest && g.features&bufferRequest != 0:
 		a[0] = g.read(&g.request, dst)
 	case kind == kindRequest && g.phase == phaseRequest:
@@ -152,7 +159,9 @@ func readBody(g *guest, a []uint64) {
 	default:
 		a[0] = eof
 	}
-	g.in.Charge(int64(uint32(a[0]) / 8)) //nolint:gosec // the length is in the low half
+	n := int64(uint32(a[0])) //nolint:gosec // the length is in the low half
+	g.in.Grant(n * fuelPerByte)
+	g.in.Charge(n / 8)
 }
 
 // writeBody is write_body(kind, ptr, len).

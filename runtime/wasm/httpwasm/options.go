@@ -19,6 +19,7 @@ type Options struct {
 	Breaker      *wasm.Breaker // default breaker.DefaultBreaker
 	RecycleAfter int64         // exchanges after which an instance is replaced; 0: never
 	IdleAfter    time.Duration // without a call, after which an instance is closed; default 5 min, negative: never
+	Lazy         bool          // no instance waits for requests before the first of them; one is made to try the module, and closed
 	MaxPerLoop   int           // instances of one loop that are at work; default 8
 	MaxWaits     int           // instances of one loop whose exchanges wait for the upstream; default 1024
 	MaxWait      time.Duration // how long a request waits for an instance; default 1 s

@@ -52,7 +52,11 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 	if len(unknown) > 0 {
 		p.report.Say(0, "start", wasm.LogWarn, "the module imports what the gateway does not have: "+strings.Join(unknown, ", ")+"; a call of it ends in an error")
 	}
-	if err := p.keeper.Warm(); err != nil {
+	start := p.keeper.Warm
+	if o.Lazy {
+		start = p.keeper.Try
+	}
+	if err := start(); err != nil {
 		p.keeper.Close()
 		return nil, err
 	}
