@@ -41,6 +41,11 @@ func (a *answer) finish(d Decision) uint64 {
 	switch {
 	case d.code == abi.CodeError:
 		return a.text(d.text)
+	case d.code == abi.CodeReplace && len(a.buf) == 0:
+		a.buf = append(a.buf, d.data...)
+		return abi.Pack(uint32(abi.CodeReplace), a.settle())
+	case d.code == abi.CodeReplace:
+		a.buf = abi.AppendOpText(a.buf, abi.OpSetBody, d.data)
 	case d.code == abi.CodeNoMatch || len(a.buf) == 0 && d.code != abi.CodeOperations:
 		return abi.Pack(uint32(d.code), d.value)
 	case d.code == abi.CodeRoute:

@@ -35,6 +35,13 @@
 // Nothing in this package allocates while a request is handled, as long as answers fit into 64 KiB; a plugin that does
 // not allocate either never runs Go's garbage collector.
 //
+// # More than a decision
+//
+// A plugin can ask an upstream before it decides (Config.Service, Request.Call: the function returns when the answer is
+// there, and the gateway serves others meanwhile), share state with all its instances (Config.Store), see bodies whole
+// (BufferRequestBody) or piece by piece (StreamRequestBody), be called now and then (HandleTick), and measure (NewCounter).
+// What it calls, uses and sees is granted by the gateway's configuration.
+//
 // # Tests
 //
 // In a build for any other system than wasip1 the package has a Tester, so that a plugin is tested with go test alone.

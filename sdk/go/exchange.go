@@ -3,7 +3,17 @@ package wasmgate
 import "wasmgate/sdk/abi"
 
 // exchange is what requests and responses have in common.
-type exchange struct{ v abi.View }
+type exchange struct {
+	v       abi.View
+	message uint32
+	body    []byte // as far as it was read
+	read    bool
+	caller
+}
+
+func (x *exchange) begin(in []byte, message uint32) {
+	x.v, x.message, x.read = abi.View(in), message, false
+}
 
 // Request is a request that is decided about. It is valid until the handler returns.
 type Request struct{ exchange }

@@ -13,14 +13,29 @@ import (
 // Tester calls the registered handlers without a gateway and without WebAssembly, through the same encoding. It is
 // for go test on the author's machine and is not part of a plugin's module. There is one plugin in a program, so
 // Testers are used one after another, not at the same time.
+//
+// What the gateway gives a plugin is there: stores, which begin empty, bodies, and services, for each of which the test says
+// what it answers. A service for which it says nothing cannot be reached.
 type Tester struct {
+	// Services answer what the plugin calls, by the service's name. An error that is no Result is ErrFailed.
+	Services map[string]func(OutboundRequest) (TestResponse, error)
+	// Now is the time that stores expire by, in milliseconds. Tests add to it.
+	Now int64
+
 	manifest *abi.Manifest
+	stores   map[string]map[string]testValue
+	version  uint32
+	metrics  map[string][]float64
+	answer   []byte // to the last call
+	called   []string
 }
 
 // NewTester configures the plugin. The error is what the plugin says about the configuration.
 func NewTester(config string) (*Tester, error) {
-	logged = nil
-	arg := abi.AppendConfig(nil, &abi.Config{MaxAnswer: 1 << 20, Name: []byte("test"), Bytes: []byte(config)})
+	logged, tester = nil, nil
+	arg := abi.AppendConfig(nil, &abi.Config{
+		Minor: abi.Minor, MaxAnswer: 1 << 20, Name: []byte("test"), Bytes: []byte(config), RequestBody: abi.MaxBody, ResponseBody: abi.MaxBody,
+	})
 	code, n := abi.Unpack(configure(arg))
 	if abi.Code(code) != abi.CodeOK {
 		return nil, errors.New(string(out.buf[:n]))
@@ -29,7 +44,8 @@ func NewTester(config string) (*Tester, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tester{m}, nil
+	tester = &Tester{manifest: m, stores: map[string]map[string]testValue{}, metrics: map[string][]float64{}}
+	return tester, nil
 }
 
 // TestMessage is what a handler is called with. Headers has names and values in turn.
@@ -42,6 +58,11 @@ type TestMessage struct {
 	Status                                                           int      // response handler
 	ResponseHeaders                                                  []string // response handler
 	Sampled, Local                                                   bool
+
+	// Body is the message's body. A plugin that streams it sees Pieces instead, if there are any, and else the whole as one.
+	Body     string
+	Pieces   []string
+	Trailers []string // names and values in turn
 }
 
 // TestAnswer is what a handler said, and what the gateway would do.
@@ -52,6 +73,11 @@ type TestAnswer struct {
 	Text     string   // by error and respond
 	Edits    []string // such as "set_header x-tenant-id: acme", in order
 	Logged   []string // such as "2 text", written with Log
+	Called   []string // such as "authz POST /check", by Call
+
+	// Body is what is sent on of a body that the plugin has a part in, and of a streamed one Pieces what each piece became.
+	Body   string
+	Pieces []string
 }
 
 var (
@@ -59,17 +85,21 @@ var (
 	logged  []string
 )
 
-// Request calls the request handler.
-func (t *Tester) Request(m TestMessage) TestAnswer { return t.call(&m, abi.PhaseRequest, request) }
+// Request calls the request handler, and with a body what has a part in it.
+func (t *Tester) Request(m TestMessage) TestAnswer {
+	return t.message(&m, abi.PhaseRequest, request, t.manifest.RequestBody)
+}
 
-// Response calls the response handler.
-func (t *Tester) Response(m TestMessage) TestAnswer { return t.call(&m, abi.PhaseResponse, response) }
+// Response calls the response handler, and with a body what has a part in it.
+func (t *Tester) Response(m TestMessage) TestAnswer {
+	return t.message(&m, abi.PhaseResponse, response, t.manifest.ResponseBody)
+}
 
-func (t *Tester) call(m *TestMessage, phase uint32, fn func([]byte) uint64) TestAnswer {
-	current, logged = m, nil
-	defer func() { current = nil }()
-	code, value := abi.Unpack(fn(t.encode(m, phase)))
-	a := TestAnswer{Logged: logged}
+// call calls fn with a view and reads its answer.
+func (t *Tester) call(fn func([]byte) uint64, view []byte) TestAnswer {
+	tester, logged, t.called = t, nil, nil
+	code, value := abi.Unpack(fn(view))
+	a := TestAnswer{Logged: logged, Called: t.called}
 	switch abi.Code(code) {
 	case abi.CodeContinue:
 		a.Decision = "continue"
@@ -82,6 +112,8 @@ func (t *Tester) call(m *TestMessage, phase uint32, fn func([]byte) uint64) Test
 		if value == 0 {
 			a.Status = abi.DefaultDeny
 		}
+	case abi.CodeReplace:
+		a.Decision, a.Body = "replace", string(out.buf[:value])
 	case abi.CodeError:
 		a.Decision, a.Text = "error", string(out.buf[:value])
 	case abi.CodeOperations:
@@ -98,7 +130,7 @@ func (t *Tester) upstream(id uint64) string {
 }
 
 func (t *Tester) encode(m *TestMessage, phase uint32) []byte {
-	h := abi.Head{Role: uint32(m.Role), Phase: phase, Time: m.Time, Seed: m.Seed, Context: m.Context, Status: uint32(m.Status)} //nolint:gosec // a status
+	h := abi.Head{Flags: held.flags, Role: uint32(m.Role), Phase: phase, Time: m.Time, Seed: m.Seed, Context: m.Context, Status: uint32(m.Status)} //nolint:gosec // a status
 	for _, f := range [...]struct {
 		on  bool
 		bit uint32
@@ -154,7 +186,7 @@ var editNames = map[abi.Kind]string{
 	abi.OpAddress: "address", abi.OpTimeout: "timeout", abi.OpHashKey: "hash_key", abi.OpMethod: "method",
 	abi.OpAuthority: "authority", abi.OpPath: "path", abi.OpQuery: "query", abi.OpSetHeader: "set_header",
 	abi.OpAppendHeader: "append_header", abi.OpRemoveHeader: "remove_header", abi.OpAttribute: "attribute",
-	abi.OpLog: "log", abi.OpContext: "context", abi.OpRematch: "rematch",
+	abi.OpLog: "log", abi.OpContext: "context", abi.OpRematch: "rematch", abi.OpWantBody: "want_body", abi.OpKeep: "keep",
 }
 
 func (t *Tester) operations(a *TestAnswer, list []byte) {
@@ -182,11 +214,19 @@ func (t *Tester) operations(a *TestAnswer, list []byte) {
 			a.Edits = append(a.Edits, fmt.Sprintf("%s %s: %s", name, op.Name, op.Value))
 		case abi.OpRemoveHeader:
 			a.Edits = append(a.Edits, fmt.Sprintf("%s %s", name, op.Name))
-		case abi.OpTimeout, abi.OpHashKey, abi.OpContext:
+		case abi.OpSetBody:
+			held.set, held.text = true, string(op.Value)
+		case abi.OpTimeout, abi.OpHashKey, abi.OpContext, abi.OpKeep:
+			if op.Kind == abi.OpContext {
+				held.word = op.Number
+			} else if op.Kind == abi.OpKeep {
+				held.keep = int(op.Number) //nolint:gosec // a length
+			}
 			a.Edits = append(a.Edits, fmt.Sprintf("%s %d", name, op.Number))
 		case abi.OpLog:
 			a.Logged = append(a.Logged, fmt.Sprintf("%d %s", op.Number, op.Value))
-		case abi.OpRematch:
+		case abi.OpRematch, abi.OpWantBody:
+			held.wanted = held.wanted || op.Kind == abi.OpWantBody
 			a.Edits = append(a.Edits, name)
 		default:
 			a.Edits = append(a.Edits, fmt.Sprintf("%s %s", name, op.Value))
@@ -202,8 +242,13 @@ func lookup(dst []byte, message uint32, name string, k int) ([]byte, bool) {
 		return dst, false
 	}
 	fields := current.Headers
-	if message == abi.MessageResponse {
+	switch {
+	case message == abi.MessageResponse:
 		fields = current.ResponseHeaders
+	case message >= abi.MessageRequestTrailers && held.trailers:
+		fields = current.Trailers
+	case message >= abi.MessageRequestTrailers:
+		fields = nil
 	}
 	if values := valuesOf(fields, name); k >= 0 && k < len(values) {
 		return append(dst, values[k]...), true

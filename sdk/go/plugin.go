@@ -7,6 +7,7 @@ type Decision struct {
 	code  abi.Code
 	value uint32
 	text  string
+	data  []byte // of Piece.Replace; it is copied when the handler has returned
 }
 
 // Continue goes on: the next plugin, or the upstream that the route or an earlier plugin chose.
@@ -41,11 +42,19 @@ var plugin struct {
 	request   func(*Request) Decision
 	response  func(*Response) Decision
 	marked    bool
+	pieces    [2]func(*Piece) Decision // of requests, of answers
+	tick      func(*Tick) error
 
 	manifest abi.Manifest
-	static   int // request headers declared before the first configuration
-	staticR  int // response headers likewise
+	static   declared // before the first configuration
 	sealed   bool
+}
+
+// declared is how much of a manifest was declared, of what may be declared early.
+type declared struct {
+	requestHeaders, responseHeaders, metrics int
+	requestBody, responseBody                abi.Body
+	tick                                     uint32
 }
 
 // Handle registers the function that decides about requests. Call it in init.
@@ -111,11 +120,14 @@ func (c *Config) Upstream(name string) Upstream {
 
 // configure answers the call of the same name.
 func configure(in []byte) uint64 {
-	m := &plugin.manifest
+	m, d := &plugin.manifest, &plugin.static
 	if !plugin.sealed {
-		plugin.sealed, plugin.static, plugin.staticR = true, len(m.RequestHeaders), len(m.ResponseHeaders)
+		plugin.sealed = true
+		*d = declared{len(m.RequestHeaders), len(m.ResponseHeaders), len(m.Metrics), m.RequestBody, m.ResponseBody, m.Tick}
 	}
-	m.RequestHeaders, m.ResponseHeaders, m.Upstreams = m.RequestHeaders[:plugin.static], m.ResponseHeaders[:plugin.staticR], nil
+	m.RequestHeaders, m.ResponseHeaders, m.Metrics = m.RequestHeaders[:d.requestHeaders], m.ResponseHeaders[:d.responseHeaders], m.Metrics[:d.metrics]
+	m.RequestBody, m.ResponseBody, m.Tick = d.requestBody, d.responseBody, d.tick
+	m.Upstreams, m.Calls, m.Stores = nil, nil, nil
 	out.begin()
 	raw, err := abi.ParseConfig(in)
 	if err != nil {
@@ -137,6 +149,12 @@ func configure(in []byte) uint64 {
 	default:
 		m.Phases |= abi.WantsResponse
 	}
+	if m.RequestBody.Mode != abi.BodyNone || m.Phases == 0 && plugin.tick != nil {
+		m.Phases |= abi.WantsRequest // without a handler it says CONTINUE
+	}
+	if m.ResponseBody.Mode != abi.BodyNone && m.Phases&^abi.WantsRequest == 0 {
+		m.Phases |= abi.WantsResponse
+	}
 	if m.Phases == 0 {
 		return out.text("the plugin registers no handler: call wasmgate.Handle in init")
 	}
@@ -153,7 +171,7 @@ var (
 
 func request(in []byte) uint64 {
 	out.begin()
-	theRequest.v = abi.View(in)
+	theRequest.begin(in, abi.MessageRequest)
 	if plugin.request == nil {
 		return 0
 	}
@@ -162,7 +180,7 @@ func request(in []byte) uint64 {
 
 func response(in []byte) uint64 {
 	out.begin()
-	theResponse.v = abi.View(in)
+	theResponse.begin(in, abi.MessageResponse)
 	if plugin.response == nil {
 		return 0
 	}
