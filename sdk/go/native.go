@@ -217,9 +217,10 @@ func (t *Tester) operations(a *TestAnswer, list []byte) {
 		case abi.OpSetBody:
 			held.set, held.text = true, string(op.Value)
 		case abi.OpTimeout, abi.OpHashKey, abi.OpContext, abi.OpKeep:
-			if op.Kind == abi.OpContext {
+			switch op.Kind {
+			case abi.OpContext:
 				held.word = op.Number
-			} else if op.Kind == abi.OpKeep {
+			case abi.OpKeep:
 				held.keep = int(op.Number) //nolint:gosec // a length
 			}
 			a.Edits = append(a.Edits, fmt.Sprintf("%s %d", name, op.Number))
