@@ -85,7 +85,13 @@ type unit struct {
 // Features are those of WebAssembly 2.0: what package meter lets through.
 const features = api.CoreFeaturesV2
 
-func (u *unit) build(ctx context.Context, binary []byte, abi ABI) error {
+func (u *unit) build(ctx context.Context, binary []byte, abi ABI) (err error) {
+	defer func() { // as in compileModule
+		if v := recover(); v != nil {
+			u.shut()
+			err = fmt.Errorf("reading the module failed: %v", v)
+		}
+	}()
 	m, err := meter.Rewrite(binary, meter.Options{MemoryPages: u.limits.MemoryPages, TableElements: u.limits.TableElements, Debug: true})
 	if err != nil {
 		return err

@@ -178,3 +178,16 @@ func TestStartFunctionsRunAndMayFail(t *testing.T) {
 		wantFault(t, err, tc.kind, tc.words...)
 	}
 }
+
+// TestAPanicIsAModuleThatCannotBeUsed has an ABI fail over a module as no module should make it.
+func TestAPanicIsAModuleThatCannotBeUsed(t *testing.T) {
+	e := newEngine(t, Options{})
+	abi := ABI{Name: "test", Hosts: func(*meter.Module) ([]HostModule, error) { panic("a bug") }}
+	_, err := e.Compile(t.Context(), "p", constant(1), abi, Limits{})
+	wantFault(t, err, fault.PluginUnavailable, "reading the module failed: a bug")
+	if c, err := e.Compile(t.Context(), "p", constant(1), abiOf(), Limits{}); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+}

@@ -139,8 +139,10 @@ func (r *reader) valueType() ValueType {
 	case I32, I64, F32, F64, V128, FuncRef, ExternRef:
 		return t
 	}
-	r.at--
-	r.badType(byte(t))
+	if r.err == nil { // else there was no byte
+		r.at--
+		r.badType(byte(t))
+	}
 	return 0
 }
 

@@ -61,7 +61,18 @@ func TestFeaturesThatAreNotMeteredAreRefused(t *testing.T) {
 	}
 }
 
-// TestModulesBeyondTheBoundsAreRefused is one module for each bound and for what is malformed in a way that matters.
+// TestManyWrongTypesAreRefused has more parameters of types that are none than there are bytes before them.
+func TestManyWrongTypesAreRefused(t *testing.T) {
+	for n := range byte(127) {
+		binary := append([]byte("\x00asm\x01\x00\x00\x00\x01"), wt.U(uint32(n)+3)...)
+		binary = append(append(binary, 1, 0x60, n), make([]byte, n)...)
+		_, err := meter.Rewrite(binary, meter.Options{})
+		if err == nil || n > 0 && !strings.Contains(err.Error(), ": 0x00 is not a value type") {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+}
+
 func TestModulesBeyondTheBoundsAreRefused(t *testing.T) {
 	many := func(n int, b ...byte) []byte { return []byte(strings.Repeat(string(b), n)) }
 	for _, tc := range []struct {
