@@ -73,6 +73,7 @@ func TestManyWrongTypesAreRefused(t *testing.T) {
 	}
 }
 
+// TestModulesBeyondTheBoundsAreRefused is one module for each bound and for what is malformed in a way that matters.
 func TestModulesBeyondTheBoundsAreRefused(t *testing.T) {
 	many := func(n int, b ...byte) []byte { return []byte(strings.Repeat(string(b), n)) }
 	for _, tc := range []struct {
