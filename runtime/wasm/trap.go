@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -94,7 +95,7 @@ func splitTrap(err error) (cause string, trace []traced) {
 		if name == "" || strings.HasPrefix(line, "... ") {
 			continue
 		}
-		trace = append(trace, traced{function: name})
+		trace = append(trace, traced{function: readable(name)})
 	}
 	return cause, trace
 }
@@ -103,10 +104,8 @@ func splitTrap(err error) (cause string, trace []traced) {
 func (u *unit) tell(trace []traced) string {
 	var text []string
 	nameless := false
-	for _, t := range trace {
-		if strings.HasPrefix(t.function, meter.ImportModule+".") {
-			continue
-		}
+	trace = slices.DeleteFunc(trace, func(t traced) bool { return strings.HasPrefix(t.function, meter.ImportModule+".") })
+	for _, t := range caller(trace) {
 		nameless = nameless || strings.HasPrefix(t.function, "$")
 		for _, f := range u.symbols.frames(u.function(t.function), t.offset) {
 			if len(text) == maxFrames {
