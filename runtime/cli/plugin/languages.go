@@ -31,12 +31,14 @@ type language struct {
 type tool struct {
 	program string
 	install string
+	// find returns what the program is called by, for a project in dir; nil: it is in PATH.
+	find func(p *Process, dir string) (args []string, ok bool)
 }
 
 // copied is a folder or a file of the SDKs, and where it goes.
 type copied struct{ from, to string }
 
-// command is a program with its arguments, and what it needs in its environment.
+// command is a tool with its arguments, and what it needs in its environment.
 type command struct {
 	args []string
 	env  []string
@@ -52,9 +54,12 @@ type build struct {
 }
 
 // languages are all, in the order in which they are told.
-var languages = []*language{&goLanguage, &cLanguage}
+var languages = []*language{&goLanguage, &rustLanguage, &asLanguage, &cLanguage, &zigLanguage}
 
 const (
+	installRust  = "apt-get install rustc cargo libstd-rust-dev-wasm32 (Debian, Ubuntu), or https://rustup.rs and rustup target add " + rustTarget
+	installNode  = "Node.js 20 or later, https://nodejs.org, and npm install in the project's folder"
+	installZig   = "Zig 0.17, https://ziglang.org/download, or pip install ziglang==0.17.*"
 	installGo    = "https://go.dev/dl, 1.24 or later; apt-get install golang-go and brew install go may do"
 	installClang = "apt-get install clang lld (Debian, Ubuntu), dnf install clang lld (Fedora), brew install llvm lld (macOS)"
 )
@@ -62,7 +67,7 @@ const (
 var goLanguage = language{
 	name: "go", title: "Go", main: "main.go",
 	mark:  func(name string) bool { return name == "go.mod" },
-	tools: []tool{{"go", installGo}},
+	tools: []tool{{"go", installGo, nil}},
 	sdk:   []copied{{"go", "wasmgate/sdk/go"}, {"abi", "wasmgate/sdk/abi"}},
 	build: func(b *build) ([]command, error) {
 		args := []string{"go", "build", "-buildmode=c-shared", "-trimpath"}
@@ -78,7 +83,7 @@ var cLanguage = language{
 	mark: func(name string) bool {
 		return slices.Contains([]string{".c", ".cc", ".cpp", ".cxx"}, filepath.Ext(name))
 	},
-	tools: []tool{{"clang", installClang}, {"wasm-ld", installClang}},
+	tools: []tool{{"clang", installClang, nil}, {"wasm-ld", installClang, findLinker}},
 	sdk:   []copied{{"c/wasmgate.h", "wasmgate.h"}},
 	build: buildC,
 }
@@ -107,6 +112,68 @@ func buildC(b *build) ([]command, error) {
 		args = append(args, "-g", "-ffile-prefix-map="+b.dir+"=.")
 	}
 	return []command{{append(append(args, "-o", b.out), c...), nil}}, nil
+}
+
+const rustTarget = "wasm32-unknown-unknown"
+
+var rustLanguage = language{
+	name: "rust", title: "Rust", main: "src/lib.rs", own: []string{"target"},
+	mark:  func(name string) bool { return name == "Cargo.toml" },
+	tools: []tool{{"cargo", installRust, findCargo}},
+	sdk:   []copied{{"rust", "wasmgate"}},
+	build: func(b *build) ([]command, error) {
+		name, err := crate(b.dir)
+		if err != nil {
+			return nil, err
+		}
+		b.made = filepath.Join(b.dir, "target", rustTarget, "release", strings.ReplaceAll(name, "-", "_")+".wasm")
+		env := []string{"CARGO_PROFILE_RELEASE_DEBUG=1", "CARGO_PROFILE_RELEASE_STRIP=none"}
+		if b.strip {
+			env = []string{"CARGO_PROFILE_RELEASE_DEBUG=0", "CARGO_PROFILE_RELEASE_STRIP=symbols"}
+		}
+		env = append(env, "RUSTFLAGS=--remap-path-prefix="+b.dir+"=.")
+		return []command{{[]string{"cargo", "build", "--quiet", "--release", "--target", rustTarget, "--target-dir", "target"}, env}}, nil
+	},
+}
+
+// crate reads a package's name.
+func crate(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "name" {
+			return strings.Trim(strings.TrimSpace(value), `"`), nil
+		}
+	}
+	return "", fmt.Errorf("Cargo.toml has no name")
+}
+
+var asLanguage = language{
+	name: "as", title: "AssemblyScript", main: "assembly/index.ts", own: []string{"node_modules"},
+	mark:  func(name string) bool { return name == "asconfig.json" || name == "package.json" },
+	tools: []tool{{"asc", installNode, findASC}},
+	sdk:   []copied{{"assemblyscript", "wasmgate"}},
+	build: func(b *build) ([]command, error) {
+		args := []string{"asc", "assembly/index.ts", "--config", "wasmgate/asconfig.json", "--target", "release", "--path", "."}
+		if !b.strip {
+			args = append(args, "--debug")
+		}
+		return []command{{append(args, "--outFile", b.out), nil}}, nil
+	},
+}
+
+var zigLanguage = language{
+	name: "zig", title: "Zig", main: "src/main.zig", own: []string{"zig-out"},
+	mark:  func(name string) bool { return name == "build.zig" },
+	tools: []tool{{"zig", installZig, findZig}},
+	sdk:   []copied{{"zig", "wasmgate"}},
+	build: func(b *build) ([]command, error) {
+		out := filepath.Join(b.dir, ".zig-cache", "wasmgate")
+		b.made = filepath.Join(out, "bin", "*.wasm")
+		return []command{{[]string{"zig", "build", "--prefix", out, fmt.Sprintf("-Dstrip=%v", b.strip)}, nil}}, nil
+	},
 }
 
 // languageOf finds a language by its name.

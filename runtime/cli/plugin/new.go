@@ -4,6 +4,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path"
@@ -99,7 +100,7 @@ func (p *Process) create(folder string, l *language) error {
 	fmt.Fprintf(p.Stdout, "  cd %s\n  wasmgate plugin test    # builds it, and sends it the requests of %s.test.yaml\n", folder, name)
 	fmt.Fprintf(p.Stdout, "  wasmgate plugin run     # a gateway around it: try it with curl; a change is built and swapped in\n\n")
 	fmt.Fprintf(p.Stdout, "What it decides is in %s; README.md says more.\n", strings.NewReplacer("@NAME@", name).Replace(l.main))
-	if err := p.missing(l); err != nil {
+	if err := p.missing(l, folder); err != nil {
 		fmt.Fprintf(p.Stderr, "\nNote: %s\n", err)
 	}
 	return nil
@@ -113,7 +114,7 @@ type file struct {
 
 // files are those of a new project.
 func (l *language) files(name string) (list []file, err error) {
-	replace := strings.NewReplacer("@NAME@", name, "@IDENT@", strings.ReplaceAll(name, "-", "_"), "@TITLE@", l.title, "@MAIN@", strings.ReplaceAll(l.main, "@NAME@", name))
+	replace := strings.NewReplacer("@NAME@", name, "@IDENT@", strings.ReplaceAll(name, "-", "_"), "@TITLE@", l.title, "@FINGERPRINT@", fingerprint(name), "@MAIN@", strings.ReplaceAll(l.main, "@NAME@", name))
 	for _, folder := range []string{"templates/common", "templates/" + l.name} {
 		err := fs.WalkDir(templates, folder, func(from string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
@@ -142,4 +143,10 @@ func (l *language) files(name string) (list []file, err error) {
 		}
 	}
 	return list, nil
+}
+
+// fingerprint is what Zig wants a package to have: a checksum of its name, and a number.
+func fingerprint(name string) string {
+	id := crc32.ChecksumIEEE([]byte("wasmgate plugin " + name))
+	return fmt.Sprintf("0x%08x%08x", crc32.ChecksumIEEE([]byte(strings.ReplaceAll(name, "-", "_"))), max(1, min(id, 1<<32-2)))
 }

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,20 +71,6 @@ func (p *Process) getenv(name string) string {
 		}
 	}
 	return value
-}
-
-// find looks a program up in the PATH of the process's environment.
-func (p *Process) find(program string) (path string, ok bool) {
-	for _, dir := range filepath.SplitList(p.getenv("PATH")) {
-		if dir == "" {
-			continue // the folder that one happens to be in is no place for programs
-		}
-		file, err := exec.LookPath(filepath.Join(dir, program))
-		if err == nil {
-			return file, true
-		}
-	}
-	return "", false
 }
 
 // paint puts texts into colours, where the terminal has them.

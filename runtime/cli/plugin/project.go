@@ -93,50 +93,12 @@ func (p *project) watched() []string {
 	return append([]string{p.module}, p.tests()...)
 }
 
-// missing says which tools are not there.
-func (p *Process) missing(l *language) error {
-	var names, install []string
-	for _, t := range l.tools {
-		if p.has(t.program) {
-			continue
-		}
-		names = append(names, t.program)
-		if !slices.Contains(install, t.install) {
-			install = append(install, t.install)
-		}
-	}
-	if names == nil {
-		return nil
-	}
-	is := "which is"
-	if len(names) > 1 {
-		is = "which are"
-	}
-	return fmt.Errorf("a plugin in %s is built with %s, %s not in PATH\n  install: %s", l.title, strings.Join(names, " and "), is, strings.Join(install, "\n           "))
-}
-
-// has says whether a program can be run. clang finds its linker beside itself, too.
-func (p *Process) has(program string) bool {
-	if _, ok := p.find(program); ok {
-		return true
-	}
-	clang, ok := p.find("clang")
-	if program != "wasm-ld" || !ok {
-		return false
-	}
-	if real, err := filepath.EvalSymlinks(clang); err == nil {
-		clang = real
-	}
-	_, err := exec.LookPath(filepath.Join(filepath.Dir(clang), program))
-	return err == nil
-}
-
-// run builds the project's module. What the compiler says goes to w.
+// build builds the project's module. What the compiler says goes to w.
 func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 	if pr.language == nil {
 		return fmt.Errorf("%s is a module and no project's folder: there is nothing to build", pr.module)
 	}
-	if err := p.missing(pr.language); err != nil {
+	if err := p.missing(pr.language, pr.dir); err != nil {
 		return err
 	}
 	dir, err := filepath.Abs(pr.dir)
@@ -163,30 +125,43 @@ func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 	}
 	defer os.Remove(b.out)
 	for _, c := range commands {
-		if err := p.execute(dir, c, w); err != nil {
+		if err := p.execute(pr.language, dir, c, w); err != nil {
 			return err
 		}
 	}
 	if b.made != "" {
-		content, err := os.ReadFile(b.made)
-		if err == nil {
-			err = os.WriteFile(b.out, content, 0o644) //nolint:gosec // a module is for all to read
-		}
-		if err != nil {
+		if err := b.take(); err != nil {
 			return err
 		}
 	}
 	return os.Rename(b.out, out)
 }
 
-// execute runs a command of a build.
-func (p *Process) execute(dir string, c command, w io.Writer) error {
-	path, ok := p.find(c.args[0])
-	if !ok {
-		return fmt.Errorf("%s is not in PATH", c.args[0])
+// take copies what the commands made to where it belongs.
+func (b *build) take() error {
+	found, _ := filepath.Glob(b.made) // the pattern is a good one
+	if len(found) == 0 {
+		found = []string{b.made}
 	}
-	cmd := exec.Command(path, c.args[1:]...)
+	if len(found) > 1 {
+		return fmt.Errorf("the build made several modules: %s", strings.Join(found, ", "))
+	}
+	content, err := os.ReadFile(found[0])
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(b.out, content, 0o644) //nolint:gosec // a module is for all to read
+}
+
+// execute runs a command of a build.
+func (p *Process) execute(l *language, dir string, c command, w io.Writer) error {
+	args := c.args[1:]
+	program, _ := l.tool(c.args[0]).locate(p, dir) // it was there a moment ago
+	cmd := exec.Command(program[0], append(slices.Clone(program[1:]), args...)...)
 	cmd.Dir, cmd.Env = dir, append(slices.Clone(p.Env), c.env...)
+	if c.args[0] == "cargo" {
+		cmd.Env = append(cmd.Env, "RUSTC="+filepath.Join(filepath.Dir(program[0]), "rustc"))
+	}
 	cmd.Stdout, cmd.Stderr = w, w
 	err := cmd.Run()
 	var exit *exec.ExitError

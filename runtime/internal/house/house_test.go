@@ -70,7 +70,7 @@ config, gateway, plugintest, wasm < plugins/internal/trial
 fault, netloop, http1, exchange, filter, kv, wasm, wasm/native, sdk/abi < sdk/conformance
 
 fault, netloop, http1, exchange, body, filter, kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi < plugintest
-config, fault, netloop, filter, kv, wasm, plugintest                                      < plugintest/suite
+config, fault, netloop, http1, filter, kv, wasm, plugintest                               < plugintest/suite
 `
 
 // only says which packages, with the folders in them, may import a library. "a | b: library" is: nobody but a and b.
