@@ -24,6 +24,9 @@ type testCase struct {
 	answerCommands []string
 	local          bool // the answer is the gateway's own
 
+	body, answerBody []string // in pieces; nil: there is none
+	ticks            bool     // no request: some ticks are waited for
+
 	want string
 }
 
@@ -57,7 +60,7 @@ const echoed = `| role=0
 // echoWith is echoed with other lines instead: old, new, old, new.
 func echoWith(lines ...string) string { return strings.NewReplacer(lines...).Replace(echoed) }
 
-var cases = concat(decisionCases, editCases, readingCases, sizeCases, responseCases, configCases)
+var cases = concat(decisionCases, editCases, readingCases, sizeCases, responseCases, configCases, moreCases)
 
 func concat(lists ...[]testCase) (all []testCase) {
 	for _, l := range lists {

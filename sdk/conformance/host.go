@@ -14,6 +14,7 @@ import (
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
+	"wasmgate/runtime/kv"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/native"
@@ -32,10 +33,16 @@ type host struct {
 	config string
 	loaded bool
 	lines  []string // what was logged in the case under way; on the loop
+	calls  []string // and what was called
+	ticks  chan struct{}
+	stores map[string]*kv.Store
 }
 
 func newHost(module []byte, output io.Writer) (*host, error) {
-	h := &host{module: module, output: output}
+	h := &host{module: module, output: output, ticks: make(chan struct{}, 1), stores: map[string]*kv.Store{}}
+	for _, name := range []string{"sessions", "counts"} {
+		h.stores[name] = kv.New(kv.Options{MaxValue: 1000})
+	}
 	var err error
 	if h.engine, err = wasm.New(wasm.Options{NoCache: true}); err != nil {
 		return nil, err
@@ -87,7 +94,11 @@ func (h *host) load(config string) error {
 	h.plugin, err = native.New(c, native.Options{
 		Config: []byte(config), LogLevel: abi.LogDebug, LogRate: 1e6, Log: h.line,
 		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, // a case that shall fail must not change the next
-		Grants: native.Grants{Upstreams: upstreams, DynamicUpstream: dynamic, DynamicAllow: func(a []byte) bool { return string(a) == allowedAddress }},
+		RequestBody: longestBody, ResponseBody: longestBody, TickLoop: h.group.Loop(0),
+		Grants: native.Grants{
+			Upstreams: upstreams, DynamicUpstream: dynamic, DynamicAllow: func(a []byte) bool { return string(a) == allowedAddress },
+			Calls: map[string]int{"auth": auth, "other": other}, Caller: (*services)(h), Stores: h.stores,
+		},
 	})
 	if err == nil {
 		h.config, h.loaded = config, true
@@ -100,6 +111,8 @@ const (
 	users          = 4
 	orders         = 7
 	dynamic        = 9
+	auth           = 21
+	other          = 22
 	allowedAddress = "10.0.0.7:8080"
 	manyUpstreams  = 700
 )
@@ -124,9 +137,12 @@ const logMark = "kit:"
 
 // run runs a case and says what differs.
 func (h *host) run(c *testCase) string {
-	h.lines = nil
+	h.on(func(*netloop.Task) { h.clear() })
 	if err := h.load(c.config); err != nil {
 		return difference(c.want, "refused: "+fault.From(err).Detail)
+	}
+	if c.ticks {
+		return difference(c.want, h.tick())
 	}
 	var got string
 	h.on(func(t *netloop.Task) { got = h.exchange(t, c) })
@@ -156,9 +172,11 @@ func (h *host) exchange(t *netloop.Task, c *testCase) string {
 	x.Client = exchange.Client{Addr: netip.MustParseAddr("192.0.2.7"), Scheme: "http"}
 	x.Route, x.Trace.Sampled = "everything", c.sampled
 	was := snapshot(x)
+	way := content(t, c.body)
+	x.RequestBody = way
 	v, err := h.plugin.Request(x, c.role, 0)
 	if c.answer == "" {
-		return h.outcome(x, v, err, was)
+		return h.outcome(x, v, err, was) + sent(t, way, v, err) + h.left()
 	}
 	if err != nil || v != filter.Continue {
 		return "in the request phase: " + h.outcome(x, v, err, was)
@@ -167,8 +185,10 @@ func (h *host) exchange(t *netloop.Task, c *testCase) string {
 		return "the case's own answer: " + err.Error()
 	}
 	was = snapshot(x)
+	way = content(t, c.answerBody)
+	x.ResponseBody = way
 	v, err = h.plugin.Response(x, 0)
-	return h.outcome(x, v, err, was)
+	return h.outcome(x, v, err, was) + sent(t, way, v, err) + h.left()
 }
 
 // limits let a case's head be as long as it wants.
@@ -243,6 +263,8 @@ func (h *host) outcome(x *exchange.Exchange, v filter.Verdict, err error, was st
 	switch f := fault.From(err); {
 	case err == nil:
 		fmt.Fprintln(&s, verdictNames[v])
+	case f.Source != fault.Plugin:
+		fmt.Fprintln(&s, "refused", f.Kind, f.Status)
 	case strings.HasPrefix(f.Detail, "the plugin reports: "):
 		fmt.Fprintln(&s, "error", shorten(f.Detail[len("the plugin reports: "):]))
 	default:

@@ -14,6 +14,9 @@ var (
 	command       = wasmgate.RequestHeader("x-cmd")
 	answerCommand = wasmgate.ResponseHeader("x-cmd")
 	headers       []wasmgate.Header // those that the configuration declares, in its order
+	services      []wasmgate.Service
+	stores        []wasmgate.Store
+	metrics       []func(float64)
 )
 
 func init() {
@@ -23,7 +26,7 @@ func init() {
 }
 
 func configure(c *wasmgate.Config) error {
-	headers = nil
+	headers, services, stores, metrics = nil, nil, nil, nil
 	for line := range strings.Lines(c.Raw()) {
 		word, arg, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch word {
@@ -36,7 +39,9 @@ func configure(c *wasmgate.Config) error {
 		case "fail":
 			return errors.New("as the configuration says")
 		default:
-			return errors.New("unknown line")
+			if !configureMore(c, word, arg) {
+				return errors.New("unknown line")
+			}
 		}
 	}
 	return nil
@@ -69,6 +74,13 @@ type exchange interface {
 	Attribute(key, value string)
 	Log(level wasmgate.Level, text string)
 	Respond(status int, body string, fields ...string) wasmgate.Decision
+	Call(s wasmgate.Service, r wasmgate.OutboundRequest) (*wasmgate.OutboundResponse, error)
+	HasBody() bool
+	BodyIsPart() bool
+	Body() []byte
+	SetBody(body []byte)
+	WantBody()
+	LookupTrailer(dst []byte, name string, k int) ([]byte, bool)
 }
 
 // run does the commands, each a value of the header. One of req and resp is nil.
@@ -76,7 +88,7 @@ func run(x exchange, req *wasmgate.Request, resp *wasmgate.Response, commands wa
 	d := wasmgate.Continue
 	for k := range x.HeaderCount(commands) {
 		word, arg, _ := strings.Cut(x.HeaderAt(commands, k), " ")
-		if edit(x, resp, word, arg) || req != nil && editRequest(req, word, arg) {
+		if edit(x, resp, word, arg) || call(x, word, arg) || state(x, word, arg) || body(x, word, arg) || req != nil && editRequest(req, word, arg) {
 			continue
 		}
 		switch word {
@@ -169,6 +181,8 @@ func lookup(x exchange, resp *wasmgate.Response, message, args string) string {
 	switch {
 	case message == "0":
 		v, ok = x.LookupRequest(nil, name, int(number(k))) //nolint:gosec // the kit's own numbers
+	case message != "1":
+		v, ok = x.LookupTrailer(nil, name, int(number(k))) //nolint:gosec // see above
 	case resp != nil:
 		v, ok = resp.LookupResponse(nil, name, int(number(k))) //nolint:gosec // see above
 	}
