@@ -3,7 +3,6 @@ package proxywasm
 import (
 	"time"
 
-	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
@@ -34,7 +33,7 @@ type Options struct {
 	NonUTF8       NonUTF8
 	StopIteration StopIteration
 	Node          Node
-	Lazy          bool // no VM before the first request, so that a wrong configuration is found then
+	Lazy          bool // the VM by which the configuration is tried is closed at once, unless it works in the background
 
 	LogLevel uint32  // least wasm.Log… level of the plugin's lines that is kept
 	LogRate  float64 // the plugin's lines in a second, over all loops; default wasm.DefaultLogRate
@@ -95,15 +94,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Stats is what a plugin did since it was loaded, all loops together.
+// Stats is what a plugin did since it was loaded, all loops together. What it says of instances is about VMs, which plugins
+// may share.
 type Stats struct {
-	Calls                                         uint64 // of the guest
-	Fuel                                          uint64 // units that they used
-	Outbound                                      uint64 // http_calls
-	Streams                                       int64  // contexts of exchanges and connections that exist
-	Failures                                      [fault.Kinds]uint64
-	Live                                          int64 // VMs that exist; those that follow too are of all plugins that share them
-	Started, Discarded, ClosedIdle, BreakerOpened int64
-	MemoryBytes                                   int64 // of the VMs' linear memories, up to a second old
-	BreakerOpen                                   bool  // on one loop at least: calls fail at once
+	wasm.Stats
+	Outbound uint64 // http_calls
+	Streams  int64  // contexts of exchanges and connections that exist
 }

@@ -41,7 +41,7 @@ type counters struct {
 	_                     [64]byte
 }
 
-// New starts a plugin: unless Options.Lazy is set a VM is made and configured, which takes from microseconds to
+// New starts a plugin: a VM is made and configured, which takes from microseconds to
 // milliseconds, so it is not called on a loop. c was compiled for ABI; it belongs to the plugin from now on, also if New
 // fails. The error is a *fault.Error: a module that does not keep to the ABI, or a configuration that it refuses.
 func New(c *wasm.Compiled, o Options) (*Plugin, error) {
@@ -63,9 +63,6 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 			strings.Join(unknown, ", "), "imports")
 	}
 	p := k.bind(o.Grants)
-	if o.Lazy {
-		return p, nil
-	}
 	v, fe := g.spawn([]*core{k}, k)
 	if fe != nil {
 		p.Close()
@@ -80,6 +77,8 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 	case background:
 		g.place(v, o.Group.Loop(0))
 		g.everywhere(k)
+	case o.Lazy:
+		v.abandon()
 	default:
 		g.place(v, o.Group.Loop(0))
 	}
