@@ -3,6 +3,7 @@ package httpwasm
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -35,8 +36,18 @@ func compile(t testing.TB, module []byte, limits wasm.Limits) (*wasm.Compiled, e
 	if err != nil {
 		t.Fatal(err)
 	}
+	if (limits == wasm.Limits{}) { // most tests use the same few
+		if _, there := compiled.LoadOrStore(sha256.Sum256(module), true); !there {
+			if _, err := e.Compile(context.Background(), "kept", module, ABI, limits); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return e.Compile(context.Background(), "p", module, ABI, limits)
 }
+
+// compiled are the modules of which a handle is kept, so that they are not compiled again.
+var compiled sync.Map
 
 // journal is what plugins said.
 type journal struct {
