@@ -40,7 +40,7 @@ func (g *Gateway) newGuest(s *state, name string, c *config.Plugin, compiled *wa
 		p, err := proxywasm.New(compiled, g.proxywasmOptions(s, name, c))
 		return proxywasmGuest{p}, err
 	}
-	p, err := httpwasm.New(compiled, g.httpwasmOptions(name, c))
+	p, err := httpwasm.New(compiled, g.httpwasmOptions(s, name, c))
 	users := &atomic.Int32{}
 	users.Store(1)
 	return httpwasmGuest{p, users}, err
@@ -136,7 +136,7 @@ func (g *Gateway) nativeOptions(s *state, name string, c *config.Plugin) native.
 	return native.Options{
 		Name: name, Config: c.Config, Loops: len(g.group.Loops()), Grants: g.nativeGrants(s, c), OnError: native.OnError(onError(c)), Sys: g.sys(c),
 		Breaker: pluginBreaker(c), RecycleAfter: int64(c.RecycleAfter), RequestBody: int(c.Limits.Body), ResponseBody: int(c.Limits.Body),
-		TickLoop: g.group.Loop(0), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: func(l native.Line) { g.pluginLine(wasm.Line(l)) },
+		TickLoop: g.group.Loop(0), Lazy: s.lazy(), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: func(l native.Line) { g.pluginLine(wasm.Line(l)) },
 	}
 }
 
@@ -145,7 +145,7 @@ func (g *Gateway) proxywasmOptions(s *state, name string, c *config.Plugin) prox
 	return proxywasm.Options{
 		Name: name, Config: c.Config, VMConfig: []byte(p.VMConfig), VMID: p.VMID, RootID: p.RootID, Group: g.group, Shared: g.shared,
 		Grants: s.proxywasmGrants(c), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
-		MaxBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls, NonUTF8: nonUTF8[p.NonUTF8],
+		MaxBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls, NonUTF8: nonUTF8[p.NonUTF8], Lazy: s.lazy(),
 		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
 	}
 }
@@ -154,13 +154,19 @@ var nonUTF8 = map[config.NonUTF8]proxywasm.NonUTF8{
 	config.NonUTF8Replace: proxywasm.Replace, config.NonUTF8Drop: proxywasm.Drop, config.NonUTF8Pass: proxywasm.Pass,
 }
 
-func (g *Gateway) httpwasmOptions(name string, c *config.Plugin) httpwasm.Options {
+func (g *Gateway) httpwasmOptions(s *state, name string, c *config.Plugin) httpwasm.Options {
 	return httpwasm.Options{
 		Name: name, Config: c.Config, Loops: len(g.group.Loops()), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
-		RecycleAfter: int64(c.RecycleAfter), MaxBody: int(c.Limits.Body),
+		RecycleAfter: int64(c.RecycleAfter), MaxBody: int(c.Limits.Body), Lazy: s.lazy(),
 		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
 	}
 }
+
+// mostWarm is how many plugins a config may have for each to have its instances from the start. Where there are more, many
+// are idle: they have none until a request comes, which waits for it.
+const mostWarm = 32
+
+func (s *state) lazy() bool { return len(s.config.Plugins) > mostWarm }
 
 func onError(c *config.Plugin) wasm.OnError {
 	if c.OnError == config.FailOpen {

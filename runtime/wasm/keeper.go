@@ -68,14 +68,28 @@ func (k *Keeper) Warm() error {
 	for i := range k.cells {
 		in, err := k.pool.Spawn()
 		if err != nil {
-			f := *fault.From(err)
-			f.Plugin, f.Phase = k.options.Plugin, "start"
-			return &f
+			return k.start(err)
 		}
 		k.pool.Add(i, 0, in)
 		k.publish(i)
 	}
 	return nil
+}
+
+// Try makes an instance, to see whether one can be made, and closes it again. The error is as Warm's.
+func (k *Keeper) Try() error {
+	in, err := k.pool.Spawn()
+	if err != nil {
+		return k.start(err)
+	}
+	in.Close()
+	return nil
+}
+
+func (k *Keeper) start(err error) error {
+	f := *fault.From(err)
+	f.Plugin, f.Phase = k.options.Plugin, "start"
+	return &f
 }
 
 // Get is Pool.Get.

@@ -79,7 +79,7 @@ func newCore(c *wasm.Compiled, o Options) (*core, error) {
 }
 
 // warm starts an instance for each loop, so that no request waits for one: a Go guest takes milliseconds. The first is
-// alone, because it says what the manifest is.
+// alone, because it says what the manifest is; with Options.Lazy that is all that it is for.
 func (k *core) warm() error {
 	for i := range k.cells {
 		in, err := k.pool.Spawn()
@@ -91,6 +91,10 @@ func (k *core) warm() error {
 		}
 		if i == 0 {
 			k.settle(in)
+		}
+		if k.options.Lazy {
+			in.Close()
+			return nil
 		}
 		k.pool.Add(i, 0, in)
 		k.publish(i)

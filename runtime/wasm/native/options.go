@@ -34,7 +34,10 @@ type Options struct {
 	Breaker      *wasm.Breaker // default breaker.DefaultBreaker
 	RecycleAfter int64         // requests and answers after which an instance is replaced; 0: never
 	IdleAfter    time.Duration // without a call, after which an instance is closed; default 5 min, negative: never
-	MaxPerLoop   int           // instances; default 8. More than one is used only while another's call takes long
+	// Lazy: no instance waits for requests before the first of them; one is made, to see whether the configuration is good,
+	// and closed.
+	Lazy       bool
+	MaxPerLoop int // instances; default 8. More than one is used only while another's call takes long
 	// MaxParked is how many instances there may be on a loop beyond those, in place of as many whose guests wait for an
 	// upstream. 0: as many as 256 MiB of memory hold, all loops together, at least 16 and at most 1024; it is as much for a
 	// plugin in C, and some 50 for one in Go. Negative: none.
