@@ -38,6 +38,9 @@ pub(crate) mod op {
     pub const LOG: u16 = 0x41;
     pub const CONTEXT: u16 = 0x50;
     pub const REMATCH: u16 = 0x51;
+    pub const SET_BODY: u16 = 0x60;
+    pub const WANT_BODY: u16 = 0x61;
+    pub const KEEP: u16 = 0x62;
 }
 
 pub(crate) const fn pack(code: u32, value: u32) -> u64 {
@@ -53,8 +56,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub fn new() -> Self {
-        Answer { arena: vec![0; ARENA].into_boxed_slice(), len: 0, spill: Vec::new(), spilled: false }
+    pub fn with_capacity(n: usize) -> Self {
+        Answer { arena: vec![0; n].into_boxed_slice(), len: 0, spill: Vec::new(), spilled: false }
     }
 
     pub fn begin(&mut self) {
@@ -192,7 +195,7 @@ impl Answer {
             Decision::Continue if plain => return pack(OK, 0),
             Decision::RouteTo(u) if plain => return pack(ROUTE, u.id()),
             Decision::Deny(status) if plain => return pack(DENY, u32::from(status)),
-            Decision::Continue | Decision::Respond(_) => {}
+            Decision::Continue | Decision::Respond(_) | Decision::Replace(_) => {}
             Decision::RouteTo(u) => self.op32(op::UPSTREAM, u.id()),
             Decision::Deny(status) => {
                 let status = if status == 0 { 403 } else { status };

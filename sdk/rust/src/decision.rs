@@ -18,7 +18,9 @@ pub enum Decision {
     /// The plugin could not decide. The request follows the plugin's `on_error` policy; the text is logged.
     Fail(Error),
     /// Answers the client: what `respond` of a request or response returns.
-    Respond(Responded),
+    Respond(Written),
+    /// Sends other bytes instead of a piece of a body: what `replace` of a piece returns.
+    Replace(Written),
 }
 
 impl Decision {
@@ -28,9 +30,9 @@ impl Decision {
     }
 }
 
-/// An answer that was written.
+/// An answer or a piece that was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Responded(pub(crate) ());
+pub struct Written(pub(crate) ());
 
 /// An upstream that the plugin may choose: see `Config::upstream`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash)]

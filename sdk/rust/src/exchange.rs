@@ -1,12 +1,14 @@
 //! Requests, and answers on their way to the client.
 
 use crate::answer::{op, Answer};
-use crate::decision::Responded;
+use crate::decision::Written;
+use crate::failure::milliseconds32;
 use crate::view::View;
-use crate::{host, Decision, Header, Text};
+use crate::{host, Decision, Failure, Header, OutboundRequest, OutboundResponse, Service, Text};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Deref;
+use core::time::Duration;
 
 /// From which place of the configuration a handler is called.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -200,16 +202,72 @@ impl<'a> Exchange<'a> {
         self.out.borrow_mut().op_log(level as u32, text.as_ref());
     }
 
+    /// Sends a request to a service and returns when the answer is whole; the gateway serves others meanwhile. An answer of
+    /// any status is one. Redirects are not followed. A handler may make 32 calls.
+    pub fn call(&self, service: Service, request: &OutboundRequest) -> Result<OutboundResponse, Failure> {
+        request.send(service)
+    }
+
+    fn message(&self) -> u32 {
+        self.view.u32(8) & 1
+    }
+
+    /// Whether the message's body is buffered: see [`crate::Config::buffer_request_body`]. A message without one has an
+    /// empty one.
+    pub fn has_body(&self) -> bool {
+        self.flag(8)
+    }
+
+    /// Whether only the beginning of the body is buffered: see [`crate::BodyFlag::Partial`].
+    pub fn body_is_part(&self) -> bool {
+        self.flag(16)
+    }
+
+    /// The body that is buffered; `None` if none is.
+    pub fn body(&self) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        let n = host::read_body(self.message(), 0, &mut body)?;
+        body.resize(n, 0);
+        if n > 0 {
+            host::read_body(self.message(), 0, &mut body);
+        }
+        Some(body)
+    }
+
+    /// Copies what is buffered of the body from `offset` on, and returns how many bytes there are from there on; `None` if
+    /// none is buffered, or if `offset` is beyond its end. For bodies that need not be in the plugin's memory as a whole.
+    pub fn read_body(&self, to: &mut [u8], offset: usize) -> Option<usize> {
+        host::read_body(self.message(), offset, to)
+    }
+
+    /// Replaces a body that is buffered whole. The gateway sets Content-Length; Content-Type and the like are the plugin's
+    /// business.
+    pub fn set_body(&self, body: impl AsRef<[u8]>) {
+        self.out.borrow_mut().op_text(op::SET_BODY, body.as_ref());
+    }
+
+    /// Asks for the message's body, where it was declared to come [`crate::BodyFlag::OnDemand`]: a buffered one by calling
+    /// the handler once more (see [`Exchange::has_body`]) after what it returns now is done, a streamed one by calling
+    /// `request_body` or `response_body`.
+    pub fn want_body(&self) {
+        self.out.borrow_mut().op(op::WANT_BODY);
+    }
+
+    /// Asks the gateway for value `k` of a field of the message's trailers. There are some where the body is buffered.
+    pub fn lookup_trailer(&self, name: impl AsRef<[u8]>, k: usize) -> Option<Vec<u8>> {
+        host::get_header(2 + self.message(), name.as_ref(), k)
+    }
+
     /// Answers the client: no upstream is asked, or its answer is replaced. The decision is to be returned.
     pub fn respond(&self, status: u16, body: impl AsRef<[u8]>, fields: &[(&str, &str)]) -> Decision {
         self.out.borrow_mut().respond(u32::from(status), body.as_ref(), fields);
-        Decision::Respond(Responded(()))
+        Decision::Respond(Written(()))
     }
 
     /// [`Exchange::respond`] with fields of any bytes.
     pub fn respond_bytes(&self, status: u16, body: &[u8], fields: &[(&[u8], &[u8])]) -> Decision {
         self.out.borrow_mut().respond(u32::from(status), body, fields);
-        Decision::Respond(Responded(()))
+        Decision::Respond(Written(()))
     }
 }
 
@@ -249,9 +307,9 @@ impl Request<'_> {
         self.out.borrow_mut().op_text(op::ADDRESS, s.as_ref());
     }
 
-    /// Limits the whole request, in milliseconds.
-    pub fn set_timeout(&self, milliseconds: u32) {
-        self.out.borrow_mut().op32(op::TIMEOUT, milliseconds);
+    /// Limits the whole request: a millisecond to an hour.
+    pub fn set_timeout(&self, limit: Duration) {
+        self.out.borrow_mut().op32(op::TIMEOUT, milliseconds32(limit));
     }
 
     /// Sets the key by which consistent balancing picks a target.

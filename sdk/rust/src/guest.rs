@@ -4,7 +4,7 @@
 
 use crate::answer::{pack, Answer, ARENA, OK};
 use crate::config::Manifest;
-use crate::{Config, Exchange, Plugin, Request, Response, Responses};
+use crate::{Config, Decision, Exchange, Piece, Plugin, Request, Response, Responses, Tick};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::cell::RefCell;
@@ -19,7 +19,12 @@ pub(crate) struct Guest<P> {
 
 impl<P: Plugin> Guest<P> {
     pub fn new() -> Self {
-        Guest { plugin: None, view: vec![0; ARENA].into_boxed_slice(), out: RefCell::new(Answer::new()), manifest: Manifest::default() }
+        Guest {
+            plugin: None,
+            view: vec![0; ARENA].into_boxed_slice(),
+            out: RefCell::new(Answer::with_capacity(ARENA)),
+            manifest: Manifest::default(),
+        }
     }
 
     pub fn arena(&mut self, which: u32) -> &[u8] {
@@ -68,28 +73,49 @@ impl<P: Plugin> Guest<P> {
         self.out.get_mut().settle(OK)
     }
 
-    pub fn request(&mut self, n: u32) -> u64 {
+    /// Calls a handler with the view, and answers what it decides.
+    fn handle<F>(&mut self, n: u32, handler: F) -> u64
+    where
+        F: FnOnce(&mut P, &[u8], &RefCell<Answer>, usize) -> Decision,
+    {
         self.out.get_mut().begin();
         let d = match &mut self.plugin {
             Some(p) => {
                 let view = &self.view[..(n as usize).min(self.view.len())];
-                p.request(&Request(Exchange::new(view, &self.out, self.manifest.request_headers.len())))
+                handler(p, view, &self.out, self.manifest.request_headers.len())
             }
             None => return pack(OK, 0),
         };
         self.out.get_mut().finish(d)
     }
 
+    pub fn request(&mut self, n: u32) -> u64 {
+        self.handle(n, |p, view, out, slots| p.request(&Request(Exchange::new(view, out, slots))))
+    }
+
     pub fn response(&mut self, n: u32) -> u64 {
-        self.out.get_mut().begin();
-        let d = match &mut self.plugin {
-            Some(p) if P::RESPONSES != Responses::None => {
-                let view = &self.view[..(n as usize).min(self.view.len())];
-                p.response(&Response(Exchange::new(view, &self.out, self.manifest.request_headers.len())))
+        if P::RESPONSES == Responses::None {
+            return pack(OK, 0);
+        }
+        self.handle(n, |p, view, out, slots| p.response(&Response(Exchange::new(view, out, slots))))
+    }
+
+    pub fn body(&mut self, n: u32) -> u64 {
+        self.handle(n, |p, view, out, _| {
+            let piece = Piece::new(view, out);
+            if piece.is_response() {
+                p.response_body(&piece)
+            } else {
+                p.request_body(&piece)
             }
-            _ => return pack(OK, 0),
-        };
-        self.out.get_mut().finish(d)
+        })
+    }
+
+    pub fn tick(&mut self, n: u32) -> u64 {
+        self.handle(n, |p, view, out, _| match p.tick(&Tick::new(view, out)) {
+            Ok(()) => Decision::Continue,
+            Err(e) => Decision::Fail(e),
+        })
     }
 }
 
@@ -152,6 +178,18 @@ pub mod export {
         pub fn response(&self, n: u32) -> u64 {
             // SAFETY: see guest.
             unsafe { self.guest() }.response(n)
+        }
+
+        /// `wasmgate_v1_body`
+        pub fn body(&self, n: u32) -> u64 {
+            // SAFETY: see guest.
+            unsafe { self.guest() }.body(n)
+        }
+
+        /// `wasmgate_v1_tick`
+        pub fn tick(&self, n: u32) -> u64 {
+            // SAFETY: see guest.
+            unsafe { self.guest() }.tick(n)
         }
     }
 

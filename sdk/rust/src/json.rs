@@ -40,7 +40,7 @@ struct Walker<'a> {
 
 impl<'a> Walker<'a> {
     fn space(&mut self) {
-        self.rest = self.rest.trim_start_matches(|c| matches!(c, ' ' | '\t' | '\n' | '\r'));
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }
 
     /// Consumes `c`, with the space before it, if it comes next.
@@ -211,7 +211,23 @@ mod tests {
     #[test]
     fn refused() {
         let deep = "[".repeat(40);
-        for text in ["{", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":1,}"#, "[1", "\"", "\"\\", r#""\u12""#, r#""\u+123""#, r#""\x""#, "1 2", "}", r#"{"a":1 "b":2}"#, "\"\n\"", &deep] {
+        for text in [
+            "{",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            "[1",
+            "\"",
+            "\"\\",
+            r#""\u12""#,
+            r#""\u+123""#,
+            r#""\x""#,
+            "1 2",
+            "}",
+            r#"{"a":1 "b":2}"#,
+            "\"\n\"",
+            &deep,
+        ] {
             assert!(all(text).is_err(), "{}", text);
         }
         assert_eq!(all(&deep).unwrap_err().text(), TOO_DEEP);

@@ -44,6 +44,14 @@
 //! Nothing in this crate allocates while a request is handled, as long as answers fit into 64 KiB and no header is looked
 //! up that was not declared.
 //!
+//! # More than a decision
+//!
+//! A plugin can ask an upstream before it decides ([`Exchange::call`]: the function returns when the answer is there, and
+//! the gateway serves others meanwhile), share state with all its instances ([`Store`]), see bodies whole
+//! ([`Config::buffer_request_body`]) or piece by piece ([`Config::stream_request_body`]), be called now and then
+//! ([`Config::tick`]), and measure ([`Config::counter`]). What it calls, uses and sees is granted by the gateway's
+//! configuration.
+//!
 //! # Tests
 //!
 //! `cargo test` runs a plugin without a gateway and without WebAssembly: see [`testing`].
@@ -62,24 +70,34 @@ mod answer;
 mod config;
 mod decision;
 mod exchange;
+mod failure;
 mod guest;
 mod host;
 mod json;
+mod metric;
+mod outbound;
 #[cfg(all(feature = "std", target_arch = "wasm32"))]
 mod panic;
+mod piece;
+mod store;
 #[cfg(all(feature = "std", not(target_arch = "wasm32")))]
 pub mod testing;
 mod text;
 mod view;
 
-pub use config::{Config, Header};
-pub use decision::{Decision, Error, Responded, Upstream};
+pub use config::{BodyFlag, Config, Header};
+pub use decision::{Decision, Error, Upstream, Written};
 pub use exchange::{Exchange, Level, Request, Response, Role};
+pub use failure::Failure;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub use guest::export;
 pub use host::log;
 pub use json::walk;
+pub use metric::{Counter, Gauge, Histogram, UpDownCounter};
+pub use outbound::{OutboundRequest, OutboundResponse, Service};
+pub use piece::{Piece, Tick};
+pub use store::{Store, Version};
 pub use text::{path_under, Text};
 
 /// Of which answers the plugin's [`Plugin::response`] is told.
@@ -110,6 +128,27 @@ pub trait Plugin: Sized {
         let _ = response;
         Decision::Continue
     }
+
+    /// Sees a request's body piece by piece, where [`Config::stream_request_body`] asked for that. It decides by
+    /// [`Decision::Continue`], [`Piece::replace`], [`Decision::Deny`] or [`Decision::Fail`].
+    fn request_body(&mut self, piece: &Piece) -> Decision {
+        let _ = piece;
+        Decision::Continue
+    }
+
+    /// Sees an answer's body piece by piece, where [`Config::stream_response_body`] asked for that. An answer cannot be
+    /// denied any more.
+    fn response_body(&mut self, piece: &Piece) -> Decision {
+        let _ = piece;
+        Decision::Continue
+    }
+
+    /// Called now and then without a request, where [`Config::tick`] asked for that: for what is to be fetched, renewed or
+    /// counted, and left in a [`Store`] for all instances. An error is logged.
+    fn tick(&mut self, tick: &Tick) -> Result<(), Error> {
+        let _ = tick;
+        Ok(())
+    }
 }
 
 /// Makes a type that is a [`Plugin`] the plugin of this module.
@@ -138,6 +177,14 @@ macro_rules! plugin {
             #[export_name = "wasmgate_v1_response"]
             extern "C" fn response(n: u32) -> u64 {
                 PLACE.response(n)
+            }
+            #[export_name = "wasmgate_v1_body"]
+            extern "C" fn body(n: u32) -> u64 {
+                PLACE.body(n)
+            }
+            #[export_name = "wasmgate_v1_tick"]
+            extern "C" fn tick(n: u32) -> u64 {
+                PLACE.tick(n)
             }
         };
     };

@@ -18,8 +18,10 @@
 use crate::answer::{op, DENY, ERROR, NO_MATCH, OK, OPERATIONS, ROUTE};
 use crate::guest::Guest;
 use crate::view::View;
-use crate::{Error, Plugin, Role};
+use crate::{Error, Failure, Plugin, Role};
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
 
 /// What a handler is called with. Fields of messages are names and values.
 #[derive(Clone, Debug)]
@@ -44,6 +46,9 @@ pub struct Message {
     pub status: u16,
     pub response_headers: Vec<(Vec<u8>, Vec<u8>)>,
     pub local: bool,
+    /// The body that is buffered, of the message that the handler is for.
+    pub body: Option<Vec<u8>>,
+    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Default for Message {
@@ -67,6 +72,8 @@ impl Default for Message {
             status: 0,
             response_headers: Vec::new(),
             local: false,
+            body: None,
+            trailers: Vec::new(),
         }
     }
 }
@@ -107,7 +114,43 @@ pub struct Answer {
     pub logged: Vec<String>,
 }
 
-/// A configured plugin.
+/// A piece of a body.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct BodyPiece {
+    pub data: Vec<u8>,
+    pub last: bool,
+    pub before: u64,
+    pub word: u64,
+    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A request of the plugin's own.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[allow(missing_docs)]
+pub struct Outbound {
+    pub service: String,
+    pub method: String,
+    pub authority: String,
+    pub path: String,
+    pub query: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub timeout: Option<Duration>,
+}
+
+/// The answer to an [`Outbound`].
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct OutboundAnswer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
+    pub took: Duration,
+}
+
+/// A configured plugin. Its stores and metrics are the tester's own; the stores' clock is the time of the messages.
 pub struct Tester<P>(Guest<P>);
 
 impl<P: Plugin> Tester<P> {
@@ -124,7 +167,67 @@ impl<P: Plugin> Tester<P> {
         if (guest.configure(n) >> 32) as u32 == ERROR {
             return Err(string(guest.out.get_mut().bytes()).into());
         }
+        let names = |list: &[Vec<u8>]| list.iter().map(|n| string(n)).collect();
+        host::reset(names(&guest.manifest.services), guest.manifest.metrics.len());
         Ok(Tester(guest))
+    }
+
+    /// Has a function answer the plugin's own requests. Without one there is no connection.
+    pub fn on_call(&mut self, answer: impl FnMut(&Outbound) -> Result<OutboundAnswer, Failure> + 'static) {
+        host::on_call(Box::new(answer));
+    }
+
+    /// What the plugin measured with a metric, in order.
+    pub fn measured(&self, metric: &str) -> Vec<f64> {
+        let place = self.0.manifest.metrics.iter().position(|m| m.name == metric.as_bytes());
+        place.map_or_else(Vec::new, host::measured)
+    }
+
+    /// Gives the plugin a piece of a request's body. What it said is `Answer::edits`; the new bytes are `Answer::text`.
+    pub fn request_body(&mut self, p: &BodyPiece) -> Answer {
+        self.piece(0, p)
+    }
+
+    /// Gives the plugin a piece of an answer's body.
+    pub fn response_body(&mut self, p: &BodyPiece) -> Answer {
+        self.piece(1, p)
+    }
+
+    fn piece(&mut self, message: u32, p: &BodyPiece) -> Answer {
+        let mut v = Vec::new();
+        for n in [
+            48,
+            message,
+            p.last.into(),
+            0,
+            0,
+            0,
+            p.word as u32,
+            (p.word >> 32) as u32,
+            p.before as u32,
+            (p.before >> 32) as u32,
+            48,
+            p.data.len() as u32,
+        ] {
+            v.extend_from_slice(&n.to_le_bytes());
+        }
+        v.extend_from_slice(&p.data);
+        let n = self.0.load(&v);
+        host::begin([Vec::new(), Vec::new(), p.trailers.clone(), p.trailers.clone()], None, 0);
+        let packed = self.0.body(n);
+        self.decode(packed)
+    }
+
+    /// Calls the plugin without a request, at a time in Unix milliseconds.
+    pub fn tick(&mut self, time: i64) -> Answer {
+        let mut v = Vec::new();
+        for n in [24, time as u64, 1u64] {
+            v.extend_from_slice(&n.to_le_bytes());
+        }
+        let n = self.0.load(&v);
+        host::begin([Vec::new(), Vec::new(), Vec::new(), Vec::new()], None, time);
+        let packed = self.0.tick(n);
+        self.decode(packed)
     }
 
     /// Calls the request handler.
@@ -139,8 +242,13 @@ impl<P: Plugin> Tester<P> {
 
     fn call(&mut self, m: &Message, response: bool) -> Answer {
         let n = self.0.load(&self.encode(m, response));
-        host::begin(m);
+        let trailers = m.trailers.clone();
+        host::begin([m.headers.clone(), m.response_headers.clone(), trailers.clone(), trailers], m.body.clone(), m.time);
         let packed = if response { self.0.response(n) } else { self.0.request(n) };
+        self.decode(packed)
+    }
+
+    fn decode(&self, packed: u64) -> Answer {
         let mut a = Answer { logged: host::end(), ..Answer::default() };
         let (code, value) = ((packed >> 32) as u32, packed as u32);
         let decision = match code {
@@ -182,15 +290,28 @@ impl<P: Plugin> Tester<P> {
             slots.extend(names.response_headers.iter().map(|n| values(&m.response_headers, n)));
         }
         let mut v = vec![0; 120 + 8 * slots.len()];
-        let flags = u32::from(m.query.is_some()) | u32::from(m.sampled) << 1 | u32::from(m.local) << 2;
-        for (at, n) in [(0, 120), (4, m.role as u32), (8, response.into()), (12, flags), (40, m.status.into()), (44, slots.len() as u32)] {
+        let flags =
+            u32::from(m.query.is_some()) | u32::from(m.sampled) << 1 | u32::from(m.local) << 2 | u32::from(m.body.is_some()) << 3;
+        for (at, n) in
+            [(0, 120), (4, m.role as u32), (8, response.into()), (12, flags), (40, m.status.into()), (44, slots.len() as u32)]
+        {
             put(&mut v, at, n);
         }
         for (at, n) in [(16, m.time as u64), (24, m.seed), (32, m.context)] {
             put(&mut v, at, n as u32);
             put(&mut v, at + 4, (n >> 32) as u32);
         }
-        let fields = [Some(&m.method), Some(&m.scheme), Some(&m.authority), Some(&m.path), m.query.as_ref(), Some(&m.client), m.sni.as_ref(), m.cert_subject.as_ref(), m.route.as_ref()];
+        let fields = [
+            Some(&m.method),
+            Some(&m.scheme),
+            Some(&m.authority),
+            Some(&m.path),
+            m.query.as_ref(),
+            Some(&m.client),
+            m.sni.as_ref(),
+            m.cert_subject.as_ref(),
+            m.route.as_ref(),
+        ];
         for (i, s) in fields.iter().enumerate() {
             put_text(&mut v, 48 + 8 * i, s.map(|s| s.as_slice()));
         }
@@ -266,6 +387,12 @@ impl<P: Plugin> Tester<P> {
             op::ATTRIBUTE => pair("attribute"),
             op::CONTEXT => format!("context {}", body.u64(0)),
             op::REMATCH => "rematch".into(),
+            op::WANT_BODY => "want_body".into(),
+            op::KEEP => format!("keep {}", body.u32(0)),
+            op::SET_BODY => {
+                a.text = next(body, &mut 0);
+                "set_body".into()
+            }
             _ => format!("operation {}", kind),
         };
         a.edits.push(edit);
@@ -298,31 +425,328 @@ fn values<'m>(fields: &'m [(Vec<u8>, Vec<u8>)], name: &[u8]) -> Vec<&'m [u8]> {
     fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_slice()).collect()
 }
 
-/// The gateway's part of a call.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+type OnCall = Box<dyn FnMut(&Outbound) -> Result<OutboundAnswer, Failure>>;
+
+/// The gateway's part of a call. Each thread has one tester at a time.
 pub(crate) mod host {
     use super::*;
 
-    #[derive(Default)]
-    struct Call {
-        headers: [Vec<(Vec<u8>, Vec<u8>)>; 2],
-        logged: Vec<String>,
+    /// What is kept for a key.
+    struct Value {
+        bytes: Vec<u8>,
+        version: u32,
+        end: i64, // in milliseconds; 0: never
     }
 
-    thread_local!(static CALL: RefCell<Call> = RefCell::default());
+    #[derive(Default)]
+    struct Gateway {
+        messages: [Fields; 4],
+        body: Option<Vec<u8>>,
+        time: i64,
+        logged: Vec<String>,
+        services: Vec<String>,
+        on_call: Option<OnCall>,
+        answer: Vec<u8>,
+        values: HashMap<(u32, Vec<u8>), Value>,
+        version: u32,
+        measured: Vec<Vec<f64>>,
+    }
 
-    pub fn begin(m: &Message) {
-        CALL.with(|c| *c.borrow_mut() = Call { headers: [m.headers.clone(), m.response_headers.clone()], logged: Vec::new() });
+    thread_local!(static GATEWAY: RefCell<Gateway> = RefCell::default());
+
+    fn with<R>(f: impl FnOnce(&mut Gateway) -> R) -> R {
+        GATEWAY.with(|g| f(&mut g.borrow_mut()))
+    }
+
+    pub fn reset(services: Vec<String>, metrics: usize) {
+        with(|g| *g = Gateway { services, measured: vec![Vec::new(); metrics], ..Gateway::default() });
+    }
+
+    pub fn on_call(f: OnCall) {
+        with(|g| g.on_call = Some(f));
+    }
+
+    pub fn measured(metric: usize) -> Vec<f64> {
+        with(|g| g.measured[metric].clone())
+    }
+
+    pub fn begin(messages: [Fields; 4], body: Option<Vec<u8>>, time: i64) {
+        with(|g| {
+            g.messages = messages;
+            g.body = body;
+            g.time = time;
+            g.logged.clear();
+        });
     }
 
     pub fn end() -> Vec<String> {
-        CALL.with(|c| std::mem::take(&mut *c.borrow_mut()).logged)
+        with(|g| std::mem::take(&mut g.logged))
+    }
+
+    /// Copies what fits, and returns the length.
+    fn give(from: &[u8], to: &mut [u8]) -> usize {
+        if from.len() <= to.len() {
+            to[..from.len()].copy_from_slice(from);
+        }
+        from.len()
     }
 
     pub fn log(level: u32, text: &[u8]) {
-        CALL.with(|c| c.borrow_mut().logged.push(format!("{} {}", level, string(text))));
+        with(|g| g.logged.push(format!("{} {}", level, string(text))));
     }
 
-    pub fn get_header(message: u32, name: &[u8], k: usize) -> Option<Vec<u8>> {
-        CALL.with(|c| values(&c.borrow().headers[message as usize], name).get(k).map(|v| v.to_vec()))
+    pub fn get_header(message: u32, name: &[u8], k: usize, to: &mut [u8]) -> i32 {
+        with(|g| values(&g.messages[message as usize], name).get(k).map_or(-1, |v| give(v, to) as i32))
+    }
+
+    pub fn read_body(_: u32, offset: usize, to: &mut [u8]) -> i32 {
+        with(|g| match g.body.as_ref().and_then(|b| b.get(offset..)) {
+            Some(rest) => {
+                let n = rest.len().min(to.len());
+                to[..n].copy_from_slice(&rest[..n]);
+                rest.len() as i32
+            }
+            None => -1,
+        })
+    }
+
+    pub fn metric(id: u32, value: f64) {
+        with(|g| g.measured[id as usize].push(value));
+    }
+
+    pub fn call(service: u32, request: &[u8], to: &mut [u8]) -> u64 {
+        let (name, answer) = with(|g| (g.services[service as usize].clone(), g.on_call.take()));
+        let mut answer = match answer {
+            Some(f) => f,
+            None => return 2 << 32,
+        };
+        let result = answer(&outbound(name, View(request)));
+        with(|g| {
+            g.on_call = Some(answer);
+            match result {
+                Ok(a) => {
+                    g.answer = encode_answer(&a);
+                    give(&g.answer, to) as u64
+                }
+                Err(e) => u64::from(e.code().0) << 32,
+            }
+        })
+    }
+
+    pub fn call_answer(to: &mut [u8]) -> i32 {
+        with(|g| give(&g.answer, to) as i32)
+    }
+
+    fn outbound(service: String, list: View<'_>) -> Outbound {
+        let mut o = Outbound { service, method: "GET".into(), path: "/".into(), ..Outbound::default() };
+        let mut at = 0;
+        while at < list.0.len() {
+            let end = at + 8 + list.u32(at + 4) as usize;
+            let body = View(&list.0[at + 8..end]);
+            let place = &mut 0;
+            match list.u32(at) as u16 {
+                op::METHOD => o.method = next(body, place),
+                op::AUTHORITY => o.authority = next(body, place),
+                op::PATH => o.path = next(body, place),
+                op::QUERY => o.query = next(body, place),
+                op::SET_BODY => o.body = body.0[4..].to_vec(),
+                op::TIMEOUT => o.timeout = Some(Duration::from_millis(body.u32(0).into())),
+                _ => o.headers.push((next(body, place), next(body, place))),
+            }
+            at = end;
+        }
+        o
+    }
+
+    fn encode_answer(a: &OutboundAnswer) -> Vec<u8> {
+        let fields: Vec<_> = a.headers.iter().chain(&a.trailers).collect();
+        let mut v = vec![0; 32 + 16 * fields.len()];
+        for (at, n) in
+            [(0, 32), (4, a.status.into()), (8, a.headers.len()), (12, a.trailers.len()), (24, a.took.as_millis() as usize)]
+        {
+            put(&mut v, at, n as u32);
+        }
+        put_text(&mut v, 16, Some(&a.body));
+        for (i, (name, value)) in fields.into_iter().enumerate() {
+            put_text(&mut v, 32 + 16 * i, Some(name.to_ascii_lowercase().as_bytes()));
+            put_text(&mut v, 40 + 16 * i, Some(value.as_bytes()));
+        }
+        v
+    }
+
+    impl Gateway {
+        /// A value that is there and has not expired.
+        fn value(&mut self, store: u32, key: &[u8]) -> Option<&mut Value> {
+            let now = self.time;
+            self.values.get_mut(&(store, key.to_vec())).filter(|v| v.end == 0 || v.end > now)
+        }
+
+        fn put(&mut self, store: u32, key: &[u8], bytes: Vec<u8>, end: i64) -> u32 {
+            self.version += 1;
+            self.values.insert((store, key.to_vec()), Value { bytes, version: self.version, end });
+            self.version
+        }
+
+        fn end(&self, ttl: u64) -> i64 {
+            if ttl == 0 {
+                0
+            } else {
+                self.time.saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX))
+            }
+        }
+    }
+
+    pub fn kv_get(store: u32, key: &[u8], to: &mut [u8]) -> u64 {
+        with(|g| g.value(store, key).map_or(0, |v| u64::from(v.version) << 32 | give(&v.bytes, to) as u64))
+    }
+
+    pub fn kv_set(store: u32, key: &[u8], value: &[u8], version: u32, ttl: u64) -> u64 {
+        with(|g| {
+            let there = g.value(store, key).map_or(0, |v| v.version);
+            if version != 0 && version != if there == 0 { u32::MAX } else { there } {
+                return 8 << 32 | u64::from(there);
+            }
+            let end = g.end(ttl);
+            g.put(store, key, value.to_vec(), end).into()
+        })
+    }
+
+    pub fn kv_delete(store: u32, key: &[u8], version: u32) -> u64 {
+        with(|g| match g.value(store, key).map(|v| v.version) {
+            None => 10 << 32,
+            Some(there) if version != 0 && version != there => 8 << 32 | u64::from(there),
+            Some(_) => {
+                g.values.remove(&(store, key.to_vec()));
+                0
+            }
+        })
+    }
+
+    pub fn kv_add(store: u32, key: &[u8], delta: i64, ttl: u64, sum: &mut i64) -> u32 {
+        with(|g| {
+            let (was, end) = match g.value(store, key) {
+                Some(v) => match <[u8; 8]>::try_from(v.bytes.as_slice()) {
+                    Ok(b) => (i64::from_le_bytes(b), v.end),
+                    Err(_) => return 8,
+                },
+                None => (0, g.end(ttl)),
+            };
+            *sum = was.wrapping_add(delta);
+            g.put(store, key, sum.to_le_bytes().to_vec(), end);
+            0
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::*;
+
+    struct All {
+        header: Header,
+        service: Service,
+        store: Store,
+        asked: Counter,
+    }
+
+    impl Plugin for All {
+        const RESPONSES: Responses = Responses::Marked;
+
+        fn configure(c: &mut Config) -> Result<Self, Error> {
+            c.buffer_request_body(1000, &[BodyFlag::OnDemand]);
+            c.stream_response_body(&[]);
+            c.tick(Duration::from_secs(1));
+            Ok(All {
+                header: c.request_header("X-A"),
+                service: c.service("auth"),
+                store: c.store("cache"),
+                asked: c.counter("asked", ""),
+            })
+        }
+
+        fn request(&mut self, r: &Request) -> Decision {
+            self.asked.add(1.0);
+            if let Some(body) = r.body() {
+                r.set_body([&body, r.lookup_trailer("sum", 0).unwrap_or_default().as_slice()].concat());
+                return Decision::Continue;
+            }
+            if r.method() == "POST" {
+                r.want_body();
+                return Decision::Continue;
+            }
+            let key = r.header(self.header);
+            if let Some((value, version)) = self.store.get(key) {
+                let _ = self.store.compare_and_set(key, [&value, &b"+"[..]].concat(), version, Duration::ZERO);
+                return r.respond(200, value, &[]);
+            }
+            let request = OutboundRequest::post("/check", key).query("q").header("a", "b").timeout(Duration::from_millis(250));
+            match r.call(self.service, &request) {
+                Ok(a) => {
+                    let _ = self.store.set(key, a.header("x-user"), Duration::from_secs(1));
+                    Decision::fail(format!("{} {} {:?}", a.status(), a.body().len(), a.took()))
+                }
+                Err(e) => Decision::fail(e.to_string()),
+            }
+        }
+
+        fn response_body(&mut self, p: &Piece) -> Decision {
+            p.set_word(p.word() + p.data().len() as u64);
+            if p.last() {
+                return p.replace("end");
+            }
+            p.keep(1);
+            Decision::Continue
+        }
+
+        fn tick(&mut self, _: &Tick) -> Result<(), Error> {
+            match self.store.add("n", 2, Duration::ZERO) {
+                Ok(4) => Err("four".into()),
+                Ok(_) => Ok(()),
+                Err(e) => Err(e.to_string().into()),
+            }
+        }
+    }
+
+    #[test]
+    fn calls_and_state() {
+        let mut p = Tester::<All>::new("").unwrap();
+        let m = Message::get("/").header("x-a", "key");
+        assert_eq!(p.request(&m).text, "no connection to the upstream");
+        p.on_call(|o| {
+            assert_eq!(
+                (o.service.as_str(), o.method.as_str(), o.path.as_str(), o.query.as_str()),
+                ("auth", "POST", "/check", "q")
+            );
+            assert_eq!((o.body.as_slice(), o.timeout), (&b"key"[..], Some(Duration::from_millis(250))));
+            let headers = vec![("X-User".into(), "7".into())];
+            Ok(OutboundAnswer { status: 200, headers, body: vec![b'x'; 5000], ..OutboundAnswer::default() })
+        });
+        assert_eq!(p.request(&m).text, "200 5000 0ns");
+        assert_eq!(p.request(&m).text, "7");
+        assert_eq!(p.request(&m).text, "7+");
+        let later = Message { time: m.time + 1000, ..m.clone() };
+        p.on_call(|_| Err(Failure::Timeout));
+        assert_eq!(p.request(&later).text, "7++"); // what was set last does not expire
+        assert_eq!(p.request(&later.header("x-a", "other")).text, "7+++");
+        assert_eq!(p.measured("asked"), [1.0; 6]);
+        assert_eq!(p.tick(0).decision, "continue");
+        assert_eq!(p.tick(0).text, "four");
+    }
+
+    #[test]
+    fn bodies() {
+        let mut p = Tester::<All>::new("").unwrap();
+        let mut m = Message { method: "POST".into(), ..Message::default() };
+        assert_eq!(p.request(&m).edits, ["want_body"]);
+        m.body = Some(b"12".to_vec());
+        m.trailers = vec![(b"Sum".to_vec(), b"3".to_vec())];
+        let a = p.request(&m);
+        assert_eq!((a.text.as_str(), a.edits), ("123", vec!["set_body".to_string()]));
+        let a = p.response_body(&BodyPiece { data: b"abc".to_vec(), word: 4, ..BodyPiece::default() });
+        assert_eq!(a.edits, ["context 7", "keep 1"]);
+        let a = p.response_body(&BodyPiece { last: true, ..BodyPiece::default() });
+        assert_eq!(a.text, "end");
     }
 }

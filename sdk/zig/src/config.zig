@@ -3,6 +3,9 @@
 const std = @import("std");
 const answer = @import("answer.zig");
 const json = @import("json.zig");
+const metrics = @import("metric.zig");
+const Service = @import("outbound.zig").Service;
+const Store = @import("store.zig").Store;
 const View = @import("view.zig").View;
 
 /// A header that the plugin wants to see: see Config.requestHeader and Config.responseHeader.
@@ -11,20 +14,48 @@ pub const Header = struct { index: u16, response: bool };
 /// An upstream that the plugin may choose: see Config.upstream. Its number is that of its declaration, from 0.
 pub const Upstream = enum(u32) { _ };
 
+/// More about bodies that a plugin wants.
+pub const BodyFlags = packed struct(u32) {
+    /// Bodies only of messages for which the handler calls wantBody.
+    on_demand: bool = false,
+    /// The beginning of bodies that are longer than the bound; else the gateway refuses such a message.
+    partial: bool = false,
+    _: u30 = 0,
+};
+
 /// The names that were declared.
 pub const Names = std.ArrayListUnmanaged([]const u8);
+
+const Metric = struct { kind: u32, name: []const u8, description: []const u8, bounds: []const f64 };
 
 pub const Manifest = struct {
     request_headers: Names = .empty,
     response_headers: Names = .empty,
     upstreams: Names = .empty,
+    services: Names = .empty,
+    stores: Names = .empty,
+    /// Mode, bits and the most bytes.
+    bodies: [2]?[3]u32 = .{ null, null },
+    tick: ?u32 = null,
+    metrics: std.ArrayListUnmanaged(Metric) = .empty,
 
     /// Writes the records that the gateway reads.
     pub fn write(m: *const Manifest, phases: u32) void {
-        answer.record32(1, phases);
-        for (m.request_headers.items) |s| answer.recordText(2, s);
-        for (m.response_headers.items) |s| answer.recordText(3, s);
-        for (m.upstreams.items) |s| answer.recordText(4, s);
+        const out = &answer.out;
+        out.record32(1, &.{phases});
+        for ([_]*const Names{ &m.request_headers, &m.response_headers, &m.upstreams, &m.services, &m.stores }, 2..) |names, kind| {
+            for (names.items) |s| out.recordText(@intCast(kind), s);
+        }
+        for (m.bodies, 7..) |body, kind| if (body) |b| out.record32(@intCast(kind), &b);
+        if (m.tick) |every| out.record32(9, &.{every});
+        for (m.metrics.items) |d| {
+            var w = out.record(10, 16 + d.name.len + d.description.len + 8 * d.bounds.len) orelse return;
+            w.number(d.kind);
+            w.string(d.name);
+            w.string(d.description);
+            w.number(@intCast(d.bounds.len));
+            w.raw(std.mem.sliceAsBytes(d.bounds));
+        }
     }
 };
 
@@ -86,7 +117,89 @@ pub const Config = struct {
     /// Declares an upstream that the plugin may choose. A configuration of the gateway that does not know or not allow
     /// it is refused.
     pub fn upstream(c: *Config, upstream_name: []const u8) error{OutOfMemory}!Upstream {
-        return @enumFromInt(try c.declare(&c.manifest.upstreams, upstream_name, false));
+        return @fromBackingInt(@intCast(try c.declare(&c.manifest.upstreams, upstream_name, false)));
+    }
+
+    /// Declares an upstream that the plugin sends requests of its own to. A configuration of the gateway that does not know or
+    /// not grant it is refused.
+    pub fn service(c: *Config, service_name: []const u8) error{OutOfMemory}!Service {
+        return @fromBackingInt(@intCast(try c.declare(&c.manifest.services, service_name, false)));
+    }
+
+    /// Declares a store that the plugin uses. A configuration of the gateway that does not know or not grant it is refused.
+    pub fn store(c: *Config, store_name: []const u8) error{OutOfMemory}!Store {
+        return @fromBackingInt(@intCast(try c.declare(&c.manifest.stores, store_name, false)));
+    }
+
+    /// Has requests' bodies of at most so many bytes read before the handler is called: see Request.body. A longer one is
+    /// answered with 413.
+    pub fn bufferRequestBody(c: *Config, most: u32, flags: BodyFlags) void {
+        c.manifest.bodies[0] = .{ 1, @bitCast(flags), most };
+    }
+
+    /// bufferRequestBody for answers. A longer one is answered with 502.
+    pub fn bufferResponseBody(c: *Config, most: u32, flags: BodyFlags) void {
+        c.manifest.bodies[1] = .{ 1, @bitCast(flags), most };
+    }
+
+    /// Has Plugin.request_body see requests' bodies piece by piece while they are sent on, after the handler was called.
+    pub fn streamRequestBody(c: *Config, flags: BodyFlags) void {
+        c.manifest.bodies[0] = .{ 2, @bitCast(flags), 0 };
+    }
+
+    /// Has Plugin.response_body see answers' bodies piece by piece.
+    pub fn streamResponseBody(c: *Config, flags: BodyFlags) void {
+        c.manifest.bodies[1] = .{ 2, @bitCast(flags), 0 };
+    }
+
+    /// The longest body of a request that the plugin may have buffered, in bytes; 0: it is granted none.
+    pub fn maxRequestBody(c: *const Config) u32 {
+        return if (c.view.int(u32, 0) < 40) 0 else c.view.int(u32, 32);
+    }
+
+    /// maxRequestBody for answers.
+    pub fn maxResponseBody(c: *const Config) u32 {
+        return if (c.view.int(u32, 0) < 40) 0 else c.view.int(u32, 36);
+    }
+
+    /// Has Plugin.tick called when the plugin has started, and then each time so many milliseconds after its last call has
+    /// ended, in one instance: 20 to 3,600,000.
+    pub fn tick(c: *Config, milliseconds: u32) void {
+        c.manifest.tick = milliseconds;
+    }
+
+    /// Declares a counter, which only grows. Names of metrics have a-z, 0-9, _ and ., and begin with a letter. The gateway
+    /// exports them beside its own, with the plugin's name.
+    pub fn counter(c: *Config, metric_name: []const u8, description: []const u8) error{OutOfMemory}!metrics.Counter {
+        return @fromBackingInt(@intCast(try c.metric(0, metric_name, description, &.{})));
+    }
+
+    /// Declares a gauge.
+    pub fn gauge(c: *Config, metric_name: []const u8, description: []const u8) error{OutOfMemory}!metrics.Gauge {
+        return @fromBackingInt(@intCast(try c.metric(1, metric_name, description, &.{})));
+    }
+
+    /// Declares a histogram with the bounds of its buckets, ascending; without any they are the gateway's, which are good for
+    /// milliseconds.
+    pub fn histogram(c: *Config, metric_name: []const u8, description: []const u8, bounds: []const f64) error{OutOfMemory}!metrics.Histogram {
+        return @fromBackingInt(@intCast(try c.metric(2, metric_name, description, bounds)));
+    }
+
+    /// Declares a counter that may shrink.
+    pub fn upDownCounter(c: *Config, metric_name: []const u8, description: []const u8) error{OutOfMemory}!metrics.UpDownCounter {
+        return @fromBackingInt(@intCast(try c.metric(3, metric_name, description, &.{})));
+    }
+
+    fn metric(c: *Config, kind: u32, metric_name: []const u8, description: []const u8, bounds: []const f64) error{OutOfMemory}!u32 {
+        const list = &c.manifest.metrics;
+        for (list.items, 0..) |m, i| if (std.mem.eql(u8, m.name, metric_name)) return @intCast(i);
+        try list.append(c.allocator, .{
+            .kind = kind,
+            .name = try c.keep(metric_name),
+            .description = try c.keep(description),
+            .bounds = try c.allocator.dupe(f64, bounds),
+        });
+        return @intCast(list.items.len - 1);
     }
 
     /// Finds the name, or adds it, and returns its place.

@@ -4,6 +4,7 @@ const std = @import("std");
 const answer = @import("answer.zig");
 const guest = @import("guest.zig");
 const host = @import("host.zig");
+const outbound = @import("outbound.zig");
 const wasmgate = @import("wasmgate.zig");
 const Header = @import("config.zig").Header;
 const View = @import("view.zig").View;
@@ -46,7 +47,7 @@ fn Exchange(comptime phase: enum { request, response }) type {
 
         /// The place that the plugin is called from.
         pub fn role(x: Self) Role {
-            return @enumFromInt(x.view.int(u32, 4));
+            return @fromBackingInt(@intCast(x.view.int(u32, 4)));
         }
 
         /// The request's method.
@@ -149,99 +150,150 @@ fn Exchange(comptime phase: enum { request, response }) type {
         /// Asks the gateway for value k of any request header, declared or not, and copies it to out. It costs a call of
         /// the gateway; declared headers cost nothing. null: there is no such value. An error: it does not fit.
         pub fn lookupRequest(_: Self, name: []const u8, k: usize, out: []u8) error{NoSpaceLeft}!?[]u8 {
-            return lookup(0, name, k, out);
+            return host.getHeader(0, name, k, out);
         }
 
         /// lookupRequest for the answer's headers.
         pub fn lookupResponse(_: Self, name: []const u8, k: usize, out: []u8) error{NoSpaceLeft}!?[]u8 {
             only(.response);
-            return lookup(1, name, k, out);
+            return host.getHeader(1, name, k, out);
+        }
+
+        /// lookupRequest for the message's trailers. There are some where the body is buffered.
+        pub fn lookupTrailer(_: Self, name: []const u8, k: usize, out: []u8) error{NoSpaceLeft}!?[]u8 {
+            return host.getHeader(2 + message, name, k, out);
+        }
+
+        const message: u32 = @backingInt(phase);
+
+        /// Sends a request to a service and returns when the answer is whole; the gateway serves others meanwhile. An answer
+        /// of any status is no error. Redirects are not followed. A handler may make 32 calls.
+        pub fn call(_: Self, service: outbound.Service, r: outbound.OutboundRequest) outbound.Failure!outbound.OutboundResponse {
+            return outbound.call(service, r);
+        }
+
+        /// Whether the message's body is buffered: see Config.bufferRequestBody. A message without one has an empty one.
+        pub fn hasBody(x: Self) bool {
+            return x.flag(8);
+        }
+
+        /// Whether only the beginning of the body is buffered: see BodyFlags.
+        pub fn bodyIsPart(x: Self) bool {
+            return x.flag(16);
+        }
+
+        /// The body that is buffered, in memory of the allocator's; null if none is.
+        pub fn body(x: Self, allocator: std.mem.Allocator) error{OutOfMemory}!?[]u8 {
+            const n = x.readBody(&.{}, 0) orelse return null;
+            const bytes = try allocator.alloc(u8, n);
+            _ = x.readBody(bytes, 0);
+            return bytes;
+        }
+
+        /// Copies what is buffered of the body from offset on, and returns how many bytes there are from there on; null if none
+        /// is buffered, or if offset is beyond its end. For bodies that need not be in the plugin's memory as a whole.
+        pub fn readBody(_: Self, out: []u8, offset: usize) ?usize {
+            const n = host.calls.read_body(message, offset, out.ptr, out.len);
+            return if (n < 0) null else @intCast(n);
+        }
+
+        /// Replaces a body that is buffered whole. The gateway sets Content-Length; Content-Type and the like are the plugin's
+        /// business.
+        pub fn setBody(_: Self, bytes: []const u8) void {
+            answer.out.opText(.set_body, bytes);
+        }
+
+        /// Asks for the message's body, where it was declared to come on demand: a buffered one by calling the handler once
+        /// more (see hasBody) after what it returns now is done, a streamed one by calling Plugin.request_body or
+        /// Plugin.response_body.
+        pub fn wantBody(_: Self) void {
+            answer.out.op(.want_body);
         }
 
         /// Replaces all fields of the name by one: of the request in its handler, of the answer in the answer's.
         pub fn setHeader(_: Self, name: []const u8, value: []const u8) void {
-            answer.opPair(.set_header, name, value);
+            answer.out.opPair(.set_header, name, value);
         }
 
         /// Adds a field.
         pub fn appendHeader(_: Self, name: []const u8, value: []const u8) void {
-            answer.opPair(.append_header, name, value);
+            answer.out.opPair(.append_header, name, value);
         }
 
         /// Removes all fields of the name.
         pub fn removeHeader(_: Self, name: []const u8) void {
-            answer.opText(.remove_header, name);
+            answer.out.opText(.remove_header, name);
         }
 
         /// Sets an attribute of the request's span.
         pub fn attribute(_: Self, key: []const u8, value: []const u8) void {
-            answer.opPair(.attribute, key, value);
+            answer.out.opPair(.attribute, key, value);
         }
 
         /// Writes a line to the gateway's log together with the decision, if the decision is one that carries edits. The
         /// gateway limits how many lines a plugin writes. wasmgate.log writes at once.
         pub fn log(_: Self, level: host.Level, text: []const u8) void {
-            answer.opLog(@intFromEnum(level), text);
+            answer.out.opLog(@backingInt(level), text);
         }
 
         /// Answers the client: no upstream is asked, or its answer is replaced. The decision is to be returned.
-        pub fn respond(_: Self, status_code: u16, body: []const u8, fields: []const Field) wasmgate.Decision {
-            answer.respond(status_code, body, fields);
-            return .responded;
+        pub fn respond(_: Self, status_code: u16, text: []const u8, fields: []const Field) wasmgate.Decision {
+            answer.out.respond(status_code, text, fields);
+            return .written;
         }
 
         /// Replaces the method.
         pub fn setMethod(_: Self, s: []const u8) void {
             only(.request);
-            answer.opText(.method, s);
+            answer.out.opText(.method, s);
         }
 
         /// Replaces the authority: host, or host:port.
         pub fn setAuthority(_: Self, s: []const u8) void {
             only(.request);
-            answer.opText(.authority, s);
+            answer.out.opText(.authority, s);
         }
 
         /// Replaces the path and leaves the query alone.
         pub fn setPath(_: Self, s: []const u8) void {
             only(.request);
-            answer.opText(.path, s);
+            answer.out.opText(.path, s);
         }
 
         /// Replaces the query, without '?'; "" removes it.
         pub fn setQuery(_: Self, s: []const u8) void {
             only(.request);
-            answer.opText(.query, s);
+            answer.out.opText(.query, s);
         }
 
         /// Sends the request to an address, host:port, where the configuration allows it.
         pub fn setAddress(_: Self, s: []const u8) void {
             only(.request);
-            answer.opText(.address, s);
+            answer.out.opText(.address, s);
         }
 
         /// Limits the whole request, in milliseconds.
         pub fn setTimeout(_: Self, milliseconds: u32) void {
             only(.request);
-            answer.op32(.timeout, milliseconds);
+            answer.out.op32(.timeout, milliseconds);
         }
 
         /// Sets the key by which consistent balancing picks a target.
         pub fn setHashKey(_: Self, key: u64) void {
             only(.request);
-            answer.op64(.hash_key, key);
+            answer.out.op64(.hash_key, key);
         }
 
         /// Leaves a word for the response handler; see Plugin.response_if_marked.
         pub fn setContext(_: Self, word: u64) void {
             only(.request);
-            answer.op64(.context, word);
+            answer.out.op64(.context, word);
         }
 
         /// Asks for the routes to be matched again, by the new path and authority.
         pub fn rematch(_: Self) void {
             only(.request);
-            answer.op0(.rematch);
+            answer.out.op(.rematch);
         }
 
         /// The status of the answer.
@@ -256,9 +308,4 @@ fn Exchange(comptime phase: enum { request, response }) type {
             return x.flag(4);
         }
     };
-}
-
-fn lookup(message: u32, name: []const u8, k: usize, out: []u8) error{NoSpaceLeft}!?[]u8 {
-    const n = host.getHeader(message, name, k, out) orelse return null;
-    return if (n <= out.len) out[0..n] else error.NoSpaceLeft;
 }

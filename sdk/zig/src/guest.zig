@@ -3,7 +3,8 @@
 const std = @import("std");
 const answer = @import("answer.zig");
 const config = @import("config.zig");
-const exchange = @import("exchange.zig");
+const Decision = @import("wasmgate.zig").Decision;
+const Piece = @import("piece.zig").Piece;
 const Plugin = @import("wasmgate.zig").Plugin;
 
 /// What the plugin declared.
@@ -13,7 +14,7 @@ pub var manifest: config.Manifest = .{};
 pub fn configure(comptime p: Plugin, allocator: std.mem.Allocator, n: usize) u64 {
     manifest = .{};
     var c: config.Config = .{ .view = .{ .bytes = answer.in[0..n] }, .manifest = &manifest, .allocator = allocator };
-    answer.begin();
+    answer.out.begin();
     if (p.configure) |f| f(&c) catch |err| {
         return answer.fail(if (err == error.Refused) c.reason else @errorName(err));
     };
@@ -25,14 +26,30 @@ pub fn configure(comptime p: Plugin, allocator: std.mem.Allocator, n: usize) u64
 
 pub fn request(comptime p: Plugin, n: usize) u64 {
     const f = p.request orelse return 0;
-    answer.begin();
+    answer.out.begin();
     return answer.finish(f(.{ .view = .{ .bytes = answer.in[0..n] } }));
 }
 
 pub fn response(comptime p: Plugin, n: usize) u64 {
     const f = p.response orelse return 0;
-    answer.begin();
+    answer.out.begin();
     return answer.finish(f(.{ .view = .{ .bytes = answer.in[0..n] } }));
+}
+
+pub fn body(comptime p: Plugin, n: usize) u64 {
+    const piece: Piece = .{ .view = .{ .bytes = answer.in[0..n] } };
+    answer.out.begin();
+    if (piece.isResponse()) {
+        return if (p.response_body) |f| answer.finish(f(piece)) else 0;
+    }
+    return if (p.request_body) |f| answer.finish(f(piece)) else 0;
+}
+
+pub fn tick(comptime p: Plugin, n: usize) u64 {
+    const f = p.tick orelse return 0;
+    answer.out.begin();
+    f(.{ .view = .{ .bytes = answer.in[0..n] } }) catch |err| return answer.fail(@errorName(err));
+    return answer.finish(@as(Decision, .@"continue"));
 }
 
 fn place(arena: []const u8) u64 {
@@ -44,7 +61,7 @@ pub fn exportAll(comptime p: Plugin) void {
         fn arena(which: u32) callconv(.c) u64 {
             return switch (which) {
                 0 => place(answer.in),
-                1 => place(answer.arena),
+                1 => place(answer.out.arena),
                 else => 0,
             };
         }
@@ -52,7 +69,7 @@ pub fn exportAll(comptime p: Plugin) void {
         fn resize(which: u32, need: u32) callconv(.c) u64 {
             switch (which) {
                 0 => if (!answer.resizeRequest(need)) return 0,
-                1 => answer.resizeAnswer(),
+                1 => answer.out.adopt(),
                 else => {},
             }
             return arena(which);
@@ -69,10 +86,20 @@ pub fn exportAll(comptime p: Plugin) void {
         fn responded(n: u32) callconv(.c) u64 {
             return response(p, n);
         }
+
+        fn pieced(n: u32) callconv(.c) u64 {
+            return body(p, n);
+        }
+
+        fn ticked(n: u32) callconv(.c) u64 {
+            return tick(p, n);
+        }
     };
     @export(&exports.arena, .{ .name = "wasmgate_v1_arena" });
     @export(&exports.resize, .{ .name = "wasmgate_v1_resize" });
     @export(&exports.configured, .{ .name = "wasmgate_v1_configure" });
     @export(&exports.requested, .{ .name = "wasmgate_v1_request" });
     @export(&exports.responded, .{ .name = "wasmgate_v1_response" });
+    @export(&exports.pieced, .{ .name = "wasmgate_v1_body" });
+    @export(&exports.ticked, .{ .name = "wasmgate_v1_tick" });
 }

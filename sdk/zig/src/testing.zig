@@ -11,10 +11,13 @@
 
 const std = @import("std");
 const answer = @import("answer.zig");
-const guest = @import("guest.zig");
 const exchange = @import("exchange.zig");
+const gateway = @import("gateway.zig");
+const guest = @import("guest.zig");
 const wasmgate = @import("wasmgate.zig");
-const View = @import("view.zig").View;
+
+pub const Outbound = gateway.Outbound;
+pub const OutboundAnswer = gateway.OutboundAnswer;
 
 /// What a handler is called with.
 pub const Message = struct {
@@ -29,14 +32,27 @@ pub const Message = struct {
     cert_subject: ?[]const u8 = null,
     route: ?[]const u8 = null,
     headers: []const exchange.Field = &.{},
-    time: i64 = 1_789_000_000_000,
+    /// The clock of stores, too.
+    time: u63 = 1_789_000_000_000,
     seed: u64 = 1,
     sampled: bool = false,
+    /// The body that is buffered, of the message that the handler is for.
+    body: ?[]const u8 = null,
+    trailers: []const exchange.Field = &.{},
     // For the response handler.
     context: u64 = 0,
     status: u16 = 0,
     response_headers: []const exchange.Field = &.{},
     local: bool = false,
+};
+
+/// A piece of a body.
+pub const BodyPiece = struct {
+    data: []const u8 = "",
+    last: bool = false,
+    before: u64 = 0,
+    word: u64 = 0,
+    trailers: []const exchange.Field = &.{},
 };
 
 /// What a handler said, and what the gateway would do. Valid until the tester's next call.
@@ -46,7 +62,7 @@ pub const Answer = struct {
     upstream: []const u8 = "",
     /// By deny and respond.
     status: u16 = 0,
-    /// By err and respond.
+    /// By err and respond; a body that was set.
     text: []const u8 = "",
     /// Such as "set_header x-tenant-id: acme", in order, a line for each.
     edits: []const u8 = "",
@@ -54,86 +70,87 @@ pub const Answer = struct {
     logged: []const u8 = "",
 };
 
-const Text = std.ArrayListUnmanaged(u8);
-
-var current: ?*const Message = null;
-var logged: Text = .empty;
-var memory: std.mem.Allocator = undefined;
-
-/// The gateway's part of a call.
-pub const calls = struct {
-    pub fn log(level: u32, ptr: [*]const u8, len: usize) void {
-        line(&logged, "{d} {s}", .{ level, ptr[0..len] });
-    }
-
-    pub fn get_header(message: u32, name: [*]const u8, name_len: usize, index: usize, out: [*]u8, cap: usize) i32 {
-        const m = current orelse return -1;
-        var k = index;
-        for (if (message == 0) m.headers else m.response_headers) |f| {
-            if (!std.ascii.eqlIgnoreCase(f[0], name[0..name_len])) continue;
-            if (k == 0) {
-                if (f[1].len <= cap) @memcpy(out[0..f[1].len], f[1]);
-                return @intCast(f[1].len);
-            }
-            k -= 1;
-        }
-        return -1;
-    }
-};
-
-fn line(to: *Text, comptime format: []const u8, args: anytype) void {
-    const s = std.fmt.allocPrint(memory, format ++ "\n", args) catch @panic("out of memory");
-    to.appendSlice(memory, s) catch @panic("out of memory");
-}
-
-/// A tester of a plugin. deinit frees everything.
+/// A tester of a plugin. Its stores and metrics are its own. deinit frees everything.
 pub fn Tester(comptime p: wasmgate.Plugin) type {
     return struct {
         arena: std.heap.ArenaAllocator,
-        reason: []const u8,
+        /// After error.Refused: what the plugin says about the configuration.
+        reason: []const u8 = "",
 
         const Self = @This();
-        pub const init: Self = .{ .arena = .init(std.heap.page_allocator), .reason = "" };
+        pub const init: Self = .{ .arena = .init(std.heap.page_allocator) };
 
         pub fn deinit(t: *Self) void {
             guest.manifest = .{};
+            gateway.current = undefined;
             t.arena.deinit();
         }
 
-        /// Configures the plugin. After error.Refused, reason is what the plugin says about the configuration.
+        /// Configures the plugin.
         pub fn configure(t: *Self, config: []const u8) !void {
-            memory = t.arena.allocator();
-            var v: Text = .empty;
-            for ([_]u32{ 32, 0, 0, 1 << 20, 32, 4, 36, @intCast(config.len) }) |n| {
-                try v.appendSlice(memory, std.mem.asBytes(&std.mem.nativeToLittle(u32, n)));
+            const memory = t.arena.allocator();
+            gateway.current = .{ .memory = memory };
+            var e: gateway.Encoder = .{ .memory = memory };
+            try e.v.appendNTimes(memory, 0, 40);
+            for ([_]usize{ 40, 1, 0, 1 << 20 }, 0..) |n, i| e.put(4 * i, n);
+            try e.string(16, "test");
+            try e.string(24, config);
+            e.put(32, 1 << 20);
+            e.put(36, 1 << 20);
+            load(e.v.items);
+            const failed = guest.configure(p, memory, e.v.items.len) >> 32 != 0;
+            if (failed) {
+                t.reason = try memory.dupe(u8, answer.out.bytes());
+                return error.Refused;
             }
-            try v.appendSlice(memory, "test");
-            try v.appendSlice(memory, config);
-            load(v.items);
-            if (guest.configure(p, memory, v.items.len) >> 32 == 0) return;
-            t.reason = try memory.dupe(u8, answer.bytes());
-            return error.Refused;
+            gateway.current.services = guest.manifest.services.items;
+        }
+
+        /// Has a function answer the plugin's own requests. Without one there is no connection.
+        pub fn onCall(_: *Self, answerer: *const fn (Outbound) wasmgate.Failure!OutboundAnswer) void {
+            gateway.current.on_call = answerer;
+        }
+
+        /// The sum of what was measured with a metric.
+        pub fn measured(_: *Self, metric: []const u8) f64 {
+            var sum: f64 = 0;
+            for (gateway.current.measured.items) |m| {
+                if (std.mem.eql(u8, guest.manifest.metrics.items[m.id].name, metric)) sum += m.value;
+            }
+            return sum;
         }
 
         /// Calls the request handler.
-        pub fn request(t: *Self, m: Message) !Answer {
-            return t.call(&m, false);
+        pub fn request(_: *Self, m: Message) !Answer {
+            const n = try begin(&m, false);
+            return decode(guest.request(p, n));
         }
 
         /// Calls the response handler.
-        pub fn response(t: *Self, m: Message) !Answer {
-            return t.call(&m, true);
+        pub fn response(_: *Self, m: Message) !Answer {
+            const n = try begin(&m, true);
+            return decode(guest.response(p, n));
         }
 
-        fn call(t: *Self, m: *const Message, is_response: bool) !Answer {
-            memory = t.arena.allocator();
-            current = m;
-            logged = .empty;
-            defer current = null;
-            const v = try encode(m, is_response);
-            load(v);
-            const code = if (is_response) guest.response(p, v.len) else guest.request(p, v.len);
-            return decode(code);
+        /// Gives the plugin a piece of a request's body.
+        pub fn requestBody(_: *Self, piece: BodyPiece) !Answer {
+            return decode(guest.body(p, try beginPiece(0, &piece)));
+        }
+
+        /// Gives the plugin a piece of an answer's body.
+        pub fn responseBody(_: *Self, piece: BodyPiece) !Answer {
+            return decode(guest.body(p, try beginPiece(1, &piece)));
+        }
+
+        /// Calls the plugin without a request, at a time in Unix milliseconds.
+        pub fn tick(_: *Self, time: u63) !Answer {
+            var v: [24]u8 = @splat(0);
+            v[0] = v.len;
+            std.mem.writeInt(u64, v[8..16], time, .little);
+            load(&v);
+            gateway.current.time = time;
+            gateway.current.logged = .empty;
+            return decode(guest.tick(p, v.len));
         }
     };
 }
@@ -148,68 +165,73 @@ fn upstreamName(id: usize) []const u8 {
     return if (id < names.len) names[id] else "an upstream that is not declared";
 }
 
-const Encoder = struct {
-    v: Text = .empty,
+fn slot(e: *gateway.Encoder, at: usize, name: []const u8, fields: []const exchange.Field) !void {
+    var n: usize = 0;
+    var last: ?[]const u8 = null;
+    for (fields) |f| if (std.ascii.eqlIgnoreCase(f[0], name)) {
+        n += 1;
+        last = f[1];
+    };
+    if (n < 2) return e.string(at, last);
+    try e.v.appendNTimes(e.memory, 0, (0 -% e.v.items.len) & 3);
+    var item = e.v.items.len;
+    e.put(at, item);
+    e.put(at + 4, 1 << 31 | n);
+    try e.v.appendNTimes(e.memory, 0, 8 * n);
+    for (fields) |f| if (std.ascii.eqlIgnoreCase(f[0], name)) {
+        try e.string(item, f[1]);
+        item += 8;
+    };
+}
 
-    fn put(e: *Encoder, at: usize, n: usize) void {
-        std.mem.writeInt(u32, e.v.items[at..][0..4], @intCast(n), .little);
-    }
-
-    fn string(e: *Encoder, at: usize, s: ?[]const u8) !void {
-        const text: []const u8 = s orelse "";
-        e.put(at, if (s == null) 0xffff_ffff else e.v.items.len);
-        e.put(at + 4, text.len);
-        try e.v.appendSlice(memory, text);
-    }
-
-    fn slot(e: *Encoder, at: usize, name: []const u8, fields: []const exchange.Field) !void {
-        var n: usize = 0;
-        var last: ?[]const u8 = null;
-        for (fields) |f| if (std.ascii.eqlIgnoreCase(f[0], name)) {
-            n += 1;
-            last = f[1];
-        };
-        if (n < 2) return e.string(at, last);
-        try e.v.appendNTimes(memory, 0, (0 -% e.v.items.len) & 3);
-        var item = e.v.items.len;
-        e.put(at, item);
-        e.put(at + 4, 1 << 31 | n);
-        try e.v.appendNTimes(memory, 0, 8 * n);
-        for (fields) |f| if (std.ascii.eqlIgnoreCase(f[0], name)) {
-            try e.string(item, f[1]);
-            item += 8;
-        };
-    }
-};
-
-fn encode(m: *const Message, is_response: bool) ![]const u8 {
+/// Lays the view of a message out, and returns its length.
+fn begin(m: *const Message, is_response: bool) !usize {
+    const g = &gateway.current;
+    g.messages = .{ m.headers, m.response_headers, m.trailers, m.trailers };
+    g.body = m.body;
+    g.time = m.time;
+    g.logged = .empty;
     const requests = guest.manifest.request_headers.items;
     const responses = if (is_response) guest.manifest.response_headers.items else &.{};
     const slots = requests.len + responses.len;
-    var e: Encoder = .{};
-    try e.v.appendNTimes(memory, 0, 120 + 8 * slots);
-    const flags = @as(u32, @intFromBool(m.query != null)) | @as(u32, @intFromBool(m.sampled)) << 1 | @as(u32, @intFromBool(m.local)) << 2;
-    e.put(0, 120);
-    e.put(4, @intFromEnum(m.role));
-    e.put(8, @intFromBool(is_response));
-    e.put(12, flags);
-    for ([_]u64{ @bitCast(m.time), m.seed, m.context }, 0..) |n, i| {
-        std.mem.writeInt(u64, e.v.items[16 + 8 * i ..][0..8], n, .little);
+    var e: gateway.Encoder = .{ .memory = g.memory };
+    try e.v.appendNTimes(g.memory, 0, 120 + 8 * slots);
+    var flags: u32 = 0;
+    for ([_]bool{ m.query != null, m.sampled, m.local, m.body != null }, 0..) |on, bit| {
+        if (on) flags |= @as(u32, 1) << @intCast(bit);
     }
+    for ([_]usize{ 120, @backingInt(m.role), @intFromBool(is_response), flags }, 0..) |n, i| e.put(4 * i, n);
+    for ([_]u64{ m.time, m.seed, m.context }, 0..) |n, i| std.mem.writeInt(u64, e.v.items[16 + 8 * i ..][0..8], n, .little);
     e.put(40, m.status);
     e.put(44, slots);
     for ([_]?[]const u8{ m.method, m.scheme, m.authority, m.path, m.query, m.client, m.sni, m.cert_subject, m.route }, 0..) |s, i| {
         try e.string(48 + 8 * i, s);
     }
-    for (requests, 0..) |name, i| try e.slot(120 + 8 * i, name, m.headers);
-    for (responses, requests.len..) |name, i| try e.slot(120 + 8 * i, name, m.response_headers);
-    return e.v.items;
+    for (requests, 0..) |name, i| try slot(&e, 120 + 8 * i, name, m.headers);
+    for (responses, requests.len..) |name, i| try slot(&e, 120 + 8 * i, name, m.response_headers);
+    load(e.v.items);
+    return e.v.items.len;
+}
+
+fn beginPiece(message: u32, p: *const BodyPiece) !usize {
+    const g = &gateway.current;
+    g.messages = .{ &.{}, &.{}, p.trailers, p.trailers };
+    g.body = null;
+    g.logged = .empty;
+    var e: gateway.Encoder = .{ .memory = g.memory };
+    try e.v.appendNTimes(g.memory, 0, 48);
+    for ([_]usize{ 48, message, @intFromBool(p.last) }, 0..) |n, i| e.put(4 * i, n);
+    for ([_]u64{ 0, p.word, p.before }, 0..) |n, i| std.mem.writeInt(u64, e.v.items[16 + 8 * i ..][0..8], n, .little);
+    try e.string(40, p.data);
+    load(e.v.items);
+    return e.v.items.len;
 }
 
 fn decode(packed_answer: u64) !Answer {
+    const memory = gateway.current.memory;
     const value: u32 = @truncate(packed_answer);
     var a: Answer = .{};
-    switch (@as(answer.Code, @enumFromInt(packed_answer >> 32))) {
+    switch (@as(answer.Code, @fromBackingInt(@intCast(packed_answer >> 32)))) {
         .ok => {},
         .no_match => a.decision = .no_match,
         .route => {
@@ -222,41 +244,22 @@ fn decode(packed_answer: u64) !Answer {
         },
         .err => {
             a.decision = .err;
-            a.text = try memory.dupe(u8, answer.bytes());
+            a.text = try memory.dupe(u8, answer.out.bytes());
         },
-        .operations => try operations(&a, .{ .bytes = try memory.dupe(u8, answer.bytes()) }),
+        .operations => operations(&a, .{ .list = .{ .bytes = try memory.dupe(u8, answer.out.bytes()) } }),
         else => return error.BadAnswer,
     }
-    a.logged = logged.items;
+    a.logged = gateway.current.logged.items;
     return a;
 }
 
-/// Strings within a record, one after the other.
-const Strings = struct {
-    body: View,
-    at: usize = 0,
-
-    fn next(s: *Strings) []const u8 {
-        const n = s.number();
-        defer s.at += n;
-        return s.body.bytes[s.at..][0..n];
-    }
-
-    fn number(s: *Strings) u32 {
-        defer s.at += 4;
-        return s.body.int(u32, s.at);
-    }
-};
-
-fn operations(a: *Answer, list: View) !void {
-    var edits: Text = .empty;
-    var at: usize = 0;
-    while (at < list.bytes.len) {
-        const kind: answer.Op = @enumFromInt(list.int(u16, at));
-        const end = at + 8 + list.int(u32, at + 4);
-        var s: Strings = .{ .body = .{ .bytes = list.bytes[at + 8 .. end] } };
-        at = end;
-        switch (kind) {
+fn operations(a: *Answer, list: gateway.Records) void {
+    const memory = gateway.current.memory;
+    var edits: gateway.Text = .empty;
+    var records = list;
+    while (records.next()) |r| {
+        var s = r.body;
+        switch (r.kind) {
             .upstream => {
                 a.decision = .route;
                 a.upstream = upstreamName(s.number());
@@ -267,82 +270,30 @@ fn operations(a: *Answer, list: View) !void {
                 a.text = s.next();
                 for (0..s.number()) |_| {
                     const name = s.next();
-                    line(&edits, "respond_header {s}: {s}", .{ name, s.next() });
+                    gateway.line(memory, &edits, "respond_header {s}: {s}", .{ name, s.next() });
                 }
             },
             .log => {
                 const level = s.number();
-                line(&logged, "{d} {s}", .{ level, s.next() });
+                gateway.line(memory, &gateway.current.logged, "{d} {s}", .{ level, s.next() });
             },
-            .timeout => line(&edits, "timeout {d}", .{s.number()}),
-            .hash_key, .context => line(&edits, "{s} {d}", .{ @tagName(kind), s.body.int(u64, 0) }),
-            .rematch => line(&edits, "rematch", .{}),
+            .set_body => {
+                a.text = s.next();
+                gateway.line(memory, &edits, "set_body", .{});
+            },
+            .timeout, .keep => gateway.line(memory, &edits, "{s} {d}", .{ @tagName(r.kind), s.number() }),
+            .hash_key, .context => gateway.line(memory, &edits, "{s} {d}", .{ @tagName(r.kind), s.body.int(u64, 0) }),
+            .rematch, .want_body => gateway.line(memory, &edits, "{s}", .{@tagName(r.kind)}),
             .set_header, .append_header, .attribute => {
                 const name = s.next();
-                line(&edits, "{s} {s}: {s}", .{ @tagName(kind), name, s.next() });
+                gateway.line(memory, &edits, "{s} {s}: {s}", .{ @tagName(r.kind), name, s.next() });
             },
-            else => line(&edits, "{s} {s}", .{ @tagName(kind), s.next() }),
+            else => gateway.line(memory, &edits, "{s} {s}", .{ @tagName(r.kind), s.next() }),
         }
     }
     a.edits = edits.items;
 }
 
-const t_headers = struct {
-    var a: wasmgate.Header = undefined;
-    var d: wasmgate.Header = undefined;
-    var users: wasmgate.Upstream = undefined;
-
-    fn configure(c: *wasmgate.Config) !void {
-        if (wasmgate.eql(c.raw(), "bad")) return c.refuse("as the configuration says");
-        a = try c.requestHeader("X-A");
-        d = try c.responseHeader("x-d");
-        users = try c.upstream("users");
-    }
-
-    fn request(r: wasmgate.Request) wasmgate.Decision {
-        if (wasmgate.eql(r.path(), "/deny")) return .{ .deny = 0 };
-        if (wasmgate.eql(r.path(), "/fail")) return .{ .fail = "no tenants" };
-        if (wasmgate.eql(r.path(), "/match")) return .no_match;
-        if (wasmgate.eql(r.path(), "/long")) {
-            for (0..100) |_| r.setHeader("a", &@as([5000]u8, @splat('x')));
-            return .@"continue";
-        }
-        if (wasmgate.eql(r.path(), "/answer")) return r.respond(200, "hi", &.{.{ "content-type", "text/plain" }});
-        var buffer: [10]u8 = undefined;
-        const found = (r.lookupRequest("undeclared", 0, &buffer) catch "too long") orelse "none";
-        r.setHeader("x-b", r.headerAt(a, 1) orelse "none");
-        r.setHeader("x-c", found);
-        r.setTimeout(5);
-        r.setContext(9);
-        r.log(.warn, "w");
-        return .{ .route_to = users };
-    }
-
-    fn response(r: wasmgate.Response) wasmgate.Decision {
-        if (r.status() == 503) r.removeHeader(r.header(d) orelse "");
-        return .@"continue";
-    }
-};
-
-test Tester {
-    const equal = std.testing.expectEqualStrings;
-    var t: Tester(.{ .configure = t_headers.configure, .request = t_headers.request, .response = t_headers.response }) = .init;
-    defer t.deinit();
-    try std.testing.expectError(error.Refused, t.configure("bad"));
-    try equal("as the configuration says", t.reason);
-    try t.configure("");
-    const routed = try t.request(.{ .path = "/", .headers = &.{ .{ "x-a", "1" }, .{ "X-A", "2" }, .{ "Undeclared", "u" } } });
-    try std.testing.expectEqual(.route, routed.decision);
-    try equal("users", routed.upstream);
-    try equal("set_header x-b: 2\nset_header x-c: u\ntimeout 5\ncontext 9\n", routed.edits);
-    try equal("2 w\n", routed.logged);
-    try std.testing.expectEqual(403, (try t.request(.{ .path = "/deny" })).status);
-    try equal("no tenants", (try t.request(.{ .path = "/fail" })).text);
-    try std.testing.expectEqual(.no_match, (try t.request(.{ .path = "/match" })).decision);
-    const answered = try t.request(.{ .path = "/answer" });
-    try equal("hi", answered.text);
-    try equal("respond_header content-type: text/plain\n", answered.edits);
-    try std.testing.expectEqual(100 * 5015, (try t.request(.{ .path = "/long" })).edits.len);
-    const response = try t.response(.{ .status = 503, .response_headers = &.{.{ "X-D", "gone" }} });
-    try equal("remove_header gone\n", response.edits);
+test {
+    _ = @import("testing_test.zig");
 }

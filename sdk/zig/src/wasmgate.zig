@@ -31,6 +31,11 @@
 //! raw bytes that need not be UTF-8, and are valid until the function that was given the value returns; Config.keep
 //! makes a copy that stays. Strings that are passed to the SDK are copied at once. Nothing here allocates while a
 //! request is handled, as long as answers fit into 64 KiB.
+//!
+//! A plugin can ask an upstream before it decides (Config.service, Request.call: the function returns when the answer is
+//! there, and the gateway serves others meanwhile), share state with all its instances (Config.store), see bodies whole
+//! (Config.bufferRequestBody) or piece by piece (Config.streamRequestBody), be called now and then (Config.tick), and measure
+//! (Config.counter). What it calls, uses and sees is granted by the gateway's configuration.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -38,6 +43,10 @@ const config = @import("config.zig");
 const exchange = @import("exchange.zig");
 const guest = @import("guest.zig");
 const host = @import("host.zig");
+const metric = @import("metric.zig");
+const outbound = @import("outbound.zig");
+const piece = @import("piece.zig");
+const store = @import("store.zig");
 
 pub const Config = config.Config;
 pub const Header = config.Header;
@@ -47,6 +56,21 @@ pub const Response = exchange.Response;
 pub const Role = exchange.Role;
 pub const Level = host.Level;
 pub const Field = exchange.Field;
+pub const BodyFlags = config.BodyFlags;
+pub const Piece = piece.Piece;
+pub const Tick = piece.Tick;
+pub const Service = outbound.Service;
+pub const OutboundRequest = outbound.OutboundRequest;
+pub const OutboundResponse = outbound.OutboundResponse;
+pub const Failure = outbound.Failure;
+pub const describe = outbound.describe;
+pub const Store = store.Store;
+pub const Version = store.Version;
+pub const Entry = store.Entry;
+pub const Counter = metric.Counter;
+pub const UpDownCounter = metric.UpDownCounter;
+pub const Gauge = metric.Gauge;
+pub const Histogram = metric.Histogram;
 
 /// Writes a line to the gateway's log at once, whatever is decided afterwards. The gateway limits how many lines a
 /// plugin writes.
@@ -64,8 +88,8 @@ pub const Decision = union(enum) {
     deny: u16,
     /// The plugin could not decide. The request follows the plugin's on_error policy; the text is logged.
     fail: []const u8,
-    /// Answers the client: what respond of a request or response returns.
-    responded,
+    /// Does what was written: respond of a request or response, and replace of a piece, return it.
+    written,
 };
 
 /// A plugin: its handlers.
@@ -79,6 +103,15 @@ pub const Plugin = struct {
     response: ?*const fn (Response) Decision = null,
     /// Has response called only for those requests whose handler left a context word that is not 0.
     response_if_marked: bool = false,
+    /// Sees a request's body piece by piece, where Config.streamRequestBody asked for that. It decides by .@"continue",
+    /// Piece.replace, .deny or .fail.
+    request_body: ?*const fn (Piece) Decision = null,
+    /// Sees an answer's body piece by piece, where Config.streamResponseBody asked for that. An answer cannot be denied any
+    /// more.
+    response_body: ?*const fn (Piece) Decision = null,
+    /// Called now and then without a request, where Config.tick asked for that: for what is to be fetched, renewed or
+    /// counted, and left in a Store for all instances. An error is logged.
+    tick: ?*const fn (Tick) anyerror!void = null,
 };
 
 /// Makes p the plugin of this module. Call it in a comptime block of the root file.
@@ -132,8 +165,8 @@ test {
 
 test pathUnder {
     for ([_]struct { []const u8, bool }{
-        .{ "/admin", true },       .{ "/admin/", true }, .{ "/admin/x", true }, .{ "/administer", false },
-        .{ "/adm", false },        .{ "", false },       .{ "/x/admin", false },
+        .{ "/admin", true }, .{ "/admin/", true }, .{ "/admin/x", true },  .{ "/administer", false },
+        .{ "/adm", false },  .{ "", false },       .{ "/x/admin", false },
     }) |c| try std.testing.expectEqual(c[1], pathUnder(c[0], "/admin"));
 }
 

@@ -1,6 +1,7 @@
 //! The conformance plugin of the Rust SDK: it does what the commands in x-cmd say, as sdk/conformance/README.md lists
 //! them.
 
+use std::time::Duration;
 use wasmgate::{Config, Decision, Error, Exchange, Header, Level, Plugin, Request, Response, Responses, Text, Upstream};
 
 struct Conformance {
@@ -15,7 +16,8 @@ impl Plugin for Conformance {
     const RESPONSES: Responses = Responses::All;
 
     fn configure(c: &mut Config) -> Result<Self, Error> {
-        let mut p = Conformance { command: c.request_header("x-cmd"), answer_command: c.response_header("x-cmd"), headers: Vec::new() };
+        let mut p =
+            Conformance { command: c.request_header("x-cmd"), answer_command: c.response_header("x-cmd"), headers: Vec::new() };
         for line in c.raw().as_bytes().split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
             let (word, arg) = cut(Text::new(line));
             match word.as_bytes() {
@@ -113,7 +115,7 @@ fn edit_request(r: &Request, word: Text, arg: Text) -> bool {
         b"path" => r.set_path(arg),
         b"query" => r.set_query(arg),
         b"address" => r.set_address(arg),
-        b"timeout" => r.set_timeout(number(arg) as u32),
+        b"timeout" => r.set_timeout(Duration::from_millis(number(arg))),
         b"hash" => r.set_hash_key(number(arg)),
         b"context" => r.set_context(number(arg)),
         b"rematch" => r.rematch(),

@@ -64,7 +64,7 @@ fn run(x: anytype, commands: wasmgate.Header) wasmgate.Decision {
         d = switch (std.meta.stringToEnum(Decision, word) orelse return .{ .fail = "unknown command" }) {
             .@"continue" => .@"continue",
             .@"no-match" => .no_match,
-            .route => .{ .route_to = @enumFromInt(number(arg)) },
+            .route => .{ .route_to = @fromBackingInt(@intCast(number(arg))) },
             .deny => .{ .deny = @intCast(number(arg)) },
             .respond => respond: {
                 const status, const text = cut(arg);
@@ -89,8 +89,8 @@ fn edit(x: anytype, word: []const u8, arg: []const u8) bool {
         .append => x.appendHeader(first, rest),
         .remove => x.removeHeader(arg),
         .attribute => x.attribute(first, rest),
-        .log => x.log(@enumFromInt(number(first)), rest),
-        .@"log-now" => wasmgate.log(@enumFromInt(number(first)), rest),
+        .log => x.log(@fromBackingInt(@intCast(number(first))), rest),
+        .@"log-now" => wasmgate.log(@fromBackingInt(@intCast(number(first))), rest),
         .fill => x.setHeader("x-fill", fill(number(arg), 'x')),
         .lookup => x.appendHeader("x-lookup", lookup(x, arg)),
     }
@@ -149,15 +149,15 @@ fn echo(x: anytype) wasmgate.Decision {
     const is_response = @TypeOf(x) == wasmgate.Response;
     text_len = 0;
     print("role={d}\nresponse={d}\nsampled={d}\nlocal={d}\n", .{
-        @intFromEnum(x.role()), @intFromBool(is_response), @intFromBool(x.sampled()), @intFromBool(is_response and x.local()),
+        @backingInt(x.role()), @intFromBool(is_response), @intFromBool(x.sampled()), @intFromBool(is_response and x.local()),
     });
     print("time={d}\nseed={d}\ncontext={d}\nstatus={d}\nhas_query={d}\n", .{
         x.time(), x.seed(), x.context(), if (is_response) x.status() else 0, @intFromBool(x.hasQuery()),
     });
     for ([_][2][]const u8{
-        .{ "method", x.method() },       .{ "scheme", x.scheme() }, .{ "authority", x.authority() },
-        .{ "host", x.hostName() },       .{ "path", x.path() },     .{ "query", x.query() },
-        .{ "client", x.client() },       .{ "sni", x.sni() },       .{ "certificate", x.certSubject() },
+        .{ "method", x.method() }, .{ "scheme", x.scheme() }, .{ "authority", x.authority() },
+        .{ "host", x.hostName() }, .{ "path", x.path() },     .{ "query", x.query() },
+        .{ "client", x.client() }, .{ "sni", x.sni() },       .{ "certificate", x.certSubject() },
         .{ "route", x.route() },
     }) |f| print("{s}={d}:{s}\n", .{ f[0], f[1].len, f[1] });
     for (headers.items) |h| {

@@ -94,7 +94,9 @@ mod tests {
 
     #[test]
     fn configurations() {
-        for (config, want) in [("", "config.default is missing"), ("{", "not JSON"), (r#"{"default":"x","tenants":{"a":"y","A":"z"}}"#, "twice")] {
+        for (config, want) in
+            [("", "config.default is missing"), ("{", "not JSON"), (r#"{"default":"x","tenants":{"a":"y","A":"z"}}"#, "twice")]
+        {
             let e = Tester::<TenantRouter>::new(config).err().unwrap();
             assert!(e.text().contains(want), "{}: {}", config, e);
         }
