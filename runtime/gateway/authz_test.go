@@ -1,0 +1,112 @@
+package gateway_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// goPlugin builds a plugin in Go.
+func goPlugin(t *testing.T, folder string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "plugin.wasm")
+	cmd := exec.Command(need(t, "go"), "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
+	cmd.Dir, cmd.Env = folder, append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return out
+}
+
+// TestAThousandRequestsWaitForAuthorisation: a plugin asks a service that takes 100 ms about each request. A thousand of
+// them at once take as long as one does, for each time that the plugin's concurrency is used up; and meanwhile requests of
+// another route on the same loops are answered as if nobody waited.
+func TestAThousandRequestsWaitForAuthorisation(t *testing.T) {
+	const takes = 100 * time.Millisecond
+	b := startBackends(t, 2)
+	web, authz := b[0], b[1]
+	authz.always(reply{after: takes})
+	p := startPlant(t, fmt.Sprintf(`loops: 2
+upstreams: { web: { targets: ['http://%s'] }, authz: { targets: ['http://%s'], pool: { max_connections: 2000 } } }
+plugins: { check: { module: %q, calls: [authz] } }
+routes:
+  - { match: { path_prefix: /checked }, plugins: [check], upstream: web }
+  - { upstream: web }
+`, web.addr, authz.addr, goPlugin(t, "testdata/authz")))
+	begun := time.Now()
+	if a := p.ask("GET", "/checked/1"); a.status != 200 || !strings.Contains(string(a.body), "b1") {
+		t.Fatalf("%d %s; %s", a.status, a.body, p.journal)
+	}
+	one := time.Since(begun)
+
+	count := 1000
+	if raceEnabled {
+		count = 200
+	}
+	flood := func() time.Duration {
+		var wg sync.WaitGroup
+		var failed atomic.Int64
+		begun := time.Now()
+		for i := range count {
+			wg.Go(func() {
+				if a := p.ask("GET", fmt.Sprintf("/checked/%d", i)); a.status != 200 {
+					failed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := failed.Load(); n > 0 {
+			t.Errorf("%d of %d requests failed: %s", n, count, p.journal)
+		}
+		return time.Since(begun)
+	}
+	took := flood()
+	most := authz.mostBusy.Load()
+	rounds := (int64(count) + most - 1) / most
+	t.Logf("one request takes %v; %d at once %v, of which the service had %d at a time: %d rounds", one.Round(time.Millisecond), count, took.Round(time.Millisecond), most, rounds)
+	if most < 32 {
+		t.Errorf("the service had %d requests at a time at most", most)
+	}
+	if limit := takes * time.Duration(rounds) * 2; took > limit+time.Second && !raceEnabled {
+		t.Errorf("%d requests took %v; %d rounds of %v are %v", count, took, rounds, takes, takes*time.Duration(rounds))
+	}
+
+	if raceEnabled {
+		return // its slowness is not the gateway's
+	}
+	other := func() time.Duration {
+		g := &generator{addr: p.addr.String(), clients: 8, rate: 1000, make: gets("/"), each: mustAnswer(t)}
+		g.run(t, time.Second, 0)
+		return g.percentile(99)
+	}
+	alone, beside := time.Hour, time.Hour
+	for round := 0; round < 8 && (round == 0 || beside > 2*alone); round++ {
+		alone = min(alone, other())
+		stop, ended := make(chan struct{}), make(chan struct{})
+		go func() { // a steady crowd that waits for the service
+			defer close(ended)
+			g := &generator{addr: p.addr.String(), clients: 200, make: gets("/checked/x"), each: mustAnswer(t)}
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					g.run(t, 200*time.Millisecond, 0)
+				}
+			}
+		}()
+		beside = min(beside, other())
+		close(stop)
+		<-ended
+	}
+	t.Logf("p99 of the other route: %v alone, %v beside", alone, beside)
+	if beside > 2*alone {
+		t.Errorf("p99 of the other route is %v beside requests that wait, %v alone", beside, alone)
+	}
+}
