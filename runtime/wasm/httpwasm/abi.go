@@ -79,6 +79,7 @@ func known(m *meter.Module) []wasm.HostModule {
 type functions struct {
 	request, response, start wasm.Func
 	hasStart                 bool
+	deaf                     bool // handle_response does nothing
 }
 
 func findFunctions(c *wasm.Compiled) (f functions, err error) {
@@ -88,6 +89,8 @@ func findFunctions(c *wasm.Compiled) (f functions, err error) {
 	if f.response, err = c.Func(exportResponse, types("ii"), nil); err != nil {
 		return f, err
 	}
+	e, _ := c.Module().Export(exportResponse)
+	f.deaf = e.Empty
 	if _, initializes := c.Lookup("_initialize"); initializes {
 		return f, nil
 	}

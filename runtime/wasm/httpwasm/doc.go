@@ -11,6 +11,9 @@
 // of another plugin, which it sees as the answer that the client would get, with is_error 1; and, with is_error 1 and nothing
 // of an answer, if none was ever there, since the client had gone, or the request went back to the routes.
 //
+// A module whose handle_response does nothing, as those have that look at requests only, holds no instance while the upstream
+// works, unless handle_request did something to the answer.
+//
 // As a route's matcher the guest says by next that the route is for the request. Without next it is not, unless the guest
 // has written an answer. Matchers see no answers: handle_response is not called.
 //

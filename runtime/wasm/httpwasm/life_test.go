@@ -162,6 +162,32 @@ func TestAnInstanceSeesAnExchangeToItsEnd(t *testing.T) {
 	}
 }
 
+// TestAPluginOfRequestsOnlyWaitsForNothing: its handle_response is empty, so one instance is enough for all.
+func TestAPluginOfRequestsOnlyWaitsForNothing(t *testing.T) {
+	k := newGatekeeper(t)
+	p, _ := load(t, authGuest, Options{Config: []byte("dTpw"), MaxPerLoop: 1}, wasm.Limits{})
+	g := newGate(t, setup{backend: k.Listener.Addr(), route: []filter.Filter{p}})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if r := g.send("GET /", nil, "Authorization: Basic dTpw"); r.status != 200 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	for range 20 {
+		<-k.came
+	}
+	if s := p.Stats(); s.Live != 1 || s.Calls != 20 {
+		t.Errorf("%+v", s)
+	}
+	close(k.open)
+	wg.Wait()
+	if s := p.Stats(); s.Calls != 20 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestWhoFindsNoInstanceWaits has one instance, which waits for the upstream: the second request comes after it, or too late.
 func TestWhoFindsNoInstanceWaits(t *testing.T) {
 	k := newGatekeeper(t)

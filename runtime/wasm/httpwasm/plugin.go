@@ -102,7 +102,7 @@ func (p *Plugin) Request(x *exchange.Exchange, role filter.Role, place int) (fil
 		verdict, word = filter.Respond, "respond"
 	}
 	p.record(x, phaseRequest, started, g.spent, word, nil)
-	if next && role != filter.Match {
+	if next && role != filter.Match && !(p.functions.deaf && !g.answer.wrote) {
 		*x.State(place) = g
 		g.wait()
 		p.keeper.Pool().Park(x.Task.Loop().Index())

@@ -97,12 +97,13 @@ type Import struct {
 	Type         FuncType
 }
 
-// Export is something that the module as it was written exports. Type is set for functions.
+// Export is something that the module as it was written exports. Type and Empty are set for functions.
 type Export struct {
 	Name  string
 	Kind  Kind
 	Index uint32 // in the rewritten module
 	Type  FuncType
+	Empty bool // it does nothing at all
 }
 
 // Module is a rewritten module. It shares no memory with the binary that it was made of.

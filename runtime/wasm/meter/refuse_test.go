@@ -144,6 +144,28 @@ func TestLimitsAreWrittenIntoTheModule(t *testing.T) {
 	}
 }
 
+// TestExportsThatDoNothing are told from others: those with locals too, and not those of the host.
+func TestExportsThatDoNothing(t *testing.T) {
+	m, err := meter.Rewrite(build(func(m *wt.Module) {
+		none, i32 := m.Type(nil, nil), m.Type(nil, []byte{wt.I32})
+		m.Export("host", 0, m.Import("env", "f", none))
+		m.Memory(1)
+		m.Export("nothing", 0, m.Func(none, nil))
+		m.Export("locals", 0, m.Func(none, []byte{wt.I32}))
+		m.Export("nop", 0, m.Func(none, nil, wt.Nop))
+		m.Export("answer", 0, m.Func(i32, nil, wt.I32Const(1)))
+		m.Export("memory", 2, 0)
+	}), meter.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"host": false, "nothing": true, "locals": true, "nop": false, "answer": false, "memory": false} {
+		if e, ok := m.Export(name); !ok || e.Empty != want {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
 // TestNamesAndIndicesMove checks names, imports, exports, the start function, elements and references after the rewrite
 // of a module that has all of them, by calling it.
 func TestNamesAndIndicesMove(t *testing.T) {

@@ -30,6 +30,7 @@ func (w *rewriter) write() (*Module, error) {
 	}
 	for i := range m.Exports {
 		if e := &m.Exports[i]; e.Kind == KindFunction {
+			e.Empty = int(e.Index) >= len(w.imports) && len(w.code[int(e.Index)-len(w.imports)].code) == 1 // its end
 			e.Index = w.moved(e.Index)
 		}
 	}
