@@ -25,6 +25,7 @@ type group struct {
 	functions functions
 	sys       wasm.Sys
 	idleAfter time.Duration
+	grace     time.Duration
 	cells     []cell
 	metrics   metrics
 
@@ -56,7 +57,7 @@ type cell struct {
 func newGroup(s *Shared, c *wasm.Compiled, o *Options) (g *group, err error) {
 	g = &group{
 		shared: s, loops: o.Group, vmID: o.VMID, vmConfig: bytes.Clone(o.VMConfig), module: c, compiled: []*wasm.Compiled{c}, sys: o.Sys,
-		idleAfter: o.IdleAfter, cells: make([]cell, len(o.Group.Loops())),
+		idleAfter: o.IdleAfter, grace: closeGrace, cells: make([]cell, len(o.Group.Loops())),
 	}
 	if g.version, err = versionOf(c.Module()); err != nil {
 		return nil, err

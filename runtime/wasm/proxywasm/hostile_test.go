@@ -73,11 +73,11 @@ func TestHostileGuestsHurtTheirOwnRequest(t *testing.T) {
 func TestBounds(t *testing.T) {
 	f := &caller{answer: func(t *netloop.Task, _ *filter.Call) *fault.Error { t.Sleep(time.Hour); return nil }}
 	for script, want := range map[string]string{
-		"request floodprops " + strings.Repeat("x", 500):   "setprop -> 264",
-		"request floodprops " + strings.Repeat("x", 3000):  "setprop -> 221",
-		"request floodmetrics":                             "metric -> 10 1000",
-		"request floodqueue x":                             "enqueue -> 10 4096",
-		"request floodqueue " + strings.Repeat("x", 8000):  "enqueue -> 10 524",
+		"request floodprops " + strings.Repeat("x", 500):     "setprop -> 264",
+		"request floodprops " + strings.Repeat("x", 3000):    "setprop -> 221",
+		"request floodmetrics":                               "metric -> 10 1000",
+		"request floodqueue x":                               "enqueue -> 10 4096",
+		"request floodqueue " + strings.Repeat("x", 8000):    "enqueue -> 10 524",
 		"request floodcalls auth :method GET :path / host h": "call -> 10 20",
 		"request wild": "wild -> 6  -> 6  -> 6  -> 6  -> 2  -> 1  -> 2  -> 2  -> 6",
 	} {

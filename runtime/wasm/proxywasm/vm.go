@@ -261,9 +261,13 @@ func (v *vm) end(why *fault.Error) {
 	v.sweeper.Stop()
 	v.quitAll()
 	for _, c := range v.contexts {
-		if c.stream != nil {
-			c.stream.failed = why
-			c.stream.wake()
+		switch s := c.stream; {
+		case s == nil:
+		case s.lingers:
+			s.release()
+		default:
+			s.failed = why
+			s.wake()
 		}
 	}
 	clear(v.contexts)
@@ -445,8 +449,8 @@ func (v *vm) bid(t *netloop.Task, r *root) {
 	ok, err := v.call(t, &r.context, "close", onDone, uint64(r.id))
 	if err == nil && ok == 0 {
 		r.ending, r.waker = true, t
-		until := v.loop.AfterFunc(closeGrace, t.Wake)
-		end := v.loop.Now() + int64(closeGrace)
+		until := v.loop.AfterFunc(v.group.grace, t.Wake)
+		end := v.loop.Now() + int64(v.group.grace)
 		for r.ending && v.dead == nil && v.loop.Now() < end && !v.loop.Closing() {
 			t.Park()
 		}
