@@ -2,12 +2,21 @@
 //! them.
 
 use std::time::Duration;
-use wasmgate::{Config, Decision, Error, Exchange, Header, Level, Plugin, Request, Response, Responses, Text, Upstream};
+use wasmgate::{
+    Config, Decision, Error, Exchange, Header, Level, Piece, Plugin, Request, Response, Responses, Service, Store, Text, Tick,
+    Upstream,
+};
+
+mod more;
 
 struct Conformance {
     command: Header,
     answer_command: Header,
     headers: Vec<Header>, // those that the configuration declares, in its order
+    services: Vec<Service>,
+    stores: Vec<Store>,
+    metrics: Vec<Box<dyn Fn(f64)>>,
+    pieces: String, // what pieces become
 }
 
 wasmgate::plugin!(Conformance);
@@ -16,8 +25,15 @@ impl Plugin for Conformance {
     const RESPONSES: Responses = Responses::All;
 
     fn configure(c: &mut Config) -> Result<Self, Error> {
-        let mut p =
-            Conformance { command: c.request_header("x-cmd"), answer_command: c.response_header("x-cmd"), headers: Vec::new() };
+        let mut p = Conformance {
+            command: c.request_header("x-cmd"),
+            answer_command: c.response_header("x-cmd"),
+            headers: Vec::new(),
+            services: Vec::new(),
+            stores: Vec::new(),
+            metrics: Vec::new(),
+            pieces: "pass".into(),
+        };
         for line in c.raw().as_bytes().split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
             let (word, arg) = cut(Text::new(line));
             match word.as_bytes() {
@@ -27,6 +43,7 @@ impl Plugin for Conformance {
                     c.upstream(arg);
                 }
                 b"fail" => return Err("as the configuration says".into()),
+                _ if p.configure_more(c, word, arg) => {}
                 _ => return Err("unknown line".into()),
             }
         }
@@ -36,7 +53,7 @@ impl Plugin for Conformance {
     fn request(&mut self, r: &Request) -> Decision {
         let mut d = Decision::Continue;
         for (word, arg) in r.header_values(self.command).map(cut) {
-            if edit(r, None, word, arg) || edit_request(r, word, arg) {
+            if edit(r, None, word, arg) || edit_request(r, word, arg) || self.more(r, word, arg) {
                 continue;
             }
             d = if word == "echo" { r.respond(200, echo(r, None, &self.headers), &[]) } else { decide(r, word, arg) };
@@ -47,12 +64,25 @@ impl Plugin for Conformance {
     fn response(&mut self, r: &Response) -> Decision {
         let mut d = Decision::Continue;
         for (word, arg) in r.header_values(self.answer_command).map(cut) {
-            if edit(r, Some(r), word, arg) {
+            if edit(r, Some(r), word, arg) || self.more(r, word, arg) {
                 continue;
             }
             d = if word == "echo" { r.respond(200, echo(r, Some(r), &self.headers), &[]) } else { decide(r, word, arg) };
         }
         d
+    }
+
+    fn request_body(&mut self, p: &Piece) -> Decision {
+        self.piece(p)
+    }
+
+    fn response_body(&mut self, p: &Piece) -> Decision {
+        self.piece(p)
+    }
+
+    fn tick(&mut self, t: &Tick) -> Result<(), Error> {
+        self.ticked(t);
+        Ok(())
     }
 }
 
@@ -129,7 +159,8 @@ fn lookup(x: &Exchange, response: Option<&Response>, args: Text) -> Vec<u8> {
     let (k, name) = cut(args);
     let value = match (number(message), response) {
         (0, _) => x.lookup_request(name, number(k) as usize),
-        (_, Some(r)) => r.lookup_response(name, number(k) as usize),
+        (1, Some(r)) => r.lookup_response(name, number(k) as usize),
+        (2 | 3, _) => x.lookup_trailer(name, number(k) as usize),
         _ => None,
     };
     match value {
