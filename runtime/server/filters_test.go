@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -279,6 +280,62 @@ func TestFiltersSeeAnswersOfOurOwn(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFiltersSeeATunnelBegin: they may change the head, answer otherwise, or fail.
+func TestFiltersSeeATunnelBegin(t *testing.T) {
+	b := newBackend(t, func(_ int, c *backendConn) {
+		for h := c.head(); h != ""; h = c.head() {
+			c.say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\nX-A: 1\r\n\r\n")
+			_, _ = io.Copy(c, c.r)
+		}
+	})
+	var how string
+	f := &scripted{name: "f", response: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
+		if held, whole, err := x.ResponseBody.Hold(9); len(held) > 0 || !whole || err != nil || x.Response.Status != 101 {
+			t.Errorf("%d, %q, %v, %v", x.Response.Status, held, whole, err)
+		}
+		x.Response.Set("x-seen", how)
+		x.ResponseBody.Replace([]byte("nothing"))
+		switch how {
+		case "status":
+			x.Response.Status = 403
+		case "answer":
+			x.Local.Set, x.Local.Status, x.Local.Body = true, 200, append(x.Local.Body[:0], "no"...)
+			return filter.Respond, nil
+		case "fail":
+			return 0, fault.New(fault.PluginTrap, fault.Plugin, 503, "trap")
+		}
+		return filter.Continue, nil
+	}}
+	g := newGate(t, b, chain(f))
+	for i, c := range []struct{ how, status, body string }{
+		{"look", "101", ""}, {"status", "403", ""}, {"answer", "200", "no"}, {"fail", "503", "503 Service Unavailable: plugin_trap\n"},
+	} {
+		how = c.how
+		cl := g.client()
+		cl.say("GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+		head, body := "", ""
+		if c.how == "look" {
+			head = cl.head()
+			cl.want(head, "X-A: 1\r\n")
+			cl.want(head, "Upgrade: echo\r\n")
+			cl.say("ping")
+			cl.want(cl.bytes(4), "ping")
+		} else if head, body = cl.answer(); body != c.body || strings.Contains(head, "pgrade") {
+			t.Errorf("%s: %q %q", c.how, head, body)
+		}
+		if cl.want(head, "HTTP/1.1 "+c.status); c.how != "fail" {
+			cl.want(head, "x-seen: "+c.how)
+		}
+		cl.Close()
+		g.entry(i)
+	}
+	for _, call := range f.called() {
+		if strings.HasPrefix(call, "end") && call != "end at 1, f" {
+			t.Errorf("%q", call)
+		}
 	}
 }
 

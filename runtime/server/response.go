@@ -19,7 +19,7 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	x, f := &w.x, &w.flight
 	resp := &x.Response
 	if resp.Status == 101 {
-		return s.tunnel(t, w, snap)
+		return s.tunnel(t, w, snap, r)
 	}
 	f.Answer.StartBody(resp.Framing, fault.Upstream)
 	resp.StripHopByHop()

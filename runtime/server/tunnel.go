@@ -8,11 +8,27 @@ import (
 )
 
 // tunnel passes bytes both ways after 101 (RFC 9110 section 7.8), each direction in a task of its own, until both
-// sides have ended, or nothing has moved for the upstream's idle_read.
-func (s *session) tunnel(t *netloop.Task, w *work, snap *Snapshot) bool {
+// sides have ended, or nothing has moved for the upstream's idle_read. Filters see the head before, and may answer otherwise.
+func (s *session) tunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
 	x, f := &w.x, &w.flight
 	protocol := append([]byte(nil), x.Response.Upgrade...)
 	x.Response.StripHopByHop()
+	if len(r.Chain)+len(snap.Filters) > 0 {
+		w.answer.Init(t, f.Output(), http1.Framing{Kind: http1.NoBody, Length: -1}, true)
+		x.ResponseBody = &w.answer
+		_, err := w.show()
+		if x.Response.Status != 101 && !x.Local.Set {
+			x.Local.Set, x.Local.Status, x.Local.Body = true, x.Response.Status, x.Local.Body[:0]
+		}
+		if err != nil || x.Local.Set {
+			f.Abandon(facts.CloseNotDrained)
+			f.Finish(t)
+			if err != nil {
+				return s.refuse(t, w, err)
+			}
+			return s.respond(t, w, snap, r)
+		}
+	}
 	w.out = http1.AppendResponse(w.compose(t.Loop()), &x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol})
 	w.out = append(w.out, f.Answer.Buffered()...)
 	f.Answer.Consume(len(f.Answer.Buffered()))
