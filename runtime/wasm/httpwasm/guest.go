@@ -171,7 +171,7 @@ func (g *guest) respond() {
 }
 
 // bodiless says whether an answer with that status has no body.
-func bodiless(status int) bool { return status == 204 || status == 304 }
+func bodiless(status int) bool { return status < 200 || status == 204 || status == 304 }
 
 // Yield is called between two slices of a call that takes long: others of the loop get their turn.
 func (g *guest) Yield() {

@@ -542,7 +542,7 @@ func TestPluginsComeAndGo(t *testing.T) {
 	}
 }
 
-// TestUpgrades: an exchange that becomes a tunnel.
+// TestUpgrades: the guest sees the answer that begins a tunnel, and is free while that lasts; it may answer otherwise.
 func TestUpgrades(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -550,33 +550,56 @@ func TestUpgrades(t *testing.T) {
 	}
 	t.Cleanup(func() { ln.Close() })
 	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		r := bufio.NewReader(c)
-		if _, err := http.ReadRequest(r); err == nil {
-			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-			_, _ = io.Copy(c, r)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				r := bufio.NewReader(c)
+				if _, err := http.ReadRequest(r); err == nil {
+					fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+					_, _ = io.Copy(c, r)
+				}
+			}()
 		}
 	}()
-	p, j := load(t, kitGuest, Options{LogRate: 1e6}, wasm.Limits{})
+	p, j := load(t, kitGuest, Options{LogRate: 1e6, MaxPerLoop: 1, MaxWaits: 1}, wasm.Limits{})
 	g := newGate(t, setup{backend: ln.Addr(), route: []filter.Filter{p}})
-	c, err := net.Dial("tcp", g.addr.String())
-	if err != nil {
-		t.Fatal(err)
+	ask := func(request, response string) (net.Conn, *bufio.Reader, *http.Response) {
+		c, err := net.Dial("tcp", g.addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\nx-request: %s\r\nx-response: %s\r\n\r\n", request, response)
+		r := bufio.NewReader(c)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, r, resp
 	}
-	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\nx-request: h 1 x-a b;N 6\r\nx-response: s\r\n\r\n")
-	r := bufio.NewReader(c)
-	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
-		t.Fatal(resp, err)
+	for i := range 5 { // at once, through two instances
+		c, r, resp := ask("F 2;h 1 x-a b;w 1 early;N 6", "s;b 1 9;h 1 x-c d;w 1 late")
+		if resp.StatusCode != 101 || resp.Header.Get("X-A") != "b" || resp.Header.Get("X-C") != "d" || resp.Header.Get("Upgrade") != "echo" {
+			t.Errorf("%d: %+v", i, resp)
+		}
+		fmt.Fprint(c, "ping")
+		b := make([]byte, 4)
+		if _, err := io.ReadFull(r, b); err != nil || string(b) != "ping" {
+			t.Errorf("%q, %v", b, err)
+		}
 	}
-	fmt.Fprint(c, "ping")
-	b := make([]byte, 4)
-	if _, err := io.ReadFull(r, b); err != nil || string(b) != "ping" {
-		t.Errorf("%q, %v", b, err)
+	if n := strings.Count(strings.Join(j.texts(), "\n"), "response 1 context 6 error 0\nresponse 1 s = 101\nresponse 1 b 1 9 = 1 early"); n != 5 {
+		t.Errorf("%q", j.texts())
 	}
-	c.Close()
-	eventually(t, "the guest is told", func() bool { return strings.Contains(strings.Join(j.texts(), "\n"), "context 6") })
+	_, _, resp := ask("N 0", "S 403;w 1 no")
+	if b, err := io.ReadAll(resp.Body); resp.StatusCode != 403 || string(b) != "no" || err != nil {
+		t.Errorf("%+v, %q, %v", resp, b, err)
+	}
+	if s := p.Stats(); s.Live != 1 && s.Live != 2 || s.Failures != [fault.Kinds]uint64{} {
+		t.Errorf("%+v", s)
+	}
 }
