@@ -154,6 +154,9 @@ struct wg__state {
   uint32_t request_slots, response_slots, upstreams;
   bool full; /* memory ran out while the answer was written */
   uint8_t *heap, *heap_end;
+  uint32_t services, stores, metrics, phases; /* declared; the phases that bodies and ticks need */
+  char *call, *answer, *body;                 /* the last call's request and answer, and the message's body */
+  uint32_t call_cap, answer_cap, body_cap;
 };
 extern struct wg__state wg__state;
 
@@ -252,6 +255,7 @@ static inline void wg__op_pair(uint32_t kind, wg_str a, wg_str b) {
 typedef struct {
   wg_str name;   /* the plugin's name in the gateway's configuration */
   wg_str config; /* its configuration: a string as it is, everything else as JSON; empty if there is none */
+  uint32_t max_request_body, max_response_body; /* that may be buffered; 0: the plugin is granted none */
 } wg_config;
 
 /* A header that the plugin wants to see. */
@@ -303,6 +307,47 @@ static inline wg_header wg_want_response_header(wg_str name) {
 }
 
 static inline uint32_t wg_want_upstream(wg_str name) { return wg__declare(4, &wg__state.upstreams, name); }
+
+/* These are called in the configure function as well. What the gateway's configuration does not grant is refused. */
+
+/* An upstream that the plugin sends requests of its own to: see wg_call. */
+static inline uint32_t wg_want_service(wg_str name) { return wg__declare(5, &wg__state.services, name); }
+/* A store: see wg_kv_get. */
+static inline uint32_t wg_want_store(wg_str name) { return wg__declare(6, &wg__state.stores, name); }
+
+/* WG_ON_DEMAND has bodies only of messages for which the handler calls wg_want_body, WG_PARTIAL the beginning of those that
+ * are longer than the bound, which are else refused. */
+enum { WG_ON_DEMAND = 1, WG_PARTIAL = 2 };
+
+static inline void wg__want_body(uint32_t kind, uint32_t phase, uint32_t mode, uint32_t flags, uint32_t max) {
+  uint8_t *p = wg__record(kind, 12);
+  if (p) wg__put32(wg__put32(wg__put32(p, mode), flags), max);
+  wg__state.phases |= phase;
+}
+
+/* Bodies of at most max bytes are read before the handler is called: see wg_body. */
+static inline void wg_buffer_request_body(uint32_t max, uint32_t flags) { wg__want_body(7, 1, 1, flags, max); }
+static inline void wg_buffer_response_body(uint32_t max, uint32_t flags) { wg__want_body(8, 2, 1, flags, max); }
+/* Bodies go through wg_plugin.piece while they are sent. */
+static inline void wg_stream_request_body(uint32_t flags) { wg__want_body(7, 1, 2, flags, 0); }
+static inline void wg_stream_response_body(uint32_t flags) { wg__want_body(8, 2, 2, flags, 0); }
+
+/* wg_plugin.tick is called when the plugin has started, and then each time so long after its last call. */
+static inline void wg_want_ticks(uint32_t milliseconds) { wg__op32(9, milliseconds); }
+
+/* The types of metrics, which the gateway exports beside its own. */
+enum { WG_COUNTER = 0, WG_GAUGE = 1, WG_HISTOGRAM = 2, WG_UP_DOWN = 3 };
+
+/* wg_want_metric declares a metric; its name has a-z, 0-9, _ and ., and begins with a letter. bounds are those of a
+ * histogram's buckets, ascending; without any they are the gateway's, which are good for milliseconds. */
+static inline uint32_t wg_want_metric(uint32_t type, wg_str name, wg_str description, const double *bounds, uint32_t n) {
+  uint8_t *p = wg__record(10, 16 + name.len + description.len + 8 * n);
+  if (p) {
+    p = wg__put32(wg__put_str(wg__put_str(wg__put32(p, type), name), description), n);
+    if (n) wg_copy(p, bounds, 8 * n);
+  }
+  return wg__state.metrics++;
+}
 
 /* ---- Requests and answers on their way to the client ---- */
 
@@ -421,6 +466,11 @@ static inline void wg_set_context(uint64_t word) { wg__op64(0x50, word); }
 /* Matches the routes again, by the new path and authority. */
 static inline void wg_rematch(void) { wg__record(0x51, 0); }
 
+/* Where the body is buffered whole: another one instead. The gateway sets Content-Length. */
+static inline void wg_set_body(wg_str body) { wg__op_str(0x60, body); }
+/* Where bodies come on demand: a buffered one by calling the handler once more, a streamed one in pieces. */
+static inline void wg_want_body(void) { wg__record(0x61, 0); }
+
 /* ---- Decisions ---- */
 
 typedef uint64_t wg_decision;
@@ -476,6 +526,262 @@ static inline int32_t wg_lookup(bool response, wg_str name, uint32_t k, char *ou
   return wg__import_get_header(response, name.ptr, name.len, k, out, cap);
 }
 
+/* wg_lookup_trailer is wg_lookup for the trailers, which are there where the body is buffered, and with its last piece. */
+static inline int32_t wg_lookup_trailer(bool response, wg_str name, uint32_t k, char *out, uint32_t cap) {
+  return wg__import_get_header(2u + response, name.ptr, name.len, k, out, cap);
+}
+
+/* What the calls below come to. */
+typedef enum {
+  WG_OK = 0,
+  WG_TIMEOUT = 1,    /* wg_call: no whole answer in time */
+  WG_CONNECT = 2,    /* wg_call: no connection to the upstream */
+  WG_DENIED = 3,     /* not while the plugin is configured */
+  WG_TOO_LARGE = 4,  /* wg_call: the answer; wg_kv: the key or the value */
+  WG_INVALID = 5,    /* wg_call: the request; the gateway's log says why */
+  WG_FAILED = 6,     /* wg_call: the upstream broke off, or did not speak HTTP */
+  WG_LIMIT = 7,      /* wg_call: too many calls in one call of the plugin */
+  WG_MISMATCH = 8,   /* wg_kv: the key has another version, or its value is no counter */
+  WG_FULL = 9,       /* wg_kv: the store has no room */
+  WG_ABSENT = 10,    /* wg_kv_delete: there is no such key */
+  WG_NO_MEMORY = 255 /* the plugin's memory is too small */
+} wg_result;
+
+/* ---- Outbound calls ---- */
+
+__attribute__((import_module("wasmgate_v1"), import_name("call"))) uint64_t wg__import_call(
+    uint32_t upstream, const uint8_t *request, uint32_t len, char *out, uint32_t cap);
+__attribute__((import_module("wasmgate_v1"), import_name("call_answer"))) int32_t wg__import_call_answer(char *out,
+                                                                                                       uint32_t cap);
+
+/* A request of the plugin's own. What is absent or 0 has its default. */
+typedef struct {
+  wg_str method;    /* GET */
+  wg_str authority; /* the upstream's own */
+  wg_str path;      /* "/" */
+  wg_str query;     /* none; without '?' */
+  const wg_field *fields;
+  uint32_t field_count;
+  wg_str body;
+  uint32_t timeout; /* milliseconds for all of it; 5000, at most 60,000 */
+} wg_outbound;
+
+/* The answer to it, valid until the next call, or until the handler returns. */
+typedef struct wg_answer wg_answer;
+
+/* wg__grown makes room for n bytes in memory that stays; what was there is lost. */
+static inline char *wg__grown(char **at, uint32_t *cap, uint32_t n) {
+  if (n > *cap) {
+    uint32_t size = *cap ? *cap : 8192;
+    while (size && size < n) size *= 2;
+    char *p = size ? (char *)wg_alloc(size) : NULL;
+    if (!p) return NULL;
+    *at = p;
+    *cap = size;
+  }
+  return *at;
+}
+
+/* wg_call sends a request to a service and returns when the answer is whole; the gateway serves others meanwhile. An answer
+ * of any status is WG_OK. *answer is set with WG_OK only. Redirects are not followed. */
+static inline wg_result wg_call(uint32_t service, const wg_outbound *r, const wg_answer **answer) {
+  struct wg__state *s = &wg__state;
+  if (!wg__grown(&s->call, &s->call_cap, 1) || !wg__grown(&s->answer, &s->answer_cap, 1)) return WG_NO_MEMORY;
+  struct wg__state saved = *s; /* the request is written as an answer is, elsewhere */
+  s->out = (uint8_t *)s->call;
+  s->out_cap = s->call_cap;
+  s->pos = 0;
+  s->full = false;
+  if (r->method.len) wg__op_str(0x10, r->method);
+  if (r->authority.len) wg__op_str(0x11, r->authority);
+  if (r->path.len) wg__op_str(0x12, r->path);
+  if (r->query.len) wg__op_str(0x13, r->query);
+  for (uint32_t i = 0; i < r->field_count; i++) wg__op_pair(0x21, r->fields[i].name, r->fields[i].value);
+  if (r->body.len) wg__op_str(0x60, r->body);
+  if (r->timeout) wg__op32(0x03, r->timeout);
+  uint32_t len = s->pos;
+  bool full = s->full;
+  s->call = (char *)s->out;
+  s->call_cap = s->out_cap;
+  s->out = saved.out;
+  s->out_cap = saved.out_cap;
+  s->pos = saved.pos;
+  s->full = saved.full;
+  if (full) return WG_NO_MEMORY;
+  uint64_t got = wg__import_call(service, (const uint8_t *)s->call, len, s->answer, s->answer_cap);
+  if (got >> 32) return (wg_result)(got >> 32);
+  if ((uint32_t)got > s->answer_cap) {
+    if (!wg__grown(&s->answer, &s->answer_cap, (uint32_t)got)) return WG_NO_MEMORY;
+    wg__import_call_answer(s->answer, s->answer_cap);
+  }
+  *answer = (const wg_answer *)(const void *)s->answer;
+  return WG_OK;
+}
+
+static inline uint32_t wg__a32(const wg_answer *a, uint32_t at) { return wg__u32((const wg_request *)(const void *)a, at); }
+static inline wg_str wg__a_str(const wg_answer *a, uint32_t at) { return wg__pair((const wg_request *)(const void *)a, at); }
+
+static inline uint32_t wg_answer_status(const wg_answer *a) { return wg__a32(a, 4); }
+static inline wg_str wg_answer_body(const wg_answer *a) { return wg__a_str(a, 16); }
+/* How long the call took, in milliseconds. */
+static inline uint32_t wg_answer_took(const wg_answer *a) { return wg__a32(a, 24); }
+/* How many fields the answer has; those of its trailers follow them. */
+static inline uint32_t wg_answer_count(const wg_answer *a) { return wg__a32(a, 8); }
+static inline uint32_t wg_answer_trailer_count(const wg_answer *a) { return wg__a32(a, 12); }
+
+/* wg_answer_field is a field, from 0; its name is in lower case. */
+static inline wg_field wg_answer_field(const wg_answer *a, uint32_t i) {
+  wg_field f;
+  uint32_t at = wg__a32(a, 0) + 16 * i;
+  f.name = wg__a_str(a, at);
+  f.value = wg__a_str(a, at + 8);
+  return f;
+}
+
+static inline wg_str wg__answer_find(const wg_answer *a, wg_str name, uint32_t from, uint32_t to) {
+  for (uint32_t i = from; i < to; i++) {
+    wg_field f = wg_answer_field(a, i);
+    if (wg_eq(f.name, name)) return f.value;
+  }
+  return wg_slice(NULL, 0);
+}
+
+/* wg_answer_get is the first value of a field, absent if there is none; the name is in lower case. */
+static inline wg_str wg_answer_get(const wg_answer *a, wg_str name) {
+  return wg__answer_find(a, name, 0, wg_answer_count(a));
+}
+
+/* wg_answer_trailer is wg_answer_get for the trailers. */
+static inline wg_str wg_answer_trailer(const wg_answer *a, wg_str name) {
+  return wg__answer_find(a, name, wg_answer_count(a), wg_answer_count(a) + wg_answer_trailer_count(a));
+}
+
+/* ---- State: stores that all instances share, and other plugins that are granted them ---- */
+
+__attribute__((import_module("wasmgate_v1"), import_name("kv_get"))) uint64_t wg__import_kv_get(
+    uint32_t store, const char *key, uint32_t key_len, char *out, uint32_t cap);
+__attribute__((import_module("wasmgate_v1"), import_name("kv_set"))) uint64_t wg__import_kv_set(
+    uint32_t store, const char *key, uint32_t key_len, const char *value, uint32_t len, uint32_t version, uint64_t ttl);
+__attribute__((import_module("wasmgate_v1"), import_name("kv_delete"))) uint64_t wg__import_kv_delete(
+    uint32_t store, const char *key, uint32_t key_len, uint32_t version);
+__attribute__((import_module("wasmgate_v1"), import_name("kv_add"))) uint32_t wg__import_kv_add(
+    uint32_t store, const char *key, uint32_t key_len, int64_t delta, uint64_t ttl, int64_t *out);
+
+/* wg_kv_get copies the value of a key to out and sets *len to its length; if that is over cap, nothing was copied. It
+ * returns the value's version; 0: there is no such key. */
+static inline uint32_t wg_kv_get(uint32_t store, wg_str key, char *out, uint32_t cap, uint32_t *len) {
+  uint64_t got = wg__import_kv_get(store, key.ptr, key.len, out, cap);
+  *len = (uint32_t)got;
+  return (uint32_t)(got >> 32);
+}
+
+/* wg_kv_set sets a key, whatever it was, for ttl milliseconds; 0 is for ever. */
+static inline wg_result wg_kv_set(uint32_t store, wg_str key, wg_str value, uint64_t ttl) {
+  return (wg_result)(wg__import_kv_set(store, key.ptr, key.len, value.ptr, value.len, 0, ttl) >> 32);
+}
+
+/* wg_kv_compare_and_set sets a key if it has this version: with 0, if it is not there. *now, which may be null, is the new
+ * version, or with WG_MISMATCH the one that is there. */
+static inline wg_result wg_kv_compare_and_set(uint32_t store, wg_str key, wg_str value, uint32_t version, uint64_t ttl,
+                                              uint32_t *now) {
+  uint64_t got =
+      wg__import_kv_set(store, key.ptr, key.len, value.ptr, value.len, version ? version : 0xffffffff, ttl);
+  if (now) *now = (uint32_t)got;
+  return (wg_result)(got >> 32);
+}
+
+/* wg_kv_delete removes a key. */
+static inline wg_result wg_kv_delete(uint32_t store, wg_str key) {
+  return (wg_result)(wg__import_kv_delete(store, key.ptr, key.len, 0) >> 32);
+}
+
+/* wg_kv_compare_and_delete removes a key if it has this version. */
+static inline wg_result wg_kv_compare_and_delete(uint32_t store, wg_str key, uint32_t version) {
+  return (wg_result)(wg__import_kv_delete(store, key.ptr, key.len, version ? version : 0xffffffff) >> 32);
+}
+
+/* wg_kv_add adds to a counter. A key that is not there is 0, and expires ttl milliseconds after this call; 0 is never. One
+ * that is there keeps its end. */
+static inline wg_result wg_kv_add(uint32_t store, wg_str key, int64_t delta, uint64_t ttl, int64_t *sum) {
+  return (wg_result)wg__import_kv_add(store, key.ptr, key.len, delta, ttl, sum);
+}
+
+/* ---- Metrics ---- */
+
+__attribute__((import_module("wasmgate_v1"), import_name("metric"))) void wg__import_metric(uint32_t id, double value);
+
+/* wg_metric adds to a counter or an up-down counter, sets a gauge, or has a histogram observe. What is added to a counter
+ * is not negative. */
+static inline void wg_metric(uint32_t metric, double value) { wg__import_metric(metric, value); }
+
+/* ---- Bodies ---- */
+
+__attribute__((import_module("wasmgate_v1"), import_name("read_body"))) int32_t wg__import_read_body(
+    uint32_t message, uint32_t offset, char *out, uint32_t cap);
+
+/* wg_has_body says whether the message's body is buffered; a message without one has an empty one. */
+static inline bool wg_has_body(const wg_request *r) { return wg__u32(r, 12) & 8; }
+/* wg_body_is_part says whether only its beginning is: see WG_PARTIAL. */
+static inline bool wg_body_is_part(const wg_request *r) { return wg__u32(r, 12) & 16; }
+
+/* wg_read_body copies what is buffered of the body from offset on, and returns how many bytes there are from there on; -1
+ * if none is buffered, or if offset is beyond its end. */
+static inline int32_t wg_read_body(const wg_request *r, uint32_t offset, char *out, uint32_t cap) {
+  return wg__import_read_body(wg_is_response(r), offset, out, cap);
+}
+
+/* wg_body is the body that is buffered, absent if none is, or if there is not enough memory. It is valid until the handler
+ * returns. */
+static inline wg_str wg_body(const wg_request *r) {
+  struct wg__state *s = &wg__state;
+  int32_t n = wg_has_body(r) ? wg_read_body(r, 0, s->body, s->body_cap) : -1;
+  if (n < 0) return wg_slice(NULL, 0);
+  if ((uint32_t)n > s->body_cap || !s->body) {
+    if (!wg__grown(&s->body, &s->body_cap, n ? (uint32_t)n : 1)) return wg_slice(NULL, 0);
+    wg_read_body(r, 0, s->body, s->body_cap);
+  }
+  return wg_slice(s->body, (uint32_t)n);
+}
+
+/* A wg_piece is a piece of a body on its way, valid until the function returns. */
+typedef struct wg_piece wg_piece;
+
+static inline const wg_request *wg__p(const wg_piece *p) { return (const wg_request *)(const void *)p; }
+
+static inline bool wg_piece_is_response(const wg_piece *p) { return wg__u32(wg__p(p), 4) == 1; }
+/* wg_piece_is_last says whether the body ends with this piece, which may be empty then. */
+static inline bool wg_piece_is_last(const wg_piece *p) { return wg__u32(wg__p(p), 8) & 1; }
+static inline int64_t wg_piece_time(const wg_piece *p) { return (int64_t)wg__u64(wg__p(p), 16); }
+/* wg_piece_word is what wg_set_context left with the last piece of the message; with the first it is the handler's. Pieces
+ * of a message may come to different instances, so this is where their state is. */
+static inline uint64_t wg_piece_word(const wg_piece *p) { return wg__u64(wg__p(p), 24); }
+/* wg_piece_before is how many bytes of the body were before this piece. */
+static inline uint64_t wg_piece_before(const wg_piece *p) { return wg__u64(wg__p(p), 32); }
+static inline wg_str wg_piece_data(const wg_piece *p) { return wg__pair(wg__p(p), 40); }
+
+/* wg_keep_end has the last n bytes of the piece come again, in front of the next one: at most 64 KiB, and nothing of the last
+ * piece. wg_continue then passes on what is before them, and wg_replace replaces that. */
+static inline void wg_keep_end(uint32_t n) { wg__op32(0x62, n); }
+
+/* wg_replace sends other bytes instead of the piece. It comes after all edits. */
+static inline wg_decision wg_replace(wg_str data) {
+  if (wg__state.pos) {
+    wg__op_str(0x60, data);
+    return (uint64_t)4 << 32;
+  }
+  uint8_t *p = wg__room(data.len);
+  if (p) wg_copy(p, data.ptr, data.len);
+  return (uint64_t)6 << 32 | data.len;
+}
+
+/* ---- Ticks ---- */
+
+/* A wg_tick is a call without a request. */
+typedef struct wg_tick wg_tick;
+
+static inline int64_t wg_tick_time(const wg_tick *t) { return (int64_t)wg__u64((const wg_request *)(const void *)t, 8); }
+static inline uint64_t wg_tick_seed(const wg_tick *t) { return wg__u64((const wg_request *)(const void *)t, 16); }
+
 /* ---- JSON configuration ---- */
 
 #define WG_JSON_DEPTH 16
@@ -504,6 +810,10 @@ typedef struct {
   wg_decision (*request)(const wg_request *);
   wg_decision (*response)(const wg_request *); /* optional */
   bool response_if_marked; /* call response only where the request's handler left a context word that is not 0 */
+  /* Optional: sees the pieces of streamed bodies. It returns wg_continue, wg_replace, wg_deny of a request, or wg_fail. */
+  wg_decision (*piece)(const wg_piece *);
+  /* Optional: is called now and then, see wg_want_ticks. It returns an error text that stays, or a null pointer. */
+  const char *(*tick)(const wg_tick *);
 } wg_plugin;
 
 static inline uint64_t wg__place(const uint8_t *p, uint32_t cap) { return (uint64_t)cap << 32 | (uint32_t)(size_t)p; }
@@ -521,6 +831,7 @@ static inline uint64_t wg__finish(wg_decision d) {
   struct wg__state *s = &wg__state;
   uint32_t code = (uint32_t)(d >> 32);
   if (code == 5) return d;
+  if (code == 6 && !s->full) return d;
   if (code == 1 || (s->pos == 0 && code != 4 && !s->full)) return d;
   if (code == 2) wg__op32(0x01, (uint32_t)d);
   if (code == 3) wg_respond((uint32_t)d ? (uint32_t)d : 403, wg_slice(NULL, 0), NULL, 0);
@@ -534,7 +845,12 @@ static inline uint64_t wg__configure(const wg_plugin *plugin) {
   wg_config c;
   c.name = wg__pair(view, 16);
   c.config = wg__pair(view, 24);
-  s->request_slots = s->response_slots = s->upstreams = 0;
+  c.max_request_body = c.max_response_body = 0;
+  if (wg__u32(view, 0) >= 40) {
+    c.max_request_body = wg__u32(view, 32);
+    c.max_response_body = wg__u32(view, 36);
+  }
+  s->request_slots = s->response_slots = s->upstreams = s->services = s->stores = s->metrics = s->phases = 0;
   wg__begin();
   uint32_t phases = plugin->request ? 1 : 0;
   if (plugin->response) phases |= plugin->response_if_marked ? 4 : 2;
@@ -542,7 +858,23 @@ static inline uint64_t wg__configure(const wg_plugin *plugin) {
   const char *error = plugin->configure ? plugin->configure(&c) : NULL;
   if (error) return wg_fail(wg_cstr(error));
   if (s->full) return wg_fail(WG_STR("the plugin's memory is too small for its manifest"));
+  /* Bodies need their phase, whether there is a handler or not; so does a plugin that has only ticks. */
+  phases |= s->phases & (phases & 4 ? 1 : 3);
+  if (!phases) phases = 1;
+  wg__put32(s->out + 8, phases);
   return s->pos;
+}
+
+static inline uint64_t wg__piece(const wg_plugin *plugin) {
+  wg__begin();
+  wg_decision d = plugin->piece ? plugin->piece((const wg_piece *)(const void *)wg__state.in) : wg_continue();
+  return d >> 32 == 3 ? d : wg__finish(d); /* what denies a message has no edits */
+}
+
+static inline uint64_t wg__tick(const wg_plugin *plugin) {
+  wg__begin();
+  const char *error = plugin->tick ? plugin->tick((const wg_tick *)(const void *)wg__state.in) : NULL;
+  return error ? wg_fail(wg_cstr(error)) : wg__finish(wg_continue());
 }
 
 static inline uint64_t wg__resize(uint32_t which, uint32_t need) {
@@ -566,7 +898,8 @@ static inline uint64_t wg__resize(uint32_t which, uint32_t need) {
   static const wg_plugin wg__registered = {__VA_ARGS__};                                                           \
   static uint8_t wg__arenas[2][WASMGATE_ARENA] __attribute__((aligned(16)));                                       \
   struct wg__state wg__state = {wg__arenas[0], wg__arenas[1], wg__arenas[1], WASMGATE_ARENA, WASMGATE_ARENA,       \
-                                WASMGATE_ARENA, 0, 0, 0, 0, false, NULL, NULL};                                    \
+                                WASMGATE_ARENA, 0, 0, 0, 0, false, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, \
+                                0};                                                                                \
   __attribute__((export_name("wasmgate_v1_arena"))) uint64_t wg__export_arena(uint32_t which) {                    \
     if (which == 0) return wg__place(wg__state.in, wg__state.in_cap);                                              \
     return which == 1 ? wg__place(wg__state.arena, wg__state.arena_cap) : 0;                                       \
@@ -578,12 +911,22 @@ static inline uint64_t wg__resize(uint32_t which, uint32_t need) {
   __attribute__((export_name("wasmgate_v1_request"))) uint64_t wg__export_request(uint32_t len) {                  \
     (void)len;                                                                                                     \
     wg__begin();                                                                                                   \
+    if (!wg__registered.request) return 0;                                                                         \
     return wg__finish(wg__registered.request((const wg_request *)(const void *)wg__state.in));                     \
   }                                                                                                                \
   __attribute__((export_name("wasmgate_v1_response"))) uint64_t wg__export_response(uint32_t len) {                \
     (void)len;                                                                                                     \
     wg__begin();                                                                                                   \
+    if (!wg__registered.response) return 0;                                                                        \
     return wg__finish(wg__registered.response((const wg_request *)(const void *)wg__state.in));                    \
+  }                                                                                                                \
+  __attribute__((export_name("wasmgate_v1_body"))) uint64_t wg__export_body(uint32_t len) {                        \
+    (void)len;                                                                                                     \
+    return wg__piece(&wg__registered);                                                                             \
+  }                                                                                                                \
+  __attribute__((export_name("wasmgate_v1_tick"))) uint64_t wg__export_tick(uint32_t len) {                        \
+    (void)len;                                                                                                     \
+    return wg__tick(&wg__registered);                                                                              \
   }                                                                                                                \
   __attribute__((export_name("wasmgate_v1_resize"))) uint64_t wg__export_resize(uint32_t which, uint32_t need) {   \
     return wg__resize(which, need);                                                                                \

@@ -159,5 +159,9 @@ func piece(in []byte) uint64 {
 	if fn == nil {
 		return 0
 	}
-	return out.finish(fn(&thePiece))
+	d := fn(&thePiece)
+	if d.code == abi.CodeDeny {
+		out.begin() // what denies a message has no edits
+	}
+	return out.finish(d)
 }
