@@ -3,6 +3,12 @@
 
 const std = @import("std");
 const wasmgate = @import("wasmgate");
+const more = @import("more.zig");
+const text = @import("text.zig");
+
+const cut = text.cut;
+const number = text.number;
+const print = text.print;
 
 pub const panic = wasmgate.panic;
 
@@ -11,11 +17,19 @@ var answer_command: wasmgate.Header = undefined;
 var headers: std.ArrayListUnmanaged(wasmgate.Header) = .empty; // those that the configuration declares, in its order
 
 comptime {
-    wasmgate.plugin(.{ .configure = configure, .request = request, .response = response });
+    wasmgate.plugin(.{
+        .configure = configure,
+        .request = request,
+        .response = response,
+        .request_body = more.piece,
+        .response_body = more.piece,
+        .tick = more.tick,
+    });
 }
 
 fn configure(c: *wasmgate.Config) !void {
     headers = .empty;
+    more.reset();
     command = try c.requestHeader("x-cmd");
     answer_command = try c.responseHeader("x-cmd");
     var lines = std.mem.tokenizeScalar(u8, c.raw(), '\n');
@@ -29,7 +43,7 @@ fn configure(c: *wasmgate.Config) !void {
             _ = try c.upstream(arg);
         } else if (wasmgate.eql(word, "fail")) {
             return c.refuse("as the configuration says");
-        } else {
+        } else if (!try more.configure(c, word, arg)) {
             return c.refuse("unknown line");
         }
     }
@@ -43,16 +57,6 @@ fn response(r: wasmgate.Response) wasmgate.Decision {
     return run(r, answer_command);
 }
 
-/// Takes the first word off a string.
-fn cut(s: []const u8) [2][]const u8 {
-    const i = std.mem.findScalar(u8, s, ' ') orelse return .{ s, "" };
-    return .{ s[0..i], s[i + 1 ..] };
-}
-
-fn number(s: []const u8) u64 {
-    return wasmgate.number(s) orelse 0;
-}
-
 const Decision = enum { @"continue", @"no-match", route, deny, respond, body, echo, trap, fail };
 
 /// Does the commands, each a value of the header.
@@ -60,17 +64,18 @@ fn run(x: anytype, commands: wasmgate.Header) wasmgate.Decision {
     var d: wasmgate.Decision = .@"continue";
     for (0..x.headerCount(commands)) |k| {
         const word, const arg = cut(x.headerAt(commands, k).?);
-        if (edit(x, word, arg) or (@TypeOf(x) == wasmgate.Request and editRequest(x, word, arg))) continue;
+        if (edit(x, word, arg) or more.edit(x, word, arg)) continue;
+        if (@TypeOf(x) == wasmgate.Request and editRequest(x, word, arg)) continue;
         d = switch (std.meta.stringToEnum(Decision, word) orelse return .{ .fail = "unknown command" }) {
             .@"continue" => .@"continue",
             .@"no-match" => .no_match,
             .route => .{ .route_to = @fromBackingInt(@intCast(number(arg))) },
             .deny => .{ .deny = @intCast(number(arg)) },
             .respond => respond: {
-                const status, const text = cut(arg);
-                break :respond x.respond(@intCast(number(status)), text, &.{ .{ "x-conformance", "yes" }, .{ "x-empty", "" } });
+                const status, const answer = cut(arg);
+                break :respond x.respond(@intCast(number(status)), answer, &.{ .{ "x-conformance", "yes" }, .{ "x-empty", "" } });
             },
-            .body => x.respond(200, fill(number(arg), 'y'), &.{}),
+            .body => x.respond(200, text.fill(number(arg), 'y'), &.{}),
             .echo => echo(x),
             .trap => @panic("as the command says"),
             .fail => .{ .fail = arg },
@@ -91,7 +96,7 @@ fn edit(x: anytype, word: []const u8, arg: []const u8) bool {
         .attribute => x.attribute(first, rest),
         .log => x.log(@fromBackingInt(@intCast(number(first))), rest),
         .@"log-now" => wasmgate.log(@fromBackingInt(@intCast(number(first))), rest),
-        .fill => x.setHeader("x-fill", fill(number(arg), 'x')),
+        .fill => x.setHeader("x-fill", text.fill(number(arg), 'x')),
         .lookup => x.appendHeader("x-lookup", lookup(x, arg)),
     }
     return true;
@@ -114,19 +119,6 @@ fn editRequest(r: wasmgate.Request, word: []const u8, arg: []const u8) bool {
     return true;
 }
 
-var text_buffer: [1 << 20]u8 = undefined;
-var text_len: usize = 0;
-
-fn print(comptime format: []const u8, args: anytype) void {
-    text_len += (std.fmt.bufPrint(text_buffer[text_len..], format, args) catch @panic("the text is too long")).len;
-}
-
-fn fill(n: u64, c: u8) []const u8 {
-    const s = text_buffer[0..@intCast(@min(n, text_buffer.len))];
-    @memset(s, c);
-    return s;
-}
-
 var value: [1 << 16]u8 = undefined;
 
 fn lookup(x: anytype, args: []const u8) []const u8 {
@@ -135,19 +127,21 @@ fn lookup(x: anytype, args: []const u8) []const u8 {
     const k: usize = @intCast(number(index));
     const found = if (wasmgate.eql(message, "0"))
         x.lookupRequest(name, k, &value)
+    else if (number(message) > 1)
+        x.lookupTrailer(name, k, &value)
     else if (@TypeOf(x) == wasmgate.Response)
         x.lookupResponse(name, k, &value)
     else
         null;
-    text_len = 0;
+    text.begin();
     if (found catch @panic("the value is too long")) |v| print("{d}:{s}", .{ v.len, v }) else print("none", .{});
-    return text_buffer[0..text_len];
+    return text.written();
 }
 
 /// Tells everything of an exchange. A string comes with its length, so that it may hold anything.
 fn echo(x: anytype) wasmgate.Decision {
     const is_response = @TypeOf(x) == wasmgate.Response;
-    text_len = 0;
+    text.begin();
     print("role={d}\nresponse={d}\nsampled={d}\nlocal={d}\n", .{
         @backingInt(x.role()), @intFromBool(is_response), @intFromBool(x.sampled()), @intFromBool(is_response and x.local()),
     });
@@ -167,5 +161,5 @@ fn echo(x: anytype) wasmgate.Decision {
             print("value={d}:{s}\n", .{ v.len, v });
         }
     }
-    return x.respond(200, text_buffer[0..text_len], &.{});
+    return x.respond(200, text.written(), &.{});
 }
