@@ -9,7 +9,8 @@
 // way, up to Options.MaxWaits on each loop beyond the Options.MaxPerLoop that may be at work; who comes then waits for
 // Options.MaxWait and gets 503. handle_response is called exactly once for each next: also for an error of the upstream or
 // of another plugin, which it sees as the answer that the client would get, with is_error 1; and, with is_error 1 and nothing
-// of an answer, if none was ever there, since the client had gone, or the request went back to the routes.
+// of an answer, where it was not shown one, since another plugin failed over it, or the request went back to the routes. An
+// answer that begins a tunnel (101) is shown before that begins.
 //
 // A module whose handle_response does nothing, as those have that look at requests only, holds no instance while the upstream
 // works, unless handle_request did something to the answer.

@@ -42,6 +42,7 @@ type guest struct {
 	outer             *fault.Error
 	tooLarge          *fault.Error
 	scratch           []byte
+	list              list // that is being given
 }
 
 // answer is one that the guest makes before there is one.

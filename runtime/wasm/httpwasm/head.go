@@ -194,12 +194,14 @@ func (l *list) add(b []byte, lower bool) {
 
 // give has each write its strings twice: to measure and, if they fit, to write.
 func (g *guest) give(name string, ptr, limit uint64, each func(l *list)) uint64 {
-	var l list
-	each(&l)
+	l := &g.list
+	*l = list{}
+	each(l)
 	if l.count > 0 && l.size <= uint64(uint32(limit)) { //nolint:gosec // an i32 is in the low half
 		g.in.Charge(int64(l.size / 8)) //nolint:gosec // a head's size
-		l = list{dst: g.memory(name, ptr, l.size)}
-		each(&l)
+		*l = list{dst: g.memory(name, ptr, l.size)}
+		each(l)
+		l.dst = nil
 	}
 	return l.count<<32 | l.size
 }
