@@ -54,7 +54,7 @@ upstream, upstream/balance, telemetry, admin/page                              <
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
 upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin                          < gateway
-kv, wasm, wasm/native, sdk/abi, telemetry                                      < gateway
+kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi, telemetry < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
 config, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, cli/watch, sdk < cli/plugin
