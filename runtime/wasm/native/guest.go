@@ -207,7 +207,7 @@ func (c *core) possible(m *abi.Manifest) error {
 		switch {
 		case b.wants.Mode == abi.BodyNone:
 		case b.most == 0:
-			return refuse("it wants to see the bodies of %s, which it is not granted (grant them in the plugin's bodies)", b.whose)
+			return refuse("it wants to see the bodies of %s, which it is not granted (the plugin's limits.body is 0)", b.whose)
 		case int64(b.wants.Max) > int64(b.most):
 			return refuse("it wants to hold bodies of %s of %d bytes; its limit is %d (the plugin's limits.body)", b.whose, b.wants.Max, b.most)
 		}
