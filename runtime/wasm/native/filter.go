@@ -100,8 +100,8 @@ func lookUp[T any](k *core, already error, names []string, from map[string]T, wh
 }
 
 // Close ends the plugin when nothing calls it any more. With the last one of those that share instances, these are
-// closed. It waits for the loops, and for a tick under way, which can call no upstream any more; so it is not called on
-// one, and before they are closed.
+// closed. It waits for the loops, and some seconds for a tick under way, which can make no further call; so it is not called
+// on one, and before they are closed.
 func (p *Plugin) Close() {
 	p.core.ticker.remove(p)
 	if p.core.users.Add(-1) == 0 {

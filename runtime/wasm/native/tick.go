@@ -33,13 +33,28 @@ func (r *ticker) add(p *Plugin) {
 	r.bound = append(r.bound, p)
 }
 
+// tickGrace is how long the end of a plugin waits for a tick that waits for an upstream. That is then like any request that is
+// still under way: its call ends as it does, and there is no other.
+const tickGrace = 5 * time.Second
+
 // remove has no tick use a plugin's grants any more, and waits for the one under way.
 func (r *ticker) remove(p *Plugin) {
 	p.closed.Store(true)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.bound = slices.DeleteFunc(r.bound, func(b *Plugin) bool { return b == p })
-	for p.ticking > 0 {
+	if p.ticking == 0 {
+		return
+	}
+	late := false
+	timer := time.AfterFunc(tickGrace, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		late = true
+		p.done.Broadcast()
+	})
+	defer timer.Stop()
+	for p.ticking > 0 && !late {
 		p.done.Wait()
 	}
 }
