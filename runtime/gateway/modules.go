@@ -22,6 +22,8 @@ type found struct {
 	pending error // why it could not be fetched; it is tried in the background
 }
 
+func (f *found) missing() bool { return f.pending != nil }
+
 // newModules makes what fetches modules that are no files. It asks nobody anything yet.
 func (g *Gateway) newModules() (err error) {
 	c := &g.options.Config.PluginSources

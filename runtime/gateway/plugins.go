@@ -98,13 +98,13 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 	switch {
 	case m.kept:
 		p.digest = was.digest
-	case m.pending != nil && was != nil && was.present(): // it goes on as it was, with its own config, until the other one is there
+	case m.missing() && was != nil && was.present(): // it goes on as it was, with its own config, until the other one is there
 		again, err := was.rebind(g, s, c)
 		if err != nil {
 			return nil, err
 		}
 		return &plugin{guest: again, config: was.config, digest: was.digest}, nil
-	case m.pending != nil:
+	case m.missing():
 		p.guest = &absent{name: name, why: m.pending, open: c.OnError == config.FailOpen}
 		return p, nil
 	case m.err != nil:
