@@ -231,6 +231,46 @@ func TestFiltersSeeTheAnswersBody(t *testing.T) {
 	}
 }
 
+// TestFiltersChangeTheStatus to one of an answer without a body, and from one: the client finds the next answer where it is.
+func TestFiltersChangeTheStatus(t *testing.T) {
+	b := newBackend(t, func(_ int, c *backendConn) {
+		for h := c.head(); h != ""; h = c.head() {
+			switch {
+			case strings.Contains(h, "/none"):
+				c.say("HTTP/1.1 204 No Content\r\n\r\n")
+			case strings.Contains(h, "/chunked"):
+				c.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
+			default:
+				c.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody")
+			}
+		}
+	})
+	f := &scripted{response: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
+		if to, ok := x.Request.Get("x-to"); ok {
+			_, _ = fmt.Sscan(string(to), &x.Response.Status)
+		}
+		if _, ok := x.Request.Get("x-hold"); ok {
+			_, _, _ = x.ResponseBody.Hold(100)
+		}
+		return filter.Continue, nil
+	}}
+	cl := newGate(t, b, chain(f)).client()
+	for _, c := range []struct{ path, fields, head, body string }{
+		{"/", "x-to: 204\r\n", "HTTP/1.1 204", ""},
+		{"/chunked", "x-to: 304\r\n", "HTTP/1.1 304", ""},
+		{"/", "x-to: 204\r\nx-hold: 1\r\n", "HTTP/1.1 204", ""},
+		{"/none", "x-to: 200\r\n", "Content-Length: 0", ""},
+		{"/none", "x-to: 503\r\nx-hold: 1\r\n", "Content-Length: 0", ""},
+		{"/", "x-to: 404\r\n", "HTTP/1.1 404", "body"},
+		{"/", "", "HTTP/1.1 200", "body"},
+	} {
+		head, body := cl.say("GET %s HTTP/1.1\r\nHost: h\r\n%s\r\n", c.path, c.fields).answer()
+		if cl.want(head, c.head); body != c.body {
+			t.Errorf("%s %s: body %q", c.path, c.fields, body)
+		}
+	}
+}
+
 // TestFiltersSeeAnswersOfOurOwn: those that a request has passed, and no others; the nearest to the upstream first.
 func TestFiltersSeeAnswersOfOurOwn(t *testing.T) {
 	mark := func(name string) *scripted {

@@ -31,6 +31,7 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 		w.answer.Init(t, source, resp.Framing, resp.Framing.Kind == http1.NoBody)
 		x.ResponseBody = &w.answer
 	}
+	status := resp.Status
 	if _, err := w.show(); err != nil {
 		f.Abandon(facts.CloseNotDrained)
 		f.Finish(t)
@@ -42,6 +43,9 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	}
 	if x.ResponseBody != nil && w.answer.Touched() {
 		source, resp.Framing = &w.answer, w.answer.Framing()
+	}
+	if resp.Status != status {
+		source = w.reframe(t, status, source)
 	}
 	if x.Target.Upstream >= 0 {
 		w.tell(&snap.Upstreams[x.Target.Upstream].Affinity)
@@ -70,6 +74,28 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 		return false
 	}
 	return true
+}
+
+// bodiless says whether an answer with this status has no body (RFC 9110 sections 15.3.5 and 15.4.5).
+func bodiless(status int) bool { return status == 204 || status == 304 }
+
+// reframe follows a filter that has changed the status, where that says whether there is a body.
+func (w *work) reframe(t *netloop.Task, was int, source body.Source) body.Source {
+	resp, f := &w.x.Response, &w.flight
+	switch {
+	case bodiless(resp.Status) && resp.Framing.Kind != http1.NoBody:
+		for !f.Answer.Body.Done() { // what is not at hand costs the connection
+			if data, err := f.Answer.BufferedBody(); err != nil || len(data) == 0 {
+				break
+			}
+		}
+		resp.Framing = http1.Framing{Kind: http1.NoBody, Length: -1}
+		w.answer.InitHeld(t, nil, http1.NoBody)
+		return &w.answer
+	case bodiless(was) && !bodiless(resp.Status) && resp.Framing.Kind == http1.NoBody && string(w.x.Request.Method) != "HEAD":
+		resp.Framing = http1.Framing{Kind: http1.Length}
+	}
+	return source
 }
 
 // frame decides how the answer's body is delimited towards the client, and whether the connection stays.
