@@ -23,7 +23,7 @@ type PluginLimits struct {
 	Memory Size `koanf:"memory" min:"64KiB" max:"4GiB" example:"32MiB" doc:"Most linear memory of one instance, rounded down to whole pages of 64 KiB."`
 	Body   Size `koanf:"body" min:"0" max:"1GiB" example:"8MiB" doc:"Most bytes of a message's body that are held back for the plugin, where it wants to see it whole."`
 	Calls  int  `koanf:"calls" min:"1" max:"100000" example:"256" doc:"Most requests of its own under way, for each event loop; what is over waits its turn."`
-	Fuel   int  `koanf:"fuel" unit:"instructions" min:"1000" example:"20_000_000" doc:"Most WebAssembly instructions in one call, about; a million are near a millisecond."`
+	Fuel   int  `koanf:"fuel" unit:"instructions" min:"1000" example:"20_000_000" doc:"Most WebAssembly instructions in one call, about; a million are near a millisecond. What the gateway does for the plugin in a call costs some too: a log line 10,000; a call of the host 100."`
 }
 
 // ProxyWasm is what Proxy-Wasm has a plugin know and share.
