@@ -3,7 +3,6 @@ package wasm
 import (
 	"debug/dwarf"
 	"fmt"
-	"io"
 	"path"
 	"strconv"
 	"strings"
@@ -129,31 +128,42 @@ func readDWARF(sections map[string][]byte) *dwarf.Data {
 }
 
 // line finds the line of an instruction, and the unit's files. The rows of a sequence are in order, but those of a unit
-// need not be (Zig's are not), so that all are looked at.
+// need not be (Zig's are not), so that all are looked at. Line 0 is that of code of several lines, or of none: it is the
+// line around it if that is the same before and behind.
 func (s *symbols) line(unit *dwarf.Entry, pc uint64) (string, []*dwarf.LineFile) {
 	r, err := s.data.LineReader(unit)
 	if err != nil || r == nil {
 		return "", nil
 	}
-	var row, before dwarf.LineEntry
-	before.EndSequence = true
-	said := 0 // the last line of the sequence that is not 0, which is that of code that the compiler added
+	var row dwarf.LineEntry
+	var file *dwarf.LineFile // of the row before; nil: there is none in this sequence
+	var from uint64          // its address
+	line, said, found := 0, 0, false
 	for range 10 * maxEntries {
-		if err := r.Next(&row); err != nil {
-			if err != io.EOF {
-				return "", nil
-			}
+		if r.Next(&row) != nil {
 			break
 		}
-		if !before.EndSequence && before.Address <= pc && pc < row.Address && before.File != nil {
-			return placeOf(before.File, said), r.Files()
+		if file != nil && !found && from <= pc && pc < row.Address {
+			if line != 0 {
+				return placeOf(file, line), r.Files()
+			}
+			found = true
 		}
-		if row.EndSequence {
-			said = 0
-		} else if row.Line != 0 {
+		switch {
+		case found && !row.EndSequence && row.Line == said && said != 0:
+			return placeOf(file, said), r.Files()
+		case found && (row.EndSequence || row.Line != 0):
+			return placeOf(file, 0), r.Files()
+		case row.EndSequence:
+			file, said = nil, 0
+			continue
+		case row.Line != 0:
 			said = row.Line
 		}
-		before = row
+		if !found {
+			file = row.File
+		}
+		from, line = row.Address, row.Line
 	}
 	return "", nil
 }

@@ -49,6 +49,7 @@ type build struct {
 	dir   string // of the project, absolute
 	out   string // the module to write, absolute
 	strip bool   // without names and lines
+	work  string // a folder for what is made on the way
 	files []string
 	made  string // where the commands write the module, if that is not out
 }
@@ -105,13 +106,22 @@ func buildC(b *build) ([]command, error) {
 		}
 		args, c = []string{"clang++", "-std=c++20", "-fno-exceptions", "-fno-rtti"}, cpp
 	}
-	args = append(args, "--target=wasm32", "-O2", "-Wall", "-Wextra", "-nostdlib", "-I", ".", "-Wl,--no-entry", "-Wl,--stack-first")
+	args = append(args, "--target=wasm32", "-O2", "-Wall", "-Wextra", "-I", ".")
+	// The linker is called by name: clang would have a wasm-opt that happens to be installed go over its module, which
+	// then has neither the names nor the lines that it had.
+	link := []string{"wasm-ld", "--no-entry", "--stack-first", "-o", b.out}
 	if b.strip {
-		args = append(args, "-Wl,--strip-all")
+		link = append(link, "--strip-all")
 	} else {
 		args = append(args, "-g", "-ffile-prefix-map="+b.dir+"=.")
 	}
-	return []command{{append(append(args, "-o", b.out), c...), nil}}, nil
+	var commands []command
+	for i, f := range c {
+		object := filepath.Join(b.work, fmt.Sprintf("%d.o", i))
+		commands = append(commands, command{append(slices.Clone(args), "-c", "-o", object, f), nil})
+		link = append(link, object)
+	}
+	return append(commands, command{link, nil}), nil
 }
 
 const rustTarget = "wasm32-unknown-unknown"

@@ -109,7 +109,12 @@ func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := &build{dir: dir, out: out + buildSuffix, strip: strip}
+	work, err := os.MkdirTemp("", "wasmgate-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	b := &build{dir: dir, out: out + buildSuffix, strip: strip, work: work}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

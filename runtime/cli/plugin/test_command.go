@@ -19,8 +19,8 @@ import (
 	"wasmgate/runtime/wasm"
 )
 
-// testing is how plugin test was asked for.
-type testing struct {
+// trial is how plugin test was asked for.
+type trial struct {
 	process *Process
 	args    []string
 	watch   bool
@@ -34,7 +34,7 @@ type testing struct {
 }
 
 func newTest(p *Process) *cobra.Command {
-	t := &testing{process: p}
+	t := &trial{process: p}
 	c := &cobra.Command{
 		Use:   "test [DIR|FILE]",
 		Short: "Send a plugin requests, and compare what it decides with what is expected",
@@ -72,7 +72,7 @@ code is 1 if any failed. How tests are written: wasmgate plugin test --schema`,
 }
 
 // subject finds out what is tested.
-func (t *testing) subject() (*project, []string, error) {
+func (t *trial) subject() (*project, []string, error) {
 	if len(t.args) == 1 && strings.HasSuffix(t.args[0], ".yaml") {
 		name := t.args[0]
 		if _, err := os.Stat(name); err != nil {
@@ -93,7 +93,7 @@ func (t *testing) subject() (*project, []string, error) {
 }
 
 // once runs all tests. The files are those whose change matters.
-func (t *testing) once() (pr *project, err error) {
+func (t *trial) once() (pr *project, err error) {
 	pr, names, err := t.subject()
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (t *testing) once() (pr *project, err error) {
 }
 
 // file runs the tests of one file.
-func (t *testing) file(h *plugintest.Host, pr *project, f *suite.File, report *suite.Report, built *bool) error {
+func (t *trial) file(h *plugintest.Host, pr *project, f *suite.File, report *suite.Report, built *bool) error {
 	if f.Module != "" && t.module == "" {
 		pr = &project{name: pr.name, module: f.Module}
 	}
@@ -160,7 +160,7 @@ func told(p *Process, err error) error {
 }
 
 // follow runs the tests at each change of a file, until it is interrupted.
-func (t *testing) follow() error {
+func (t *trial) follow() error {
 	signals := t.process.Signals()
 	log := zerolog.New(zerolog.ConsoleWriter{Out: t.process.Stderr, NoColor: true}).Level(zerolog.WarnLevel)
 	w, err := watch.New(&log)

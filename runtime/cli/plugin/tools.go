@@ -95,8 +95,8 @@ func findLinker(p *Process, _ string) ([]string, bool) {
 // findCargo finds a cargo beside a rustc that has the standard library for WebAssembly: the first one in PATH may be
 // rustup's without it, while the distribution's has it.
 func findCargo(p *Process, _ string) ([]string, bool) {
-	for _, dir := range append(filepath.SplitList(p.getenv("PATH")), "/usr/bin") {
-		if dir == "" || p.getenv("PATH") == "" {
+	for _, dir := range filepath.SplitList(p.getenv("PATH")) {
+		if dir == "" {
 			continue
 		}
 		rustc, err := exec.LookPath(filepath.Join(dir, "rustc"))

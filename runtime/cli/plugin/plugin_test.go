@@ -1,0 +1,189 @@
+package plugin
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"wasmgate/runtime/plugintest"
+	"wasmgate/runtime/plugintest/suite"
+)
+
+// TestProjects makes a project in each language, and does with it what its author would: builds it, runs its tests, makes
+// one fail, looks into it and measures it.
+func TestProjects(t *testing.T) {
+	// The tests of the language's own, without a gateway; and an edit that one of the project's tests must notice.
+	own := map[string]string{"go": "go vet . && go test .", "rust": "", "zig": "zig build test"}
+	edits := map[string][2]string{
+		"go": {"wasmgate.Deny(403)", "wasmgate.Deny(404)"}, "c": {"wg_deny(403)", "wg_deny(404)"}, "rust": {"Decision::Deny(403)", "Decision::Deny(404)"},
+		"as": {"Decision.deny(403)", "Decision.deny(404)"}, "zig": {".deny = 403", ".deny = 404"},
+	}
+	for _, l := range languages {
+		t.Run(l.name, func(t *testing.T) {
+			needs(t, l)
+			dir := filepath.Join(t.TempDir(), "my-plugin")
+			said := succeeds(t, "new", dir, "--lang", l.name)
+			contains(t, said, "a plugin in "+l.title, "wasmgate plugin test", "wasmgate plugin run")
+			main := filepath.Join(dir, strings.ReplaceAll(l.main, "@NAME@", "my-plugin"))
+			for _, f := range l.sources(dir) {
+				if name, _ := filepath.Rel(dir, f); !strings.HasPrefix(name, "wasmgate") && regexp.MustCompile(`@[A-Z]+@`).MatchString(read(t, f)) {
+					t.Errorf("%s has a place that was not filled in", name)
+				}
+			}
+			contains(t, succeeds(t, "test", dir), "ok    answers pings itself", "request ", " fuel", "5 tests passed")
+			if commands := own[l.name]; commands != "" {
+				sh(t, dir, commands)
+			}
+
+			module := filepath.Join(dir, "my-plugin.wasm")
+			contains(t, succeeds(t, "build", dir), module+": ", "ABI native 1", "with names")
+			whole := len(read(t, module))
+			contains(t, succeeds(t, "build", dir, "--strip", "-o", filepath.Join(dir, "small.wasm")), "small.wasm: ", "without names")
+			if small := len(read(t, filepath.Join(dir, "small.wasm"))); small >= whole {
+				t.Errorf("%d bytes with names, %d without", whole, small)
+			}
+			if leftover, _ := filepath.Glob(filepath.Join(dir, "*"+buildSuffix)); leftover != nil {
+				t.Errorf("left behind: %s", leftover)
+			}
+
+			contains(t, succeeds(t, "inspect", module), "native 1", "headers of requests: x-beta", "sample      GET http://example.com/: continue; ", " fuel", "tell names")
+			var b benched
+			if err := json.Unmarshal([]byte(succeeds(t, "bench", module, "--json", "--time", "5ms")), &b); err != nil {
+				t.Fatal(err)
+			}
+			if len(b.Cases) != 4 || b.Cases[0].Name != "answers pings itself" || b.Cases[0].P50 <= 0 || b.Cases[0].P99 < b.Cases[0].P50 || b.Cases[0].Fuel < 100 ||
+				b.Cases[0].Memory < 1<<16 || b.Cases[0].Failed != 0 || b.Starts.Cached <= 0 || b.Starts.Compile < b.Starts.Cached || b.Starts.Instance <= 0 {
+				t.Errorf("%+v", b)
+			}
+
+			edit(t, main, edits[l.name][0], edits[l.name][1])
+			fails(t, true, "status\n        want: 403\n        got:  404\n", "test", dir)
+			write(t, main, read(t, main)+"\n}}} this is no source\n")
+			c := fails(t, false, "failed: exit status", "test", dir)
+			contains(t, c.stderr.String(), filepath.Base(main))
+		})
+	}
+}
+
+func TestTablePresentation(t *testing.T) {
+	needs(t, &cLanguage)
+	dir := filepath.Join(t.TempDir(), "p")
+	succeeds(t, "new", dir, "--lang", "c")
+	text := succeeds(t, "bench", dir, "--time", "1ms")
+	contains(t, text, "p.wasm\n  compiled in ", "taken from the cache in ", "an instance starts in ", "phase        median        p99     calls/s        fuel      memory\n", "answers pings itself")
+	if err := os.Remove(filepath.Join(dir, "p"+suite.Suffix)); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, succeeds(t, "bench", dir, "--time", "1ms"), "a sample: GET http://example.com/")
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("there", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join("there", "file"), "")
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"--lang is missing: it is one of go, rust, as, c, zig", []string{"new", "x"}},
+		{"--lang cobol: it is one of go,", []string{"new", "x", "--lang", "cobol"}},
+		{`"Hello World" cannot be the name of a plugin`, []string{"new", "Hello World", "--lang", "c"}},
+		{`"wasmgate" cannot be the name`, []string{"new", "wasmgate", "--lang", "go"}},
+		{`".." cannot be the name`, []string{"new", "..", "--lang", "go"}},
+		{"the folder there is there already, and not empty", []string{"new", "there", "--lang", "c"}},
+		{"accepts 1 arg(s)", []string{"new", "--lang", "c"}},
+	} {
+		fails(t, false, c.want, c.args...)
+	}
+	if entries, _ := os.ReadDir("."); len(entries) != 1 {
+		t.Errorf("something was made: %v", entries)
+	}
+}
+
+// TestMissingTools has no compiler at all in PATH.
+func TestMissingTools(t *testing.T) {
+	for name, want := range map[string]string{
+		"go": "built with go, which is not there\n  install: https://go.dev/dl", "c": "built with clang and wasm-ld, which are not there\n  install: apt-get install clang lld",
+		"rust": "built with cargo, which is not there\n  install: apt-get install rustc cargo libstd-rust-dev-wasm32", "as": "built with asc, which is not there\n  install: Node.js",
+		"zig": "built with zig, which is not there\n  install: Zig 0.17",
+	} {
+		dir := filepath.Join(t.TempDir(), "p")
+		c := &called{}
+		p := &Process{Env: []string{"PATH=" + t.TempDir()}, Stdout: &c.stdout, Stderr: &c.stderr}
+		c.run(p, "new", dir, "--lang", name)
+		if c.err != nil || !strings.Contains(c.stderr.String(), want) {
+			t.Errorf("new: %v, %s", c.err, c.stderr.String())
+		}
+		if c.run(p, "build", dir); c.err == nil || !strings.Contains(c.err.Error(), want) {
+			t.Errorf("build: %v\nwant: %s", c.err, want)
+		}
+	}
+}
+
+func TestWhatThereIsNot(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "none.wasm"), "this is no module")
+	write(t, filepath.Join(dir, "bad.test.yaml"), "tests: [{ name: a, request: { uri: / } }]")
+	empty := t.TempDir()
+	for _, c := range []struct {
+		told bool
+		want string
+		args []string
+	}{
+		{false, "holds no plugin's project: there is no go.mod", []string{"build", empty}},
+		{false, "holds no plugin's project", []string{"test", empty}},
+		{false, "no such file", []string{"build", filepath.Join(empty, "nowhere")}},
+		{false, "gone.wasm is not there: build it", []string{"inspect", filepath.Join(empty, "gone.wasm")}},
+		{false, "is a module and no project's folder", []string{"build", filepath.Join(dir, "none.wasm")}},
+		{true, "not a WebAssembly binary", []string{"inspect", filepath.Join(dir, "none.wasm")}},
+		{true, "bad.test.yaml:1:31: error: tests[0].request.uri: unknown key \"uri\"", []string{"test", filepath.Join(dir, "none.wasm")}},
+		{true, "did you mean `url`?", []string{"test", filepath.Join(dir, "bad.test.yaml")}},
+		{false, "unknown command", []string{"tset"}},
+	} {
+		fails(t, c.told, c.want, c.args...)
+	}
+}
+
+// TestModules tests a module without a project.
+func TestModules(t *testing.T) {
+	dir := t.TempDir()
+	module, err := os.ReadFile("../../../plugins/tenant-router/tenant-router.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "router.wasm")
+	write(t, file, string(module))
+	fails(t, false, "there are no tests: write "+filepath.Join(dir, "router.test.yaml"), "test", file)
+	write(t, filepath.Join(dir, "router.test.yaml"), `
+plugin:
+  config: { default: users, tenants: { acme: acme-upstream } }
+tests:
+  - { name: acme, request: { url: /, headers: { x-tenant: acme } }, expect: { upstream: acme-upstream } }
+  - { name: others, request: { url: / }, expect: { upstream: acme-upstream } }
+`)
+	fails(t, true, "1 of 2 tests failed", "test", file)
+	contains(t, succeeds(t, "test", file, "--run", "^acme$"), "1 test passed")
+	c := call(t, "test", filepath.Join(dir, "router.test.yaml"), "--json")
+	var r suite.Report
+	if err := json.Unmarshal([]byte(c.stdout.String()), &r); err != nil || c.err == nil || r.Passed != 1 || r.Failed != 1 || r.Module != file ||
+		len(r.Tests[1].Differences) != 1 || r.Tests[1].Differences[0] != (suite.Difference{What: "upstream", Want: `"acme-upstream"`, Got: `"users"`}) {
+		t.Errorf("%v, %v: %s", err, c.err, c.stdout.String())
+	}
+	var i plugintest.Inspection
+	if err := json.Unmarshal([]byte(succeeds(t, "inspect", file, "--json")), &i); err != nil || i.ABI != "native" || !slices.Contains(i.Wants.Upstreams, "users") || i.Sample.Decision != "route" {
+		t.Errorf("%v: %+v", err, i)
+	}
+	contains(t, succeeds(t, "inspect", file, "--config", `{"default":"other"}`), "upstreams: other")
+	contains(t, succeeds(t, "inspect", file, "--config", `{}`), "not known: ", "config.default is missing", "see --config")
+	contains(t, succeeds(t, "test", "--schema"), "tests:", "expect_response:", "decision:", "continue | route | deny | respond", "max_fuel:")
+
+	// Beside another module, tests of another name are not its own.
+	write(t, filepath.Join(dir, "other.wasm"), string(module))
+	fails(t, false, "there are no tests", "test", filepath.Join(dir, "other.wasm"))
+}
