@@ -2,7 +2,6 @@ package native
 
 import (
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,23 +23,16 @@ type core struct {
 	rawManifest []byte
 	pool        *wasm.Pool
 	cells       []cell
-	repeats     *wasm.Repeats
-	loaded      time.Time
+	report      *wasm.Reporter
 	closed      atomic.Bool
 	users       atomic.Int32
 	metrics     metrics
 	ticker      ticker
-
-	startMu    sync.Mutex // instances start on ordinary goroutines, where a lock does no harm
-	startLines wasm.Limiter
-	startHeld  int64 // lines that an instance held back, not told yet
 }
 
 // cell is a loop's part of a core. Only counters are read by others.
 type cell struct {
 	random *rand.ChaCha8
-	lines  wasm.Limiter
-	held   int64 // lines that an instance held back, not told yet
 	timer  *netloop.Timer
 	seen   atomic.Pointer[netloop.Loop] // set by the first call on the loop
 
@@ -56,19 +48,18 @@ type cell struct {
 }
 
 func newCore(c *wasm.Compiled, o Options) (*core, error) {
-	k := &core{options: o, compiled: c, startFuel: c.Limits().StartFuel, repeats: wasm.NewRepeats(int64(repeatEvery)), loaded: time.Now()}
+	k := &core{options: o, compiled: c, startFuel: c.Limits().StartFuel, report: wasm.NewReporter(wasm.ReporterOptions{
+		Plugin: o.Name, Loops: o.Loops, Level: o.LogLevel, Rate: o.LogRate, Log: o.Log,
+	})}
 	var err error
 	if k.functions, err = findFunctions(c); err != nil {
 		return nil, &fault.Error{Kind: fault.PluginUnavailable, Source: fault.Plugin, Status: 503, Plugin: o.Name, Phase: "compile", Err: err}
 	}
-	perLoop := o.LogRate / float64(o.Loops)
-	k.startLines = wasm.Limiter{PerSecond: o.LogRate, Burst: 5 * o.LogRate}
 	k.cells = make([]cell, o.Loops)
 	for i := range k.cells {
 		var seed [32]byte
 		_, _ = crand.Read(seed[:]) // never fails
 		k.cells[i].random = rand.NewChaCha8(seed)
-		k.cells[i].lines = wasm.Limiter{PerSecond: perLoop, Burst: max(1, perLoop)}
 	}
 	o.Sys.Log = k.outputLine
 	k.pool = wasm.NewPool(c, wasm.PoolOptions{
@@ -231,25 +222,17 @@ func (k *core) fail(l *netloop.Loop, err error, phase uint32) *fault.Error {
 	c := &k.cells[l.Index()]
 	c.failures[f.Kind].Add(1)
 	k.publish(l.Index())
-	if say, before := k.repeats.Note(l.Now(), f.Kind.String(), f.Phase); say {
-		k.options.Log(Line{Plugin: f.Plugin, Phase: f.Phase, Level: abi.LogError, Text: "plugin failed: " + f.Error(), Err: &f, Suppressed: before})
-	}
+	k.report.Failed(l.Now(), &f)
 	return &f
 }
 
 // say says something about the plugin; what key names is said once in a while.
 func (k *core) say(l *netloop.Loop, phase, level uint32, text, key string) {
-	if say, before := k.repeats.Note(l.Now(), key, phaseNames[phase]); say {
-		k.options.Log(Line{Plugin: k.options.Name, Phase: phaseNames[phase], Level: level, Text: text, Suppressed: before})
-	}
+	k.report.Say(l.Now(), phaseNames[phase], level, text, key, phaseNames[phase])
 }
 
 // opened says that the breaker opened.
 func (k *core) opened(l *netloop.Loop, phase uint32) {
-	if say, before := k.repeats.Note(l.Now(), "breaker"); say {
-		k.options.Log(Line{
-			Plugin: k.options.Name, Phase: phaseNames[phase], Level: abi.LogError, Suppressed: before,
-			Text: "the plugin failed too often: its breaker is open, and requests follow on_error (" + k.options.OnError.String() + ") without a call",
-		})
-	}
+	text := "the plugin failed too often: its breaker is open, and requests follow on_error (" + k.options.OnError.String() + ") without a call"
+	k.report.Say(l.Now(), phaseNames[phase], abi.LogError, text, "breaker")
 }

@@ -1,10 +1,8 @@
 package native
 
 import (
-	"bytes"
 	"fmt"
 	"math"
-	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
@@ -149,33 +147,20 @@ func valueAt(h *http1.Head, name []byte, k int) ([]byte, bool) {
 
 // guestLine writes a line of the plugin's, within its limits, on a loop. before is how many lines were held back already.
 func (c *core) guestLine(l *netloop.Loop, level, phase uint32, text []byte, before int64) {
-	cell := &c.cells[l.Index()]
-	cell.held += before
-	if level < c.options.LogLevel {
-		return
-	}
-	if ok, suppressed := cell.lines.Allow(l.Now()); ok {
-		c.options.Log(Line{Plugin: c.options.Name, Phase: phaseNames[phase], Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed + cell.held})
-		cell.held = 0
-	}
+	c.report.Guest(l.Index(), l.Now(), phaseNames[phase], level, cut(text), before)
 }
 
 // startLine is guestLine while an instance starts, on any goroutine.
 func (c *core) startLine(level uint32, text []byte, before int64) {
-	if level < c.options.LogLevel {
-		return
+	c.report.Guest(wasm.NoLoop, 0, "start", level, cut(text), before)
+}
+
+// cut cuts a line that is longer than the ABI allows, and says so.
+func cut(b []byte) []byte {
+	if len(b) <= abi.MaxText {
+		return b
 	}
-	c.startMu.Lock()
-	c.startHeld += before
-	ok, suppressed := c.startLines.Allow(int64(time.Since(c.loaded)))
-	if ok {
-		suppressed += c.startHeld
-		c.startHeld = 0
-	}
-	c.startMu.Unlock()
-	if ok {
-		c.options.Log(Line{Plugin: c.options.Name, Phase: "start", Level: level, Text: lineText(text), Guest: true, Suppressed: suppressed})
-	}
+	return fmt.Appendf(nil, "%s… (cut: %d bytes)", b[:abi.MaxText], len(b))
 }
 
 // outputLine is wasm.Sys.Log: a line on the guest's standard output or error. Each instance holds back what is too much
@@ -190,12 +175,4 @@ func (c *core) outputLine(in *wasm.Instance, stream int, line []byte, suppressed
 		return
 	}
 	c.startLine(level, line, suppressed)
-}
-
-// lineText copies a line, and says so if it was cut.
-func lineText(b []byte) string {
-	if len(b) <= abi.MaxText {
-		return string(bytes.ToValidUTF8(b, []byte("\uFFFD")))
-	}
-	return fmt.Sprintf("%s… (cut: %d bytes)", bytes.ToValidUTF8(b[:abi.MaxText], []byte("\uFFFD")), len(b))
 }

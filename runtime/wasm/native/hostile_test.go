@@ -106,11 +106,11 @@ func (c *hostile) checkLog(t *testing.T, b *bench, p *Plugin) {
 		t.Errorf("logged: %+v", about)
 	}
 	b.on(func(task *netloop.Task) {
-		later := task.Loop().Now() + int64(repeatEvery)
-		if say, before := p.core.repeats.Note(later, c.kind.String(), "request"); !say || before != 1 {
-			t.Errorf("the next line: %v, with %d that were not said", say, before)
-		}
+		p.core.report.Failed(task.Loop().Now()+int64(time.Minute), about[0].Err)
 	})
+	if l := b.logged(); l[len(l)-1].Err != about[0].Err || l[len(l)-1].Suppressed != 1 {
+		t.Errorf("the next line: %+v", l[len(l)-1])
+	}
 }
 
 const reported = "the plugin reports: "

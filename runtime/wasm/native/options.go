@@ -12,12 +12,12 @@ import (
 )
 
 // OnError is what happens to a request whose plugin failed.
-type OnError uint8
+type OnError = wasm.OnError
 
 // The policies.
 const (
-	FailClosed OnError = iota // 503
-	FailOpen                  // it goes on as if the plugin were not there
+	FailClosed = wasm.FailClosed // 503
+	FailOpen   = wasm.FailOpen   // it goes on as if the plugin were not there
 )
 
 // Options say what a plugin is and may do. Zero values are the defaults.
@@ -71,24 +71,14 @@ type Grants struct {
 	DynamicUpstream int
 }
 
-// Line is a line for the log.
-type Line struct {
-	Plugin     string
-	Phase      string // start, configure, request, response, request_body, response_body, tick
-	Level      uint32 // abi.LogDebug to abi.LogError
-	Text       string
-	Guest      bool         // the plugin wrote it; otherwise it is about the plugin
-	Err        *fault.Error // of a failure
-	Suppressed int64        // lines like this one that were held back since the last
-}
+// Line is a line for the log. Its phase is start, configure, request, response, request_body, response_body or tick.
+type Line = wasm.Line
 
 const (
 	maxAnswer = 1 << 20
 	maxView   = 1 << 20
 	// bodyEdits is the room for other operations beside a body.
 	bodyEdits = 64 << 10
-	// repeatEvery is how often the same failure of a plugin is logged.
-	repeatEvery = 10 * time.Second
 	// sweepEvery is how often a loop's instances are looked after.
 	sweepEvery = 250 * time.Millisecond
 )
@@ -107,12 +97,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxAnswer <= 0 || o.MaxAnswer > most {
 		o.MaxAnswer = most
-	}
-	if o.LogRate <= 0 {
-		o.LogRate = 20
-	}
-	if o.Log == nil {
-		o.Log = func(Line) {}
 	}
 	return o
 }
@@ -143,12 +127,4 @@ const (
 var phaseNames = [...]string{
 	abi.PhaseRequest: "request", abi.PhaseResponse: "response",
 	phaseRequestBody: "request_body", phaseResponseBody: "response_body", phaseTick: "tick",
-}
-
-// String is the policy's name in the configuration.
-func (o OnError) String() string {
-	if o == FailOpen {
-		return "fail_open"
-	}
-	return "fail_closed"
 }
