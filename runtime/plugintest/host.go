@@ -55,6 +55,9 @@ func (h *Host) On(fn func(*netloop.Task)) {
 	<-done
 }
 
+// Loop is the event loop.
+func (h *Host) Loop() *netloop.Loop { return h.group.Loop(0) }
+
 // Now is the loop's clock, in nanoseconds.
 func (h *Host) Now() (now int64) {
 	h.On(func(t *netloop.Task) { now = t.Loop().Now() })

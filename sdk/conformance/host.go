@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -16,6 +15,7 @@ import (
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/kv"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/plugintest"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/native"
 	"wasmgate/sdk/abi"
@@ -25,9 +25,8 @@ import (
 type host struct {
 	module []byte
 	output io.Writer
-	engine *wasm.Engine
+	runs   *plugintest.Host
 	first  *wasm.Compiled // keeps the compiled module between cases
-	group  *netloop.Group
 
 	plugin *native.Plugin // of the last case
 	config string
@@ -44,16 +43,13 @@ func newHost(module []byte, output io.Writer) (*host, error) {
 		h.stores[name] = kv.New(kv.Options{MaxValue: 1000})
 	}
 	var err error
-	if h.engine, err = wasm.New(wasm.Options{NoCache: true}); err != nil {
+	if h.runs, err = plugintest.New(plugintest.Options{}); err != nil {
 		return nil, err
 	}
 	if h.first, err = h.compile(); err != nil {
+		h.runs.Close()
 		return nil, err
 	}
-	if h.group, err = netloop.New(netloop.Options{Loops: 1}); err != nil {
-		return nil, err
-	}
-	h.group.Start()
 	return h, nil
 }
 
@@ -61,13 +57,13 @@ func newHost(module []byte, output io.Writer) (*host, error) {
 const plentyOfFuel = 1_000_000_000
 
 func (h *host) compile() (*wasm.Compiled, error) {
-	return h.engine.Compile(context.Background(), "conformance", h.module, native.ABI, wasm.Limits{Fuel: plentyOfFuel, StartFuel: plentyOfFuel})
+	return h.runs.Compile("conformance", h.module, native.ABI, wasm.Limits{Fuel: plentyOfFuel, StartFuel: plentyOfFuel})
 }
 
 func (h *host) close() {
 	h.unload()
 	h.first.Close()
-	h.group.Close()
+	h.runs.Close()
 }
 
 func (h *host) unload() {
@@ -94,7 +90,7 @@ func (h *host) load(config string) error {
 	h.plugin, err = native.New(c, native.Options{
 		Config: []byte(config), LogLevel: abi.LogDebug, LogRate: 1e6, Log: h.line,
 		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, // a case that shall fail must not change the next
-		RequestBody: longestBody, ResponseBody: longestBody, TickLoop: h.group.Loop(0),
+		RequestBody: longestBody, ResponseBody: longestBody, TickLoop: h.runs.Loop(),
 		Grants: native.Grants{
 			Upstreams: upstreams, DynamicUpstream: dynamic, DynamicAllow: func(a []byte) bool { return string(a) == allowedAddress },
 			Calls: map[string]int{"auth": auth, "other": other}, Caller: (*services)(h), Stores: h.stores,
@@ -150,17 +146,7 @@ func (h *host) run(c *testCase) string {
 }
 
 // on runs fn as a task of the loop and waits for it.
-func (h *host) on(fn func(*netloop.Task)) {
-	done := make(chan struct{})
-	l := h.group.Loop(0)
-	l.Post(func() {
-		l.Go(func(t *netloop.Task) {
-			defer close(done)
-			fn(t)
-		})
-	})
-	<-done
-}
+func (h *host) on(fn func(*netloop.Task)) { h.runs.On(fn) }
 
 // exchange sends a case's request, and its answer if it has one, through the plugin.
 func (h *host) exchange(t *netloop.Task, c *testCase) string {

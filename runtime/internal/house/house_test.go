@@ -67,7 +67,7 @@ sdk/go  < plugins/*, sdk/go/*, sdk/examples/*
 plugins/kit < plugins/*
 config, gateway, plugintest, wasm < plugins/internal/trial
 
-fault, netloop, http1, exchange, body, filter, kv, wasm, wasm/native, sdk/abi < sdk/conformance
+fault, netloop, http1, exchange, body, filter, kv, plugintest, wasm, wasm/native, sdk/abi < sdk/conformance
 
 fault, netloop, http1, exchange, body, filter, kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi < plugintest
 config, fault, netloop, http1, filter, kv, wasm, plugintest                               < plugintest/suite
