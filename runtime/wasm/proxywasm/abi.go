@@ -82,9 +82,10 @@ const (
 	version010
 	version020
 	version021
+	versionHigress // 0.2.1 and Redis calls, and what Envoy calls StopIteration means that
 )
 
-var versions = map[string]version{"0_1_0": version010, "0_2_0": version020, "0_2_1": version021}
+var versions = map[string]version{"0_1_0": version010, "0_2_0": version020, "0_2_1": version021, "0_2_100": versionHigress}
 
 // ABI is what modules are compiled for that New takes.
 var ABI = wasm.ABI{Name: "proxy-wasm", Hosts: hosts}
@@ -111,7 +112,7 @@ func versionOf(m *meter.Module) (version, error) {
 	case v != unknownVersion:
 		return v, nil
 	case len(others) > 0:
-		return v, fmt.Errorf("the module speaks a version of Proxy-Wasm (%s) other than 0.1.0, 0.2.0 and 0.2.1", strings.Join(others, ", "))
+		return v, fmt.Errorf("the module speaks a version of Proxy-Wasm (%s) other than 0.1.0, 0.2.0, 0.2.1 and Higress's 0.2.100", strings.Join(others, ", "))
 	}
 	return v, errors.New("the module does not speak Proxy-Wasm: it exports nothing that begins with " + marker)
 }

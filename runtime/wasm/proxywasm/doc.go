@@ -1,6 +1,6 @@
 // Package proxywasm turns a module that speaks the Proxy-Wasm ABI, as plugins of Envoy, Istio, Kong, APISIX and Higress
 // do, into a filter: versions 0.1.0, 0.2.0 and 0.2.1 of github.com/proxy-wasm/spec, HTTP and TCP. Modules run as they
-// are. It uses no library: the ABI is some fifty host functions over package wasm, which runs the guest.
+// are; those of Higress's own version 0.2.100 too, but for its calls to Redis. It uses no library: the ABI is some fifty host functions over package wasm, which runs the guest.
 //
 // # Virtual machines and contexts
 //
@@ -26,7 +26,8 @@
 //   - Pause in on_request_headers or on_response_headers stops everything until the stream is continued, as Envoy has it
 //     since 2021, unless nothing could continue it: no call of the stream is under way, and the VM has no tick and no
 //     queue. Then the body callbacks come while the head waits, as Envoy has it with allow_on_headers_stop_iteration, and as
-//     Higress plugins expect. Options.StopIteration sets one or the other.
+//     plugins expect that speak Higress's version, 0.2.100: for them it is always so. Options.StopIteration sets one or the
+//     other.
 //   - What is paused longer than Options.MaxPause fails with 504, by OnError.
 //   - A paused body is held up to Options.MaxBody; more is 413 for a request, 500 for an answer, as in Envoy.
 //   - An http_call that fails gives no headers, as the specification says; Envoy sometimes gives a 503 of its own.

@@ -128,6 +128,8 @@ func (c *context) wellKnown(dst []byte, path string) ([]byte, bool) {
 		return append(dst, o.RootID...), rest == ""
 	case "plugin_vm_id":
 		return append(dst, o.VMID...), rest == ""
+	case "plugin_vm_memory": // Higress's
+		return appendInt(dst, c.root.vm.in.MemoryBytes()), rest == ""
 	case "listener_direction":
 		return appendInt(dst, listenerOutbound), rest == ""
 	case "node":

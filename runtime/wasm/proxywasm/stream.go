@@ -50,7 +50,6 @@ type side struct {
 	shown   bool // body is there
 	changed bool // body is own, and differs
 	skip    int  // bytes at the front of what the stage will get that were shown already
-	done    bool // all of the body was shown
 	// The trailers, while they can be seen.
 	trailers *http1.Head
 }
@@ -189,7 +188,7 @@ func (s *stream) stopsAll(action uint64) bool {
 	case StopHeaders:
 		return false
 	}
-	return s.calls > 0 || s.vm.background()
+	return s.vm.group.version != versionHigress && (s.calls > 0 || s.vm.background())
 }
 
 // request is the request phase.
