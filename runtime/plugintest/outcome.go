@@ -61,13 +61,12 @@ var Decisions = []string{Continue, Routed, Denied, Respond, NoMatch, Rematch, Fa
 
 // run is an exchange under way.
 type run struct {
-	p        *Plugin
-	c        *Case
-	x        *exchange.Exchange
-	bodies   [2]body.Body
-	sources  [2]pieces
-	was      []Field
-	outbound int // calls that were told already
+	p       *Plugin
+	c       *Case
+	x       *exchange.Exchange
+	bodies  [2]body.Body
+	sources [2]pieces
+	was     []Field
 }
 
 // Do sends an exchange through the plugin. The error is about the case itself: its request is none.

@@ -51,7 +51,7 @@ func startNative(h *Host, c *wasm.Compiled, s *settings) (*running, error) {
 		callable[name] = len(choice) + i
 	}
 	p, err := native.New(c, native.Options{
-		Name: s.Name, Config: s.Config, LogLevel: sdkabi.LogDebug, LogRate: logRate, Log: func(l native.Line) { s.lines(wasm.Line(l)) },
+		Name: s.Name, Config: s.Config, LogLevel: sdkabi.LogDebug, LogRate: logRate, Log: s.lines,
 		Sys: s.sys(), RequestBody: body, ResponseBody: body, TickLoop: h.group.Loop(0),
 		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, // what fails must not change what comes after it
 		Grants: native.Grants{

@@ -134,7 +134,7 @@ func (b *benched) start(module []byte, limits wasm.Limits, s plugintest.Settings
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	starts, err := plugintest.MeasureStarts(module, limits, s, filepath.Join(dir, "cache"))
 	if err != nil {
 		return err

@@ -104,13 +104,13 @@ func read(t *testing.T, file string) string {
 }
 
 // edit replaces a text in a file, which must be there.
-func edit(t *testing.T, file, old, new string) {
+func edit(t *testing.T, file, was, is string) {
 	t.Helper()
 	text := read(t, file)
-	if !strings.Contains(text, old) {
-		t.Fatalf("%s has no %q", file, old)
+	if !strings.Contains(text, was) {
+		t.Fatalf("%s has no %q", file, was)
 	}
-	write(t, file, strings.Replace(text, old, new, 1))
+	write(t, file, strings.Replace(text, was, is, 1))
 }
 
 func contains(t *testing.T, text string, parts ...string) {

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -157,7 +158,7 @@ func crate(dir string) (string, error) {
 			return strings.Trim(strings.TrimSpace(value), `"`), nil
 		}
 	}
-	return "", fmt.Errorf("Cargo.toml has no name")
+	return "", errors.New("there is no name in Cargo.toml")
 }
 
 var asLanguage = language{

@@ -203,12 +203,12 @@ func TestRun(t *testing.T) {
 
 // TestRunWithUpstreams is about a module alone, whose upstreams are echoes of their own or real ones.
 func TestRunWithUpstreams(t *testing.T) {
-	real := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("the real one")) }))
-	defer real.Close()
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("the real one")) }))
+	defer backend.Close()
 	module := filepath.Join(t.TempDir(), "router.wasm")
 	write(t, module, read(t, "../../../plugins/tenant-router/tenant-router.wasm"))
 	config := `{"default":"users","tenants":{"acme":"acme-upstream"}}`
-	l := begin(t, "run", module, "--port", "0", "--config", config, "--upstream", "users="+real.URL)
+	l := begin(t, "run", module, "--port", "0", "--config", config, "--upstream", "users="+backend.URL)
 	url := l.url()
 	if _, body := ask(t, url, "x-tenant", "acme"); !strings.HasPrefix(body, "Upstream acme-upstream got:") {
 		t.Errorf("%q", body)

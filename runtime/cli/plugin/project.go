@@ -113,7 +113,7 @@ func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }()
 	b := &build{dir: dir, out: out + buildSuffix, strip: strip, work: work}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -128,7 +128,7 @@ func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(b.out)
+	defer func() { _ = os.Remove(b.out) }() // it is not there any more if all went well
 	for _, c := range commands {
 		if err := p.execute(pr.language, dir, c, w); err != nil {
 			return err

@@ -266,18 +266,18 @@ func configValue(b []byte) any {
 
 // targets are the upstreams: an echo for each, but for those that are real.
 func (t *trying) targets(names []string) (map[string]any, error) {
-	real := map[string]string{}
+	given := map[string]string{}
 	for _, u := range t.upstreams {
 		name, origin, ok := strings.Cut(u, "=")
 		if !ok || strings.Contains(name, "/") {
 			name, origin = routed, u
 		}
-		real[name] = origin
+		given[name] = origin
 		names = append(names, name)
 	}
 	all := map[string]any{}
 	for _, name := range append(names, routed) {
-		origin := real[name]
+		origin := given[name]
 		if origin == "" {
 			var err error
 			if origin, err = t.echoes.origin(name); err != nil {

@@ -85,8 +85,8 @@ func findLinker(p *Process, _ string) ([]string, bool) {
 	if !ok {
 		return nil, false
 	}
-	if real, err := filepath.EvalSymlinks(clang); err == nil {
-		clang = real
+	if target, err := filepath.EvalSymlinks(clang); err == nil {
+		clang = target
 	}
 	path, err := exec.LookPath(filepath.Join(filepath.Dir(clang), "wasm-ld"))
 	return []string{path}, err == nil
