@@ -105,6 +105,9 @@ func (k *core) settle(in *wasm.Instance) {
 			each := max(in.MemoryBytes(), 1) * int64(o.Loops)
 			parked = int(min(max(parkedMemory/each, 16), 1024))
 		}
+		if o.MaxCalls > 0 {
+			parked = min(parked, max(o.MaxCalls-o.MaxPerLoop, 0))
+		}
 		if wait <= 0 {
 			wait = 10 * time.Second
 		}

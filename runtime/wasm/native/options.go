@@ -42,6 +42,9 @@ type Options struct {
 	// upstream. 0: as many as 256 MiB of memory hold, all loops together, at least 16 and at most 1024; it is as much for a
 	// plugin in C, and some 50 for one in Go. Negative: none.
 	MaxParked int
+	// MaxCalls bounds how many requests of the plugin's own are under way on a loop, where that is fewer than MaxParked allows:
+	// what is above it waits its turn. It is at least MaxPerLoop. 0: nothing but MaxParked.
+	MaxCalls int
 	// MaxWait is how long a request waits for an instance. 0: a second, ten for a plugin that calls upstreams.
 	MaxWait   time.Duration
 	MaxAnswer int // bytes; default and most 1 MiB, or what a body needs that may be replaced

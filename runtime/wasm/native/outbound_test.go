@@ -264,8 +264,15 @@ func TestManyRequestsWaitAtOnce(t *testing.T) {
 	t.Logf("%d at once, %v", most.Load(), took)
 }
 
-// TestWhereNoMoreMayWait has one instance at a time: the requests wait for each other.
+// TestWhereNoMoreMayWait has one instance at a time, or three: the requests wait for each other.
 func TestWhereNoMoreMayWait(t *testing.T) {
+	for want, o := range map[int64]Options{1: {MaxPerLoop: 1, MaxParked: -1}, 3: {MaxPerLoop: 2, MaxCalls: 3}} {
+		noMoreWait(t, want, o)
+	}
+}
+
+func noMoreWait(t *testing.T, want int64, bounds Options) {
+	t.Helper()
 	b := newBench(t)
 	var most, now atomic.Int64
 	g, o := calling(func(task *netloop.Task, c *filter.Call) *fault.Error {
@@ -276,7 +283,7 @@ func TestWhereNoMoreMayWait(t *testing.T) {
 		return nil
 	})
 	g = telling(g, 0, do(callCall, i32(0), i32(0), i32(0), i32(0), i32(0)))
-	o.MaxPerLoop, o.MaxParked = 1, -1
+	o.MaxPerLoop, o.MaxParked, o.MaxCalls = bounds.MaxPerLoop, bounds.MaxParked, bounds.MaxCalls
 	p := b.mustLoad(g.build(), o, wasm.Limits{})
 	l, done := b.group.Loop(0), make(chan error)
 	l.Post(func() {
@@ -292,7 +299,8 @@ func TestWhereNoMoreMayWait(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if most.Load() != 1 || p.Stats().Started != 1 {
+	b.on(func(*netloop.Task) { p.core.publish(0) })
+	if most.Load() != want || p.Stats().Started != want {
 		t.Errorf("%d at once, %+v", most.Load(), p.Stats())
 	}
 }
