@@ -134,9 +134,9 @@ func failures(counts [fault.Kinds]uint64) map[string]uint64 {
 
 func (g *Gateway) nativeOptions(s *state, name string, c *config.Plugin) native.Options {
 	return native.Options{
-		Name: name, Config: c.Config, Loops: len(g.group.Loops()), Grants: g.nativeGrants(s, c), OnError: native.OnError(onError(c)), Sys: g.sys(c),
-		Breaker: pluginBreaker(c), RecycleAfter: int64(c.RecycleAfter), RequestBody: int(c.Limits.Body), ResponseBody: int(c.Limits.Body),
-		TickLoop: g.group.Loop(0), Lazy: s.lazy(), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: func(l native.Line) { g.pluginLine(wasm.Line(l)) },
+		Name: name, Config: c.Config, Loops: len(g.group.Loops()), Grants: g.nativeGrants(s, c), OnError: onError(c), Sys: g.sys(c),
+		Breaker: pluginBreaker(c), RecycleAfter: int64(c.RecycleAfter), RequestBody: int(c.Limits.Body), ResponseBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls,
+		TickLoop: g.group.Loop(0), Lazy: s.lazy(), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
 	}
 }
 
