@@ -87,18 +87,30 @@ func (v Value) Map(fn func(name string, v Value) error) error {
 	if v.raw.Kind() != '{' {
 		return v.Wrong("is not an object, of keys and values")
 	}
-	seen := map[string]bool{}
-	for m := v.raw.Members(); ; {
+	var first [8]string // most objects are small, and there may be ten thousand of them
+	var seen map[string]bool
+	m := v.raw.Members()
+	for n := 0; ; n++ {
 		raw, value, ok := m.Next()
 		if !ok {
 			return nil
 		}
 		name := raw.String()
 		each := Value{raw: value, in: &v, key: name}
-		if seen[name] {
-			return errors.New(each.Path() + ": the key is there twice")
+		again := seen[name]
+		for i := range min(n, len(first)) {
+			again = again || first[i] == name
 		}
-		seen[name] = true
+		switch {
+		case again:
+			return errors.New(each.Path() + ": the key is there twice")
+		case n < len(first):
+			first[n] = name
+		case seen == nil:
+			seen = map[string]bool{name: true}
+		default:
+			seen[name] = true
+		}
 		if err := fn(name, each); err != nil {
 			return err
 		}

@@ -133,6 +133,7 @@ func TestValues(t *testing.T) {
 		t.Error(err, list, s)
 	}
 	for in, want := range map[string]string{
+		`{"b":true,"n":1,"s":"1","d":"1s","h":"x","list":[],"b":true}`: "config.k.b: the key is there twice",
 		`{"sss":1}`:                          "config.k.sss: there is no such key; the keys are b, d, h, list, n, s",
 		`{"n":1,"n":2}`:                      "config.k.n: the key is there twice",
 		`{"n":6}`:                            "config.k.n: 6 is not a whole number from 1 to 5",
@@ -333,6 +334,23 @@ func TestParameter(t *testing.T) {
 	} {
 		if v := Parameter(in, "a"); v != want {
 			t.Errorf("%s: %s", in, v)
+		}
+	}
+}
+
+func TestManyKeys(t *testing.T) {
+	object := func(last int) string {
+		var b strings.Builder
+		b.WriteString("{")
+		for i := range 20 {
+			fmt.Fprintf(&b, `"k%d":1,`, i)
+		}
+		return b.String() + fmt.Sprintf(`"k%d":1}`, last)
+	}
+	for last, want := range map[int]string{20: "<nil>", 0: "config.k.k0: the key is there twice", 7: "config.k.k7: the key is there twice", 8: "config.k.k8: the key is there twice", 19: "config.k.k19: the key is there twice"} {
+		n := 0
+		if err := value(t, object(last)).Map(func(string, Value) error { n++; return nil }); fmt.Sprint(err) != want || n < 20 {
+			t.Errorf("%d: %v, %d", last, err, n)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package trial
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"wasmgate/runtime/plugintest"
@@ -11,19 +12,26 @@ import (
 // plenty is fuel for measurements: what is over the gateway's default shall be seen.
 const plenty = 1_000_000_000
 
+// host runs plugins, for all tests of a folder; modules are the test's plugin, compiled for an amount of fuel.
+var (
+	host    = sync.OnceValues(func() (*plugintest.Host, error) { return plugintest.New(plugintest.Options{}) })
+	modules = map[int64]*plugintest.Module{}
+)
+
 // Plugin starts the test's plugin without a gateway around it.
 func Plugin(t testing.TB, s plugintest.Settings, fuel int64) *plugintest.Plugin {
 	t.Helper()
-	h, err := plugintest.New(plugintest.Options{})
+	h, err := host()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.Close)
-	m, err := h.Load(Module(t), wasm.Limits{Fuel: fuel, MemoryPages: 256}) // 16 MiB, as configurations say by default
-	if err != nil {
-		t.Fatal(err)
+	m := modules[fuel]
+	if m == nil {
+		if m, err = h.Load(Module(t), wasm.Limits{Fuel: fuel, MemoryPages: 256}); err != nil { // 16 MiB, as configurations say by default
+			t.Fatal(err)
+		}
+		modules[fuel] = m
 	}
-	t.Cleanup(m.Close)
 	if s.Upstreams == nil {
 		s.Upstreams = []string{}
 	}
