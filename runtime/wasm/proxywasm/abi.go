@@ -247,7 +247,8 @@ type function struct {
 	answer bool
 }
 
-type functions [callbacks]function
+// functions are those of a module. The last one is never there.
+type functions [callbacks + 1]function
 
 // findFunctions looks up the callbacks. One of another type than any version has is an error.
 func findFunctions(c *wasm.Compiled) (fs functions, err error) {

@@ -19,16 +19,23 @@ type sideCalls struct {
 	what                                   string
 }
 
-var sides = [2]sideCalls{
+var sides = [...]sideCalls{
 	{onRequestHeaders, onRequestBody, onRequestTrailers, "request", "request_body", "request_trailers", 413, "request"},
 	{onResponseHeaders, onResponseBody, onResponseTrailers, "response", "response_body", "response_trailers", 500, "answer"},
+	{body: onDownstreamData, bodyPhase: "downstream_data", trailers: callbacks, what: "client"},
+	{body: onUpstreamData, bodyPhase: "upstream_data", trailers: callbacks, what: "upstream"},
 }
 
-func (d *side) calls() *sideCalls {
+// callsOf are the callbacks for a side of the stream.
+func (s *stream) callsOf(d *side) *sideCalls {
+	i := 0
 	if d.answer {
-		return &sides[1]
+		i = 1
 	}
-	return &sides[0]
+	if s.tcp {
+		i += 2
+	}
+	return &sides[i]
 }
 
 // empty says whether a message has no body, and no trailers.
@@ -46,7 +53,7 @@ func empty(b exchange.Body, f http1.Framing) bool {
 
 // showHead shows the guest a message, and waits as long as it is paused.
 func (s *stream) showHead(t *netloop.Task, d *side, b exchange.Body, f http1.Framing) *fault.Error {
-	c := d.calls()
+	c := s.callsOf(d)
 	none := empty(b, f)
 	end := uint64(0)
 	if none {
@@ -123,7 +130,10 @@ func (d *side) hide() {
 }
 
 func (s *stream) tooLarge(d *side) *fault.Error {
-	c := d.calls()
+	c := s.callsOf(d)
+	if s.tcp {
+		return fault.New(fault.BodyTooLarge, fault.Plugin, 0, "the plugin pauses, and more than %d bytes from the %s wait", s.plugin.core.options.MaxBody, c.what)
+	}
 	return fault.New(fault.BodyTooLarge, fault.Plugin, c.tooLarge, "the plugin pauses, and the %s's body is over %d bytes", c.what, s.plugin.core.options.MaxBody)
 }
 
@@ -143,7 +153,7 @@ func (s *stream) showHeld(t *netloop.Task, d *side, b exchange.Body, whole bool)
 
 // showPiece shows the guest the piece of the body in d.body, and the trailers if it is the last one.
 func (s *stream) showPiece(t *netloop.Task, d *side, last bool, trailers *http1.Head) (goOn bool, err *fault.Error) {
-	c := d.calls()
+	c := s.callsOf(d)
 	behind := last && trailers != nil && trailers.Len() > 0 && s.vm.has(c.trailers)
 	end := uint64(0)
 	if last && !behind {

@@ -234,12 +234,11 @@ func (v *vm) closeStream(which uint32) status {
 // resume lets a paused message go on.
 func (s *stream) resume(which uint32) status {
 	d := &s.req
-	switch which {
-	case streamResponse:
+	if which == streamResponse || which == streamUpstream {
 		d = &s.resp
-	case streamRequest:
-	default:
-		return statusBadArgument // HTTP has no such streams
+	}
+	if tcp := which >= streamDownstream; tcp != s.tcp {
+		return statusBadArgument // it has no such stream
 	}
 	d.resumed = true
 	if d.waiter != nil {

@@ -97,12 +97,12 @@ func (v *vm) buffer(id uint32) (b []byte, d *side, there bool) {
 			return nil, nil, false
 		}
 		return v.answer.Answer, nil, true
-	case bufferRequest, bufferResponse:
-		if c == nil || c.stream == nil {
+	case bufferRequest, bufferResponse, bufferDownstream, bufferUpstream:
+		if c == nil || c.stream == nil || c.stream.tcp != (id >= bufferDownstream) {
 			return nil, nil, false
 		}
 		d = &c.stream.req
-		if id == bufferResponse {
+		if id == bufferResponse || id == bufferUpstream {
 			d = &c.stream.resp
 		}
 		return d.body, d, d.shown

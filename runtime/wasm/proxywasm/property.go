@@ -156,6 +156,9 @@ func (c *context) wellKnown(dst []byte, path string) ([]byte, bool) {
 			return append(dst, name...), name != ""
 		}
 	case "request":
+		if s.tcp {
+			return dst, false
+		}
 		return s.requestProperty(dst, rest)
 	case "response":
 		return s.responseProperty(dst, rest)
@@ -169,6 +172,8 @@ func (c *context) wellKnown(dst []byte, path string) ([]byte, bool) {
 			return appendInt(dst, int64(x.Client.Conn)), true //nolint:gosec // an id
 		case "mtls":
 			return append(dst, 0), true
+		case "requested_server_name":
+			return append(dst, s.sni...), s.sni != ""
 		}
 	case "upstream":
 		if n := len(x.Attempts); n > 0 {

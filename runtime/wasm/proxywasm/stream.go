@@ -19,6 +19,8 @@ type stream struct {
 	x      *exchange.Exchange // nil: it is over
 	place  int
 
+	tcp       bool // it is a connection: its sides are what comes from the client and from the upstream
+	sni       string
 	created   bool
 	failed    *fault.Error // the VM's end, or the stream's own
 	reported  bool         // and it was counted
@@ -26,6 +28,7 @@ type stream struct {
 	calls     int // http_calls of it that are under way
 	closed    bool
 	edited    int // bytes of header changes
+	phase     string
 	lingers   bool
 	until     int64
 
@@ -108,6 +111,7 @@ func (s *stream) call(t *netloop.Task, phase string, cb callback, args ...uint64
 	if !v.has(cb) {
 		return callbackTypes[cb].otherwise, nil
 	}
+	s.phase = phase
 	sampled := x != nil && x.Trace.Sampled
 	var begun int64
 	if sampled {
@@ -268,6 +272,9 @@ func (s *stream) fail(t *netloop.Task, err *fault.Error) (filter.Verdict, error)
 		return filter.Continue, err // the body's, which is not the plugin's doing
 	}
 	k, l := s.plugin.core, t.Loop()
+	if err.Phase == "" {
+		err = k.named(err, s.phase)
+	}
 	s.failed = err
 	if !s.reported {
 		s.reported = true
