@@ -41,12 +41,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// sourcesOf are the folders, from sdk, that a module in a language is built from, besides its own.
+// sourcesOf are the folders and files, from sdk, that a module in a language is built from, besides its own.
 var sourcesOf = map[toolchain.Language][]string{
 	toolchain.Go:             {"go", "abi"},
-	toolchain.Rust:           {"rust/src"},
-	toolchain.Zig:            {"zig/src"},
-	toolchain.AssemblyScript: {"assemblyscript/assembly"},
+	toolchain.Rust:           {"rust/src", "rust/Cargo.toml"},
+	toolchain.Zig:            {"zig/src", "zig/requirements.txt"},
+	toolchain.AssemblyScript: {"assemblyscript/assembly", "assemblyscript/asconfig.json", "assemblyscript/package.json"},
 	toolchain.C:              {"c"},
 }
 

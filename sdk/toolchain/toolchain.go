@@ -158,7 +158,7 @@ func (b *build) rust() error {
 	if err != nil {
 		return err
 	}
-	err = b.run([]string{"RUSTC=" + rustc, "RUSTFLAGS="}, cargo, "build", "--quiet", "--release", "--offline", "--target", rustTarget, "--target-dir", b.work)
+	err = b.run([]string{"RUSTC=" + rustc}, cargo, "build", "--quiet", "--release", "--offline", "--target", rustTarget, "--target-dir", b.work)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (b *build) rustTest() error {
 	if err != nil {
 		return err
 	}
-	return b.run([]string{"RUSTC=" + rustc, "RUSTDOC=" + filepath.Join(filepath.Dir(rustc), "rustdoc"), "RUSTFLAGS="},
+	return b.run([]string{"RUSTC=" + rustc, "RUSTDOC=" + filepath.Join(filepath.Dir(rustc), "rustdoc")},
 		cargo, "test", "--quiet", "--offline", "--target-dir", b.work)
 }
 
@@ -202,7 +202,7 @@ func (b *build) zig() error {
 		return err
 	}
 	// What sdk/zig/build.zig asks for, without the time that "zig build" takes to build itself first.
-	return b.run(nil, append(zig, "build-exe", "-target", "wasm32-freestanding", "-O", "ReleaseFast", "-fno-entry", "-rdynamic", "-fstrip",
+	return b.run(nil, append(zig, "build-exe", "-target", "wasm32-freestanding", "-O", "ReleaseFast", "-fno-entry", "-rdynamic", "-fstrip", "--stack", "131072",
 		"--cache-dir", b.work, "--dep", "wasmgate", "-Mroot="+filepath.Join(b.folder, "src", "main.zig"),
 		"-Mwasmgate="+filepath.Join(b.SDK, "zig", "src", "wasmgate.zig"), "-femit-bin="+b.out)...)
 }

@@ -15,6 +15,7 @@ pub fn addPlugin(b: *std.Build, wasmgate: *std.Build.Dependency, name: []const u
     });
     plugin.entry = .disabled;
     plugin.rdynamic = true;
+    plugin.stack_size = 128 << 10; // a plugin needs little, and the default is much for each instance
     b.installArtifact(plugin);
 
     const tests = b.addTest(.{ .root_module = b.createModule(.{

@@ -31,6 +31,9 @@ export const enum Op {
   Log = 0x41,
   Context = 0x50,
   Rematch = 0x51,
+  SetBody = 0x60,
+  WantBody = 0x61,
+  Keep = 0x62,
 }
 
 let view: usize = heap.alloc(SIZE); // the request arena
@@ -50,6 +53,12 @@ export function message(): usize {
   return view;
 }
 
+// pointer is where the list under way is.
+export function pointer(): usize {
+  return out;
+}
+
+// written is how long the list under way is.
 export function written(): u32 {
   return length;
 }
@@ -79,6 +88,35 @@ export function begin(): void {
   out = arena;
   capacity = arenaCapacity;
   length = 0;
+}
+
+// The list of a request of the plugin's own, and the answer under way while it is written.
+let request: usize = 0;
+let requestCapacity: u32 = 0;
+let savedOut: usize = 0;
+let savedCapacity: u32 = 0;
+let savedLength: u32 = 0;
+
+// beginRequest has what is written go to the list of a request, until endRequest.
+export function beginRequest(): void {
+  savedOut = out;
+  savedCapacity = capacity;
+  savedLength = length;
+  if (!request) {
+    requestCapacity = 4096;
+    request = heap.alloc(requestCapacity);
+  }
+  out = request;
+  capacity = requestCapacity;
+  length = 0;
+}
+
+export function endRequest(): void {
+  request = out;
+  requestCapacity = capacity;
+  out = savedOut;
+  capacity = savedCapacity;
+  length = savedLength;
 }
 
 // room makes room for n more bytes.
@@ -125,6 +163,30 @@ export function op64(kind: u32, v: u64): void {
 export function opText(kind: u32, s: string): void {
   const n = byteLength(s);
   text(record(kind, 4 + n), s, n);
+}
+
+export function opBytes(kind: u32, bytes: usize, n: u32): void {
+  const p = record(kind, 4 + n);
+  store<u32>(p, n);
+  memory.copy(p + 4, bytes, n);
+}
+
+export function op32x3(kind: u32, a: u32, b: u32, c: u32): void {
+  const p = record(kind, 12);
+  store<u32>(p, a);
+  store<u32>(p, b, 4);
+  store<u32>(p, c, 8);
+}
+
+// metric writes the record that declares a metric.
+export function metric(type: u32, name: string, description: string, bounds: f64[]): void {
+  const m = byteLength(name), n = byteLength(description);
+  let p = record(10, 16 + m + n + (bounds.length << 3));
+  store<u32>(p, type);
+  p = text(text(p + 4, name, m), description, n);
+  store<u32>(p, bounds.length);
+  p += 4;
+  for (let i = 0; i < bounds.length; i++, p += 8) store<f64>(p, bounds[i]);
 }
 
 export function opPair(kind: u32, a: string, b: string): void {

@@ -45,6 +45,11 @@ export class Decision {
     return Decision.responded;
   }
 
+  /** What was written is done; replace of a piece returns this. */
+  static written(): Decision {
+    return Decision.responded;
+  }
+
   /** Turns the decision and the edits before it into what the gateway is answered. Not for plugins. */
   finish(): u64 {
     const code = this.code;

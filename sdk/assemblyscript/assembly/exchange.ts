@@ -1,9 +1,10 @@
 import * as answer from "./answer";
 import { Op } from "./answer";
-import { Header, slotOf } from "./config";
+import { Header, Service, slotOf } from "./config";
 import { Decision } from "./decision";
-import { Level, lookup } from "./host";
-import { byteLength, pathUnder } from "./text";
+import { Level, hostReadBody, lookup } from "./host";
+import { OutboundRequest, OutboundResponse, call } from "./outbound";
+import { byteLength, decode, pathUnder } from "./text";
 import { View } from "./view";
 
 /** From which place of the configuration a handler is called. */
@@ -137,6 +138,77 @@ export class Exchange {
    */
   lookupRequest(name: string, k: i32 = 0): string | null {
     return lookup(0, name, k);
+  }
+
+  /**
+   * Sends a request to a service and returns when the answer is whole; the gateway serves others meanwhile. An answer of any
+   * status is one; see OutboundResponse.result. Redirects are not followed. A handler may make 32 calls.
+   */
+  call(service: Service, request: OutboundRequest): OutboundResponse {
+    return call(service, request);
+  }
+
+  /** Whether the message's body is buffered: see bufferRequestBody. A message without one has an empty one. */
+  get hasBody(): bool {
+    return (View.u32At(12) & 8) != 0;
+  }
+
+  /** Whether only the beginning of the body is buffered: see BodyFlag.Partial. */
+  get bodyIsPart(): bool {
+    return (View.u32At(12) & 16) != 0;
+  }
+
+  /** A copy of the body that is buffered; null if none is. bodyText is the same as a string. */
+  get body(): Uint8Array | null {
+    const n = hostReadBody(this.message, 0, 0, 0);
+    if (n < 0) return null;
+    const bytes = new Uint8Array(n);
+    hostReadBody(this.message, 0, bytes.dataStart, n);
+    return bytes;
+  }
+
+  /** The body that is buffered, as a string; "" if none is. */
+  get bodyText(): string {
+    const bytes = this.body;
+    return bytes === null ? "" : decode(bytes.dataStart, bytes.length);
+  }
+
+  /**
+   * Copies what is buffered of the body from offset on, and returns how many bytes there are from there on; -1 if none is
+   * buffered, or if offset is beyond its end. For bodies that need not be in the plugin's memory as a whole.
+   */
+  readBody(to: Uint8Array, offset: u32 = 0): i32 {
+    return hostReadBody(this.message, offset, to.dataStart, to.length);
+  }
+
+  /**
+   * Replaces a body that is buffered whole. The gateway sets Content-Length; Content-Type and the like are the plugin's
+   * business.
+   */
+  setBody(bytes: Uint8Array): void {
+    answer.opBytes(Op.SetBody, bytes.dataStart, bytes.length);
+  }
+
+  /** setBody with a string's bytes. */
+  setBodyText(text: string): void {
+    answer.opText(Op.SetBody, text);
+  }
+
+  /**
+   * Asks for the message's body, where it was declared to come OnDemand: a buffered one by calling the handler once more (see
+   * hasBody) after what it returns now is done, a streamed one by calling the function given to streamRequestBody.
+   */
+  wantBody(): void {
+    answer.op(Op.WantBody);
+  }
+
+  /** Asks the gateway for value k of a field of the message's trailers; null if there is none. There are some where the body is buffered. */
+  lookupTrailer(name: string, k: i32 = 0): string | null {
+    return lookup(2 + this.message, name, k);
+  }
+
+  private get message(): u32 {
+    return View.u32At(8) & 1;
   }
 
   /** Replaces all fields of the name by one: of the request in its handler, of the answer in the answer's. */

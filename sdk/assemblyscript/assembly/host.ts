@@ -3,11 +3,43 @@ import { byteLength, decode, encode } from "./text";
 
 // @ts-ignore: decorator
 @external("wasmgate_v1", "log")
-declare function importLog(level: u32, ptr: usize, len: u32): void;
+declare function hostLog(level: u32, text: usize, textLength: u32): void;
 
 // @ts-ignore: decorator
 @external("wasmgate_v1", "get_header")
-declare function importGetHeader(message: u32, name: usize, nameLength: u32, index: u32, out: usize, capacity: u32): i32;
+declare function hostGetHeader(message: u32, name: usize, nameLength: u32, k: u32, to: usize, toLength: u32): i32;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "call")
+export declare function hostCall(service: u32, request: usize, requestLength: u32, to: usize, toLength: u32): u64;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "call_answer")
+export declare function hostCallAnswer(to: usize, toLength: u32): i32;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "kv_get")
+export declare function hostKVGet(store: u32, key: usize, keyLength: u32, to: usize, toLength: u32): u64;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "kv_set")
+export declare function hostKVSet(store: u32, key: usize, keyLength: u32, value: usize, valueLength: u32, version: u32, ttl: u64): u64;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "kv_delete")
+export declare function hostKVDelete(store: u32, key: usize, keyLength: u32, version: u32): u64;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "kv_add")
+export declare function hostKVAdd(store: u32, key: usize, keyLength: u32, delta: i64, ttl: u64, sum: usize): u32;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "read_body")
+export declare function hostReadBody(message: u32, offset: u32, to: usize, toLength: u32): i32;
+
+// @ts-ignore: decorator
+@external("wasmgate_v1", "metric")
+export declare function hostMetric(id: u32, value: f64): void;
 
 /** A level of the log. */
 export enum Level {
@@ -37,7 +69,7 @@ export namespace Scratch {
 export function log(level: Level, text: string): void {
   const n = byteLength(text), p = Scratch.room(n);
   encode(text, p);
-  importLog(level, p, n);
+  hostLog(level, p, n);
 }
 
 export function lookup(message: u32, name: string, k: u32): string | null {
@@ -46,7 +78,7 @@ export function lookup(message: u32, name: string, k: u32): string | null {
   while (true) {
     const p = Scratch.room(need + 256);
     encode(name, p);
-    const n = importGetHeader(message, p, nameLength, k, p + nameLength, Scratch.capacity - nameLength);
+    const n = hostGetHeader(message, p, nameLength, k, p + nameLength, Scratch.capacity - nameLength);
     if (n < 0) return null;
     if (<u32>n <= Scratch.capacity - nameLength) return decode(p + nameLength, n);
     need = nameLength + n;

@@ -59,6 +59,27 @@ function codePoint(p: usize, n: usize): u32 {
   return (b & 0x07) << 18 | second << 12 | third << 6 | <u32>load<u8>(p, 3) & 0x3f;
 }
 
+// equals says whether a string has these bytes. It is for names, which are ASCII.
+export function equals(s: string, p: usize, len: u32): bool {
+  if (<u32>s.length != len) return false;
+  for (let i: u32 = 0; i < len; i++) {
+    if (s.charCodeAt(i) != <i32>load<u8>(p + i)) return false;
+  }
+  return true;
+}
+
+/** The bytes of a string, and the string of bytes. */
+export function toBytes(s: string): Uint8Array {
+  const bytes = new Uint8Array(byteLength(s));
+  encode(s, bytes.dataStart);
+  return bytes;
+}
+
+/** See toBytes. */
+export function toText(bytes: Uint8Array): string {
+  return decode(bytes.dataStart, bytes.length);
+}
+
 /** How many bytes a string has in a message. */
 export function byteLength(s: string): i32 {
   let p = changetype<usize>(s);

@@ -68,6 +68,9 @@ impl<P: Plugin> Guest<P> {
             Ok(p) => self.plugin = Some(p),
             Err(e) => return self.out.get_mut().fail(e.text().as_bytes()),
         }
+        if m.bodies[1].is_some() && P::RESPONSES == Responses::None {
+            m.phases |= Responses::All as u32; // bodies need their phase
+        }
         self.out.get_mut().write(&m.encode());
         self.manifest = m;
         self.out.get_mut().settle(OK)
@@ -103,11 +106,11 @@ impl<P: Plugin> Guest<P> {
     pub fn body(&mut self, n: u32) -> u64 {
         self.handle(n, |p, view, out, _| {
             let piece = Piece::new(view, out);
-            if piece.is_response() {
-                p.response_body(&piece)
-            } else {
-                p.request_body(&piece)
+            let d = if piece.is_response() { p.response_body(&piece) } else { p.request_body(&piece) };
+            if let Decision::Deny(_) = d {
+                out.borrow_mut().begin(); // what denies a message has no edits
             }
+            d
         })
     }
 

@@ -18,8 +18,11 @@ pub fn configure(comptime p: Plugin, allocator: std.mem.Allocator, n: usize) u64
     if (p.configure) |f| f(&c) catch |err| {
         return answer.fail(if (err == error.Refused) c.reason else @errorName(err));
     };
+    // Bodies need their phase, whether there is a handler or not; so does a plugin that has only ticks.
     const marked: u32 = if (p.response_if_marked) 4 else 2;
-    const phases = @as(u32, @intFromBool(p.request != null)) | if (p.response != null) marked else 0;
+    var phases = @as(u32, @intFromBool(p.request != null or manifest.bodies[0] != null));
+    if (p.response != null) phases |= marked else if (manifest.bodies[1] != null) phases |= 2;
+    if (phases == 0) phases = 1;
     manifest.write(phases);
     return answer.settle(.ok);
 }
@@ -39,10 +42,11 @@ pub fn response(comptime p: Plugin, n: usize) u64 {
 pub fn body(comptime p: Plugin, n: usize) u64 {
     const piece: Piece = .{ .view = .{ .bytes = answer.in[0..n] } };
     answer.out.begin();
-    if (piece.isResponse()) {
-        return if (p.response_body) |f| answer.finish(f(piece)) else 0;
-    }
-    return if (p.request_body) |f| answer.finish(f(piece)) else 0;
+    const handler = if (piece.isResponse()) p.response_body else p.request_body;
+    const f = handler orelse return 0;
+    const d = f(piece);
+    if (d == .deny) answer.out.begin(); // what denies a message has no edits
+    return answer.finish(d);
 }
 
 pub fn tick(comptime p: Plugin, n: usize) u64 {

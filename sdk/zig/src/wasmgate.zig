@@ -116,7 +116,9 @@ pub const Plugin = struct {
 
 /// Makes p the plugin of this module. Call it in a comptime block of the root file.
 pub fn plugin(comptime p: Plugin) void {
-    if (p.request == null and p.response == null) @compileError("the plugin has no handler: give request, response, or both");
+    if (p.request == null and p.response == null and p.request_body == null and p.response_body == null and p.tick == null) {
+        @compileError("the plugin has no handler");
+    }
     if (builtin.cpu.arch.isWasm()) guest.exportAll(p);
 }
 

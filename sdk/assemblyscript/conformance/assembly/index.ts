@@ -7,6 +7,7 @@ import {
   Header,
   Request,
   Response,
+  byteLength,
   configure,
   handle,
   handleResponse,
@@ -14,6 +15,8 @@ import {
   requestHeader,
   responseHeader,
 } from "wasmgate";
+import { configureMore, more, reset } from "./more";
+import { first, rest } from "./text";
 export * from "wasmgate/exports";
 
 const command = requestHeader("x-cmd");
@@ -22,6 +25,7 @@ let headers: Header[] = []; // those that the configuration declares, in its ord
 
 configure((c: Config): string | null => {
   headers = [];
+  reset();
   const lines = c.raw.split("\n");
   for (let i = 0; i < lines.length; i++) {
     if (lines[i].length == 0) continue;
@@ -30,7 +34,7 @@ configure((c: Config): string | null => {
     else if (word == "response-header") headers.push(responseHeader(arg));
     else if (word == "upstream") c.upstream(arg);
     else if (word == "fail") return "as the configuration says";
-    else return "unknown line";
+    else if (!configureMore(c, word, arg)) return "unknown line";
   }
   return null;
 });
@@ -38,22 +42,12 @@ configure((c: Config): string | null => {
 handle((r: Request): Decision => run(r, r, null, command));
 handleResponse((r: Response): Decision => run(r, null, r, answerCommand));
 
-function first(s: string): string {
-  const i = s.indexOf(" ");
-  return i < 0 ? s : s.substring(0, i);
-}
-
-function rest(s: string): string {
-  const i = s.indexOf(" ");
-  return i < 0 ? "" : s.substring(i + 1);
-}
-
 function run(x: Exchange, request: Request | null, response: Response | null, commands: Header): Decision {
   let d = Decision.Continue;
   for (let k = 0; k < x.headerCount(commands); k++) {
     const line = x.headerAt(commands, k);
     const word = first(line), arg = rest(line);
-    if (edit(x, response, word, arg) || (request && editRequest(request, word, arg))) continue;
+    if (edit(x, response, word, arg) || (request && editRequest(request, word, arg)) || more(x, word, arg)) continue;
     if (word == "continue") d = Decision.Continue;
     else if (word == "no-match") d = Decision.NoMatch;
     else if (word == "route") d = Decision.routeTo(U32.parseInt(arg));
@@ -99,18 +93,14 @@ function lookup(x: Exchange, response: Response | null, args: string): string {
   const k = I32.parseInt(first(rest(args))), name = rest(rest(args));
   let v: string | null = null;
   if (first(args) == "0") v = x.lookupRequest(name, k);
+  else if (first(args) != "1") v = x.lookupTrailer(name, k);
   else if (response) v = response.lookupResponse(name, k);
   return v === null ? "none" : sized(v);
 }
 
-// sized writes a string with its length in bytes, so that it may hold anything. A unit of U+DC80 to U+DCFF is a byte.
+// sized writes a string with its length in bytes, so that it may hold anything.
 function sized(s: string): string {
-  let n = 0;
-  for (let i = 0; i < s.length; i++) {
-    const c = s.charCodeAt(i);
-    n += c < 0x80 || (c >= 0xdc80 && c <= 0xdcff) ? 1 : c < 0x800 ? 2 : 3;
-  }
-  return n.toString() + ":" + s;
+  return byteLength(s).toString() + ":" + s;
 }
 
 function echo(x: Exchange, response: Response | null): string {
