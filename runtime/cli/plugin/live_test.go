@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"wasmgate/runtime/internal/testkit"
 )
 
 // live is a command that stays up.
@@ -42,10 +40,26 @@ func begin(t *testing.T, args ...string) *live {
 	return l
 }
 
+// eventually waits for something that compilers are needed for, which take their time on a machine that has other things
+// to do. what says what there is instead.
+func eventually(t *testing.T, what func() string, fact func() bool) {
+	t.Helper()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	late := time.After(2 * time.Minute)
+	for !fact() {
+		select {
+		case <-poll.C:
+		case <-late:
+			t.Fatalf("waited in vain: %s", what())
+		}
+	}
+}
+
 // says waits for a text that its output did not have before the last call.
 func (l *live) says(text string) {
 	l.t.Helper()
-	testkit.Eventually(l.t, text+"\n"+l.stdout.String()+l.stderr.String(), func() bool {
+	eventually(l.t, func() string { return text + "\n" + l.stdout.String() + l.stderr.String() }, func() bool {
 		i := strings.Index(l.stdout.String()[l.checked:], text)
 		if i < 0 {
 			return false
@@ -87,7 +101,7 @@ func TestWatch(t *testing.T) {
 	l.says("want: 403")
 	l.says("1 of 5 tests failed")
 	edit(t, source, "wg_deny(404)", "wg_deny(40")
-	testkit.Eventually(t, "what the compiler says", func() bool { return strings.Contains(l.stderr.String(), "wasmgate: clang failed") })
+	eventually(t, l.stderr.String, func() bool { return strings.Contains(l.stderr.String(), "wasmgate: clang failed") })
 	l.says("Waiting for a change")
 	edit(t, source, "wg_deny(40", "wg_deny(404)")
 	l.says("1 of 5 tests failed")
@@ -95,7 +109,7 @@ func TestWatch(t *testing.T) {
 	edit(t, test, "status: 403", "status: 404")
 	l.says("5 tests passed")
 	edit(t, test, "status: 404", "stauts: 404")
-	testkit.Eventually(t, "the mistake", func() bool { return strings.Contains(l.stderr.String(), "did you mean `status`?") })
+	eventually(t, l.stderr.String, func() bool { return strings.Contains(l.stderr.String(), "did you mean `status`?") })
 	write(t, filepath.Join(dir, "more.test.yaml"), "tests: [{ name: one more, request: { url: / } }]")
 	edit(t, test, "stauts: 404", "status: 404")
 	l.says("6 tests passed")

@@ -31,7 +31,7 @@ type Call struct {
 	Optional bool             `koanf:"optional" doc:"It may also be sent less often."`
 	Answer   Response         `koanf:"answer" doc:"What the upstream answers."`
 	Error    string           `koanf:"error" enum:"timeout,connect,failed,too_large" doc:"What becomes of the request instead of an answer."`
-	Delay    config.Duration  `koanf:"delay" doc:"How long the answer takes."`
+	Delay    config.Duration  `koanf:"delay" doc:"How long the answer takes. Longer than the plugin waits is a timeout, at once."`
 }
 
 // callErrors are the errors of upstreams, by Call.Error.
@@ -75,18 +75,16 @@ func (u *upstreams) answer(t *netloop.Task, upstream string, c *filter.Call) *fa
 	if call == nil {
 		return fault.New(fault.Connect, fault.Upstream, 502, "upstream %s: the test does not expect this request", upstream)
 	}
-	if call.Delay > 0 {
-		timeout := c.Timeout
-		if timeout == 0 {
-			timeout = filter.DefaultCallTimeout
-		}
-		until := time.Now().Add(min(call.Delay.Std(), timeout))
-		for wait := time.Until(until); wait > 0; wait = time.Until(until) { // others may wake the task
-			t.Sleep(wait)
-		}
-		if call.Delay.Std() >= timeout {
-			return fault.New(fault.RequestTimeout, fault.Upstream, 504, "upstream %s: no answer within %v", upstream, timeout)
-		}
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = filter.DefaultCallTimeout
+	}
+	if call.Delay.Std() >= timeout { // nobody needs to wait for that
+		return fault.New(fault.RequestTimeout, fault.Upstream, 504, "upstream %s: no answer within %v", upstream, timeout)
+	}
+	until := time.Now().Add(call.Delay.Std())
+	for wait := time.Until(until); wait > 0; wait = time.Until(until) { // others may wake the task
+		t.Sleep(wait)
 	}
 	if e, ok := callErrors[call.Error]; ok {
 		return fault.New(e.kind, fault.Upstream, 502, "upstream %s: %s", upstream, e.text)
