@@ -266,7 +266,7 @@ func (m *fieldMap) changePseudo(how edit, name, value []byte) status {
 	case r != nil && string(name) == ":scheme":
 	case m.reply != nil && string(name) == ":status":
 		status, err := strconv.Atoi(string(value[:min(len(value), 4)]))
-		if err != nil || status < 200 || status > 599 || bodiless(status) != bodiless(m.reply.Status) {
+		if err != nil || status < 200 || status > 599 {
 			return statusBadArgument
 		}
 		if m.reply.Status != status {
@@ -276,11 +276,6 @@ func (m *fieldMap) changePseudo(how edit, name, value []byte) status {
 		return statusBadArgument
 	}
 	return statusOK
-}
-
-// bodiless are statuses of answers that have no body.
-func bodiless(status int) bool {
-	return status == 204 || status == 205 || status == 304 || status < 200
 }
 
 // changePath takes a new :path: path and query.

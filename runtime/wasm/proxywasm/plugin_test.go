@@ -72,7 +72,7 @@ func TestMaps(t *testing.T) {
 		"request set 0 :path /other?x=2", "request set 0 :authority other.example:81", "request set 0 :method POST", "request set 0 connection close",
 		"request del 0 :method", "request set 2 x y",
 		"request set 0 x%sy z", "request set 0 x z%n", "request set 0 :path nothing", "request set 0 :method CONNECT", "request set 0 :nope x",
-		"response pairs 2", "response get 2 :status", "response set 2 :status 404", "response set 2 :status 204", "response setpairs 2 a 1 b 2 a 3", "response pairs 2", "response get 0 x-new", "response set 0 x-new y",
+		"response pairs 2", "response get 2 :status", "response set 2 :status 404", "response set 2 :status 101", "response setpairs 2 a 1 b 2 a 3", "response pairs 2", "response get 0 x-new", "response set 0 x-new y",
 		"log get 0 x-new", "log get 2 a")
 	r := b.exchange(message{head: simpleHead + "\nUser-Agent: u"}, okAnswer, p)
 	b.wantSays("create(2 1)", "request(2 6 1)",
