@@ -119,9 +119,10 @@ func (l *limit) readRate(v kit.Value) error {
 	}
 	number, per, ok := strings.Cut(s, "/")
 	n, err := strconv.ParseInt(number, 10, 64)
-	if per == "s" || per == "m" || per == "h" {
+	switch per {
+	case "s", "m", "h":
 		per = "1" + per
-	} else if per == "d" {
+	case "d":
 		per = "24h"
 	}
 	d, wrong := time.ParseDuration(per)
