@@ -31,8 +31,9 @@ type Inspection struct {
 	MemoryPages uint32   `json:"memory_pages"`      // at the start, of 64 KiB
 	MemoryMax   uint32   `json:"memory_pages_most"` // with the limits as they are
 
-	Wants  *Wants `json:"wants,omitempty"`
-	Sample *Cost  `json:"sample,omitempty"`
+	Wants  *Wants   `json:"wants,omitempty"`
+	Notes  []string `json:"notes,omitempty"` // what there was to say about it while it started
+	Sample *Cost    `json:"sample,omitempty"`
 }
 
 // Part is a section.
@@ -99,6 +100,12 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 	}
 	defer c.Close()
 	i.Wants = &Wants{Clock: slices.ContainsFunc(i.Imports, func(s string) bool { return strings.HasSuffix(s, ".clock_time_get") })}
+	i.Wants.foreign(m, abi)
+	s.Lines = func(l wasm.Line) {
+		if !l.Guest && l.Err == nil && len(i.Notes) < mostNotes {
+			i.Notes = append(i.Notes, l.Text)
+		}
+	}
 	p, err := c.Start(s)
 	if err != nil {
 		i.Wants.Refused = reason(err)
@@ -120,6 +127,9 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 	}
 	return i
 }
+
+// mostNotes bounds what is said about a start.
+const mostNotes = 10
 
 // Sample is a request as clients send them, for those who have none of their own.
 var Sample = Message{Fields: []Field{
@@ -157,6 +167,44 @@ func (w *Wants) fill(m *sdkabi.Manifest) {
 	}
 	for _, metric := range m.Metrics {
 		w.Metrics = append(w.Metrics, metric.Name)
+	}
+}
+
+// uses says what a module that has no manifest uses: by an export or an import of one of these names, and where it is told.
+var uses = []struct {
+	abi   *ABI
+	names []string
+	tell  func(w *Wants)
+}{
+	{&proxyWasmABI, []string{"proxy_on_request_headers", "proxy_on_request_body", "proxy_on_request_trailers"}, func(w *Wants) { w.Phases = append(w.Phases, "request") }},
+	{&proxyWasmABI, []string{"proxy_on_response_headers", "proxy_on_response_body", "proxy_on_response_trailers"}, func(w *Wants) { w.Phases = append(w.Phases, "response") }},
+	{&proxyWasmABI, []string{"proxy_on_new_connection", "proxy_on_downstream_data"}, func(w *Wants) { w.Phases = append(w.Phases, "TCP connections") }},
+	{&proxyWasmABI, []string{"proxy_on_request_body"}, func(w *Wants) { w.Bodies = append(w.Bodies, "request") }},
+	{&proxyWasmABI, []string{"proxy_on_response_body"}, func(w *Wants) { w.Bodies = append(w.Bodies, "response") }},
+	{&proxyWasmABI, []string{"proxy_http_call"}, func(w *Wants) { w.Calls = append(w.Calls, "by http_call, whichever it names") }},
+	{&proxyWasmABI, []string{"proxy_grpc_call", "proxy_grpc_stream"}, func(w *Wants) { w.Calls = append(w.Calls, "by gRPC, whichever it names") }},
+	{&proxyWasmABI, []string{"proxy_set_shared_data", "proxy_get_shared_data"}, func(w *Wants) { w.State = append(w.State, "shared data") }},
+	{&proxyWasmABI, []string{"proxy_register_shared_queue", "proxy_resolve_shared_queue"}, func(w *Wants) { w.State = append(w.State, "queues") }},
+	{&proxyWasmABI, []string{"proxy_set_tick_period_milliseconds"}, func(w *Wants) { w.Tick = "as it asks for" }},
+	{&proxyWasmABI, []string{"proxy_define_metric"}, func(w *Wants) { w.Metrics = append(w.Metrics, "as it defines") }},
+	{&httpWasmABI, []string{"handle_request"}, func(w *Wants) { w.Phases = append(w.Phases, "request") }},
+	{&httpWasmABI, []string{"handle_response"}, func(w *Wants) { w.Phases = append(w.Phases, "response") }},
+	{&httpWasmABI, []string{"read_body", "write_body"}, func(w *Wants) { w.Bodies = append(w.Bodies, "as it enables") }},
+}
+
+// foreign fills in what the names of exports and imports tell. SDKs import more than their plugins call, so that it is at
+// most that.
+func (w *Wants) foreign(m *meter.Module, abi *ABI) {
+	for _, u := range uses {
+		if u.abi != abi {
+			continue
+		}
+		if slices.ContainsFunc(u.names, func(name string) bool {
+			_, exported := m.Export(name)
+			return exported || slices.ContainsFunc(m.Imports, func(i meter.Import) bool { return i.Name == name })
+		}) {
+			u.tell(w)
+		}
 	}
 }
 

@@ -113,6 +113,9 @@ func tellInspection(w io.Writer, paint paint, i *plugintest.Inspection) {
 	row("imports", list(i.Imports, "nothing"))
 	row("exports", list(i.Exports, "nothing"))
 	tellWants(row, paint, i.Wants)
+	for _, n := range i.Notes {
+		row("note", paint.in("warn", printable(n)))
+	}
 	if s := i.Sample; s != nil {
 		row("sample", fmt.Sprintf("%s: %s; %s, %s fuel, %s of memory", s.Request, s.Decision, suite.Micros(s.Micros), suite.Thousands(s.Fuel), bytesText(s.Memory)))
 	}
@@ -123,8 +126,7 @@ func tellWants(row func(name, value string), paint paint, w *plugintest.Wants) {
 		return
 	}
 	if w.Refused != "" {
-		row("wants", paint.in("warn", "not known: ")+w.Refused+" (see --config)")
-		return
+		row("start", paint.in("warn", "it does not start, so that it cannot be asked what it wants: ")+w.Refused+" (see --config)")
 	}
 	row("wants", list(w.Phases, ""))
 	for _, r := range []struct {

@@ -180,7 +180,7 @@ tests:
 		t.Errorf("%v: %+v", err, i)
 	}
 	contains(t, succeeds(t, "inspect", file, "--config", `{"default":"other"}`), "upstreams: other")
-	contains(t, succeeds(t, "inspect", file, "--config", `{}`), "not known: ", "config.default is missing", "see --config")
+	contains(t, succeeds(t, "inspect", file, "--config", `{}`), "it does not start", "config.default is missing", "see --config")
 	contains(t, succeeds(t, "test", "--schema"), "tests:", "expect_response:", "decision:", "continue | route | deny | respond", "max_fuel:")
 
 	// Beside another module, tests of another name are not its own.

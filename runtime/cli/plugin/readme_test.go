@@ -116,6 +116,14 @@ func TestTestsOfReadme(t *testing.T) {
 	}
 	contains(t, succeeds(t, "inspect", filepath.Join(dir, "authz.wasm")), "calls: auth", "state: sessions", "metrics: asked")
 
+	l := begin(t, "run", dir, "--port", "0", "--no-build")
+	if status, body := ask(t, l.url(), "authorization", "t1"); status != 200 || !strings.Contains(body, "X-User:") {
+		t.Errorf("with an upstream that answers calls: %d, %s", status, body)
+	}
+	l.says("→ continue  (")
+	l.says("set x-user: ")
+	l.ends()
+
 	// What is asked for and not expected, expected and not asked for, and asked for otherwise.
 	write(t, filepath.Join(dir, "all.test.yaml"), `
 tests:

@@ -42,6 +42,7 @@ type trying struct {
 	echoes  *echoes
 	tell    chan string // what happened, told by one goroutine
 	names   []string    // of upstreams, by their id
+	env     map[string]string
 	gateway *gateway.Gateway
 }
 
@@ -97,7 +98,7 @@ func (t *trying) run() error {
 		return err
 	}
 	if t.gateway, err = gateway.New(gateway.Options{
-		Config: c, Log: t.log(), Env: t.process.getenv, Build: t.process.Build, Watcher: t, Filter: t.observe,
+		Config: c, Log: t.log(), Env: t.getenv, Build: t.process.Build, Watcher: t, Filter: t.observe,
 	}); err != nil {
 		return unjoined(err)
 	}
@@ -186,11 +187,15 @@ func (t *trying) plan(build bool) (*config.Config, error) {
 		return nil, err
 	}
 	defer p.Close()
-	return t.configFor(p, &settings, int(limits.Fuel), int64(limits.MemoryPages)<<16)
+	var called []string
+	for _, f := range files {
+		called = append(called, f.Called()...)
+	}
+	return t.configFor(p, &settings, called, int(limits.Fuel), int64(limits.MemoryPages)<<16)
 }
 
 // configFor is the gateway's config around a plugin.
-func (t *trying) configFor(p *plugintest.Plugin, s *plugintest.Settings, fuel int, memory int64) (*config.Config, error) {
+func (t *trying) configFor(p *plugintest.Plugin, s *plugintest.Settings, called []string, fuel int, memory int64) (*config.Config, error) {
 	module, err := filepath.Abs(t.project.module)
 	if err != nil {
 		return nil, err
@@ -210,9 +215,19 @@ func (t *trying) configFor(p *plugintest.Plugin, s *plugintest.Settings, fuel in
 		plugin["limits"] = limits
 	}
 	plugin["log"] = map[string]any{"level": "debug", "rate": 1000}
-	upstreams, err := t.targets(append(slices.Clone(p.Upstreams()), grants(plugin, p)...))
+	called = append(called, t.grant(plugin, p, s)...)
+	for _, u := range t.upstreams {
+		if name, _, ok := strings.Cut(u, "="); ok && !strings.Contains(name, "/") && !slices.Contains(called, name) {
+			called = append(called, name)
+		}
+	}
+	upstreams, err := t.targets(append(slices.Clone(p.Upstreams()), called...))
 	if err != nil {
 		return nil, err
+	}
+	if len(called) > 0 {
+		slices.Sort(called)
+		plugin["calls"] = slices.Compact(called)
 	}
 	if names := p.Upstreams(); len(names) > 0 {
 		plugin["upstreams"] = names
@@ -240,19 +255,39 @@ func (t *trying) configFor(p *plugintest.Plugin, s *plugintest.Settings, fuel in
 	return c, nil
 }
 
-// grants gives a plugin what its manifest asks for, and returns the upstreams that it calls.
-func grants(plugin map[string]any, p *plugintest.Plugin) (calls []string) {
+// grant gives a plugin what its manifest and its tests ask for, and returns the upstreams that it calls.
+func (t *trying) grant(plugin map[string]any, p *plugintest.Plugin, s *plugintest.Settings) (calls []string) {
+	t.env = map[string]string{}
+	var names []string
+	for _, kv := range s.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		t.env[name], names = value, append(names, name)
+	}
+	if names != nil {
+		plugin["env"] = names
+	}
+	if s.Clock {
+		plugin["clock"] = true
+	}
+	if s.RootID != "" || s.VMID != "" || len(s.VMConfig) > 0 {
+		plugin["proxy_wasm"] = map[string]any{"root_id": s.RootID, "vm_id": s.VMID, "vm_config": string(s.VMConfig)}
+	}
 	m := p.Manifest()
 	if m == nil {
 		return nil
 	}
-	if len(m.Calls) > 0 {
-		plugin["calls"] = m.Calls
-	}
 	if len(m.Stores) > 0 {
 		plugin["state"] = m.Stores
 	}
-	return m.Calls
+	return slices.Clone(m.Calls)
+}
+
+// getenv is the environment that the plugin may see, as its tests have it, and otherwise the process's.
+func (t *trying) getenv(name string) string {
+	if value, ok := t.env[name]; ok {
+		return value
+	}
+	return t.process.getenv(name)
 }
 
 // configValue is a plugin's configuration as YAML has it: JSON as what it says, anything else as a text.

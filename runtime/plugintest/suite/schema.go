@@ -236,6 +236,18 @@ type NamedCase struct {
 	Case   plugintest.Case
 }
 
+// Called are the upstreams that tests have the plugin call.
+func (f *File) Called() (names []string) {
+	for i := range f.Tests {
+		for _, c := range f.Tests[i].Calls {
+			if !slices.Contains(names, c.Upstream) {
+				names = append(names, c.Upstream)
+			}
+		}
+	}
+	return names
+}
+
 func (f *File) configOf(t *Test) []byte {
 	if t.Config != nil {
 		return *t.Config
