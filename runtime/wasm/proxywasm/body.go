@@ -248,7 +248,7 @@ func (g *stage) Chunk(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 
 func (g *stage) chunk(t *netloop.Task, dst, data []byte, last bool, trailers *http1.Head) ([]byte, *fault.Error) {
 	s, d := g.stream, g.side
-	if s.id != g.id || s.x == nil {
+	if s.id != g.id || s.over {
 		return append(dst, data...), nil
 	}
 	if n := min(d.skip, len(data)); n > 0 {
@@ -270,7 +270,7 @@ func (g *stage) chunk(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 		}
 		goOn, err := s.showPiece(t, d, last, trailers)
 		switch {
-		case s.id != g.id || s.x == nil: // it ended while we waited
+		case s.id != g.id || s.over: // it ended while we waited
 			return dst, fault.New(fault.ShuttingDown, fault.Gateway, 0, "the exchange is over")
 		case err == nil && !s.answered():
 			if !goOn {
@@ -319,7 +319,7 @@ func (e *EarlyAnswer) Error() string {
 
 // Answer makes the plugin's answer the exchange's local one. It runs on the exchange's task, before its end.
 func (e *EarlyAnswer) Answer(x *exchange.Exchange) {
-	if s := e.stream; s.id == e.id && s.x == x && s.local.set {
+	if s := e.stream; s.id == e.id && !s.over && s.local.set {
 		s.local.apply(x)
 		s.local.set = false
 	}

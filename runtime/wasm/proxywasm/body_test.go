@@ -174,3 +174,29 @@ func TestPausesAreBounded(t *testing.T) {
 		t.Errorf("%v", r.err)
 	}
 }
+
+// TestABodyOfARequestThatIsMatchedAgain: the stream ends before the body has gone through it, and another one of the same
+// plugin takes its place.
+func TestABodyOfARequestThatIsMatchedAgain(t *testing.T) {
+	b := newBench(t)
+	p := b.quiet(Options{}, "request set 0 :path /other", "request_body setbody 0 0 0 -")
+	b.on(func(task *netloop.Task) {
+		r := b.begin(task, message{head: post, body: []string{"ab", "cd", "ef"}, chunked: true})
+		r.ask(filter.Route, p)
+		r.end(p)
+		if r.verdict != filter.Rematch || r.err != nil {
+			t.Errorf("%v %v", r.verdict, r.err)
+		}
+		r.x.Forget(0)
+		r.ask(filter.Route, p)
+		if r.verdict != filter.Continue || r.err != nil {
+			t.Errorf("%v %v", r.verdict, r.err)
+		}
+		r.forward(task)
+		r.end(p)
+		if r.sent != "--ab-cd-ef" || r.sendErr != nil { // both have seen the first piece
+			t.Errorf("%q %v", r.sent, r.sendErr)
+		}
+	})
+	b.says()
+}

@@ -82,7 +82,7 @@ func (s *stream) connect(t *netloop.Task) *fault.Error {
 }
 
 // there says whether the guest still has to do with the connection.
-func (c *Connection) there() bool { return c.stream != nil && c.stream.id == c.id && c.stream.x != nil }
+func (c *Connection) there() bool { return c.stream != nil && c.stream.id == c.id && !c.stream.over }
 
 // Upstream notes which upstream the connection goes to, for the plugin's properties.
 func (c *Connection) Upstream(session *exchange.Session) {

@@ -15,6 +15,8 @@
 // registers a queue while it starts. It is closed when nothing happens in it for Options.IdleAfter. A trap ends the VM of
 // that loop: its streams follow Options.OnError, and the next request gets a new one, held off by Backoff and Breaker.
 //
+// Connections of TCP mode are streams too: see Plugin.Connect.
+//
 // # What differs from Envoy, and why
 //
 //   - Maps that are not there read as empty, and a name in them as not found, where Envoy answers BAD_ARGUMENT, on which

@@ -81,7 +81,7 @@ func newGroup(s *Shared, c *wasm.Compiled, o *Options) (g *group, err error) {
 
 // fits says whether a plugin with these options runs in the group's VMs.
 func (g *group) fits(c *wasm.Compiled, o *Options) bool {
-	return g.vmID == o.VMID && g.loops == o.Group && g.module.Same(c) && bytes.Equal(g.vmConfig, o.VMConfig) && slices.Equal(g.sys.Env, o.Sys.Env)
+	return g.vmID == o.VMID && g.loops == o.Group && g.module.Same(c) && bytes.Equal(g.vmConfig, o.VMConfig) && slices.Equal(g.sys.Env, o.Sys.Env) && g.sys.Clock == o.Sys.Clock
 }
 
 // spawn makes a VM with a root context for each of these plugins. It may run on any goroutine. The error is that of the

@@ -158,6 +158,17 @@ func (k *core) named(err *fault.Error, phase string) *fault.Error {
 // count counts a failure.
 func (k *core) count(l *netloop.Loop, f *fault.Error) { k.cells[l.Index()].failures[f.Kind].Add(1) }
 
+// done notes how a request went.
+func (c *cell) done(now int64, k *core, ok bool) {
+	if ok {
+		c.backoff.Succeed()
+		c.open.Store(false)
+	}
+	if c.breaker.Done(now, ok) {
+		k.opened(now, c)
+	}
+}
+
 // opened says that a loop's breaker opened.
 func (k *core) opened(now int64, c *cell) {
 	c.opened.Add(1)
@@ -188,10 +199,8 @@ func (p *Plugin) Request(x *exchange.Exchange, role filter.Role, place int) (fil
 	}
 	*x.State(place) = s
 	verdict, ferr := s.request(t, role)
-	if s.failed == nil && v.dead == nil {
-		c.backoff.Succeed()
-		c.breaker.Done(l.Now(), true)
-		c.open.Store(false)
+	if v.dead == nil { // else it was counted where it died
+		c.done(l.Now(), k, s.failed == nil)
 	}
 	return verdict, ferr
 }

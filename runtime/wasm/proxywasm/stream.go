@@ -29,6 +29,7 @@ type stream struct {
 	closed    bool
 	edited    int // bytes of header changes
 	phase     string
+	over      bool // the exchange has ended; what is in x is a copy
 	lingers   bool
 	until     int64
 
@@ -312,6 +313,7 @@ func appendTarget(dst []byte, r *http1.Request) []byte {
 // over it, a copy of the exchange is kept for a task that comes later.
 func (s *stream) end() {
 	v := s.vm
+	s.over = true
 	for _, c := range v.calls {
 		if c.stream == s {
 			c.stream = nil

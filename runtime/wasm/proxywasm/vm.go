@@ -1,10 +1,7 @@
 package proxywasm
 
 import (
-	"encoding/binary"
 	"slices"
-	"sync/atomic"
-	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
@@ -71,22 +68,6 @@ type context struct {
 	id     uint32
 	root   *root   // itself, if it is one
 	stream *stream // nil for a root context
-}
-
-// root is a plugin in a VM.
-type root struct {
-	context
-	vm         *vm
-	core       *core
-	period     time.Duration // of its tick
-	timer      *netloop.Timer
-	queues     int // that it reads
-	waiting    []waitingItems
-	loop       atomic.Pointer[netloop.Loop] // the VM's, for who tells it of a queue
-	properties *properties
-	failed     *fault.Error // its configuration
-	ending     bool         // it answered false to on_done
-	waker      *netloop.Task
 }
 
 func newVM(g *group) *vm {
@@ -241,9 +222,7 @@ func (v *vm) die(c *context, err *fault.Error, phase string) *fault.Error {
 	v.cell.discarded.Add(1)
 	v.cell.backoff.Fail(now)
 	k.report.Failed(now, f)
-	if v.cell.breaker.Done(now, false) {
-		k.opened(now, v.cell)
-	}
+	v.cell.done(now, k, false)
 	return f
 }
 
@@ -332,84 +311,6 @@ func (v *vm) newID() uint32 {
 	}
 }
 
-// root returns a plugin's root context, and makes it if the plugin is newer than the VM.
-func (v *vm) root(t *netloop.Task, k *core) (*root, *fault.Error) {
-	for _, r := range v.roots {
-		if r.core == k {
-			return r, r.failed
-		}
-	}
-	return v.newRoot(t, k)
-}
-
-// newRoot makes a plugin's root context: creates it, starts and configures it.
-func (v *vm) newRoot(t *netloop.Task, k *core) (*root, *fault.Error) {
-	defer v.leave()
-	if !v.enter(t) {
-		return nil, v.dead
-	}
-	for _, r := range v.roots { // another request's, meanwhile
-		if r.core == k {
-			return r, r.failed
-		}
-	}
-	r := &root{vm: v, core: k}
-	r.id, r.context.root = v.newID(), r
-	if v.loop != nil {
-		r.loop.Store(v.loop)
-	}
-	v.contexts[r.id] = &r.context
-	v.roots = append(v.roots, r)
-	for _, step := range [...]struct {
-		cb    callback
-		phase string
-		arg   uint64
-	}{{onContextCreate, "start", 0}, {onVMStart, "start", uint64(len(v.group.vmConfig))}, {onConfigure, "configure", uint64(len(k.options.Config))}} {
-		if !v.has(step.cb) {
-			continue
-		}
-		ok, err := v.run(&r.context, step.phase, step.cb, uint64(r.id), step.arg)
-		switch {
-		case err != nil:
-			return r, err
-		case step.cb != onContextCreate && ok == 0:
-			r.failed = k.named(refused("%s answered false: the plugin refuses its configuration (its log may say why)", callbackTypes[step.cb].name), step.phase)
-			return r, r.failed
-		}
-	}
-	return r, nil
-}
-
-// arm sets the period of a root context's tick.
-func (r *root) arm(period time.Duration) {
-	r.period = period
-	if r.vm.loop == nil {
-		return
-	}
-	if r.timer != nil {
-		r.timer.Stop()
-	}
-	if period > 0 {
-		r.timer = r.vm.loop.AfterFunc(period, r.tick)
-	}
-}
-
-// tick calls the guest, and again after its period, but not more than a tenth of the time.
-func (r *root) tick() {
-	v := r.vm
-	r.timer = nil
-	v.loop.Go(func(t *netloop.Task) {
-		begun := v.loop.Tick()
-		if _, err := v.call(t, &r.context, "tick", onTick, uint64(r.id)); err != nil {
-			r.core.count(v.loop, err)
-			return
-		}
-		if r.timer == nil && r.period > 0 && v.dead == nil {
-			r.timer = v.loop.AfterFunc(max(r.period, tickShare*time.Duration(v.loop.Tick()-begun)), r.tick)
-		}
-	})
-}
-
 // sweep looks after the VM: once a second.
 func (v *vm) sweep() {
 	if v.dead != nil {
@@ -443,27 +344,6 @@ func (v *vm) retire(t *netloop.Task) {
 	}
 }
 
-// bid tells a root context that it is over, and waits a little for it if it asks for that.
-func (v *vm) bid(t *netloop.Task, r *root) {
-	v.roots = slices.DeleteFunc(v.roots, func(o *root) bool { return o == r }) // a request that comes now gets a new one
-	ok, err := v.call(t, &r.context, "close", onDone, uint64(r.id))
-	if err == nil && ok == 0 {
-		r.ending, r.waker = true, t
-		until := v.loop.AfterFunc(v.group.grace, t.Wake)
-		end := v.loop.Now() + int64(v.group.grace)
-		for r.ending && v.dead == nil && v.loop.Now() < end && !v.loop.Closing() {
-			t.Park()
-		}
-		until.Stop()
-		r.ending, r.waker = false, nil
-	}
-	if v.dead == nil {
-		_, _ = v.call(t, &r.context, "close", onDelete, uint64(r.id))
-	}
-	v.quit(r)
-	delete(v.contexts, r.id)
-}
-
 // shutdown ends a plugin's part of the VM, and all of it if it was the last.
 func (v *vm) shutdown(t *netloop.Task, k *core, last bool) {
 	for _, r := range slices.Clone(v.roots) {
@@ -484,69 +364,4 @@ func (v *vm) effectiveContext() *context {
 		}
 	}
 	return v.current
-}
-
-// alloc has the guest give n bytes of its memory, above 0. What it gives is checked. A guest that fails over it ends.
-func (v *vm) alloc(in *wasm.Instance, n int) (ptr uint32, b []byte) {
-	if v.depth >= nested {
-		in.Failf(fault.PluginTrap, "the guest's allocator and the host call each other too deeply")
-	}
-	stack := v.stacks[v.depth][:1]
-	stack[0] = uint64(n) //nolint:gosec // above 0
-	v.depth++
-	v.alone++
-	current, effective := v.current, v.effective
-	err := in.Call(v.group.functions[onAllocate].f, stack)
-	v.current, v.effective = current, effective
-	v.alone--
-	v.depth--
-	if err != nil {
-		in.Fail(fault.From(err))
-	}
-	ptr = uint32(stack[0]) //nolint:gosec // an i32 is in the low half
-	b, ok := in.Bytes(ptr, uint32(n))
-	if ptr == 0 || !ok || len(b) < n {
-		in.Failf(fault.PluginMemory, "the guest's allocator was asked for %d bytes and gave 0x%x, which is not that many bytes of its memory", n, ptr)
-	}
-	return ptr, b
-}
-
-// give puts bytes into memory that the guest allocates, and tells it where and how many. No bytes are a null pointer.
-func (v *vm) give(in *wasm.Instance, data []byte, ptrAt, sizeAt uint64) status {
-	var ptr uint32
-	if len(data) > 0 {
-		in.Charge(int64(len(data)))
-		var b []byte
-		ptr, b = v.alloc(in, len(data))
-		copy(b, data)
-	}
-	if !put32(in, ptrAt, ptr) || !put32(in, sizeAt, uint32(len(data))) { //nolint:gosec // it fits into the guest's memory
-		return statusBadMemory
-	}
-	return statusOK
-}
-
-// memory returns n bytes of the guest's. No bytes are anywhere.
-func memory(in *wasm.Instance, ptr, n uint64) ([]byte, bool) {
-	if uint32(n) == 0 { //nolint:gosec // i32s are in the low halves
-		return nil, true
-	}
-	b, ok := in.Bytes(uint32(ptr), uint32(n)) //nolint:gosec // see above
-	return b, ok
-}
-
-func put32(in *wasm.Instance, at uint64, v uint32) bool {
-	b, ok := in.Bytes(uint32(at), 4) //nolint:gosec // an i32 is in the low half
-	if ok {
-		binary.LittleEndian.PutUint32(b, v)
-	}
-	return ok
-}
-
-func put64(in *wasm.Instance, at, v uint64) bool {
-	b, ok := in.Bytes(uint32(at), 8) //nolint:gosec // an i32 is in the low half
-	if ok {
-		binary.LittleEndian.PutUint64(b, v)
-	}
-	return ok
 }
