@@ -118,7 +118,7 @@ func key(t testing.TB, s toolchain.Source) string {
 }
 
 // examples are the folders' names.
-var examples = []string{"tenant-router", "header-policy"}
+var examples = []string{"tenant-router", "header-policy", "authorisation"}
 
 // example is the source of an example in a language.
 func example(name string, l toolchain.Language) toolchain.Source {

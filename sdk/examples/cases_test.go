@@ -16,6 +16,22 @@ func at(target, outcome string) string {
 	return strings.Replace(outcome, "example.com /", target, 1)
 }
 
+// allowed is what comes of a request whose credential is good; user is empty for one that has no name.
+func allowed(user, credential string) string {
+	s := "continue\n> GET example.com /\n> " + credential + "\n"
+	if user != "" {
+		s += "> " + user + "\n"
+	}
+	return s
+}
+
+// called is the line about a call of the service.
+func called(credential string) string {
+	return "called 9 GET /authorise for 1s, authorization: " + credential + "\n"
+}
+
+func long(n int) string { return strings.Repeat("l", n) }
+
 var suites = []suite{
 	{name: "tenants", example: "tenant-router", config: tenants, steps: []step{
 		{message{}, routed("1", "default")},
@@ -104,6 +120,42 @@ var suites = []suite{
 	{name: "what a plugin must not do", example: "header-policy", config: `{"request": {"set": {"content-length": "7"}}}`, steps: []step{
 		{message{}, "failed: plugin_answer\n> GET example.com /\n"},
 	}},
+	{name: "credentials", example: "authorisation", config: `{"service": "auth", "store": "cache"}`, steps: []step{
+		{message{}, "respond\n< 401\n< www-authenticate: Bearer\n"},
+		{message{fields: []string{"Authorization: Bearer ann", "X-User: forged"}, sampled: true},
+			allowed("x-user: ann", "authorization: Bearer ann") + "attribute authorisation.cache: miss\n" + called("Bearer ann")},
+		{message{fields: []string{"Authorization: Bearer ann", "X-User: forged"}, sampled: true}, allowed("x-user: ann", "authorization: Bearer ann") + "attribute authorisation.cache: hit\n"},
+		{message{fields: []string{"authorization: Bearer bob"}}, allowed("x-user: bob", "authorization: Bearer bob") + called("Bearer bob")},
+		{message{fields: []string{"authorization: bearer bob"}}, "error \"the authorisation service: no connection to the upstream\"\n> GET example.com /\n> authorization: bearer bob\n" + called("bearer bob")},
+		{message{fields: []string{"authorization: Nobody", "X-User: forged"}}, allowed("", "authorization: Nobody") + called("Nobody")},
+		{message{fields: []string{"authorization: Nobody", "X-User: forged"}}, allowed("", "authorization: Nobody")},
+		{message{fields: []string{"authorization: Bad 1"}, sampled: true}, "respond\n< 403\nattribute authorisation.cache: miss\n" + called("Bad 1")},
+		{message{fields: []string{"authorization: Bad 1"}, sampled: true}, "respond\n< 403\nattribute authorisation.cache: hit\n"},
+		{message{fields: []string{"authorization: Unknown"}}, "respond\n< 403\n" + called("Unknown")},
+		{message{fields: []string{"authorization: Unknown"}}, "respond\n< 403\n"},
+		{message{fields: []string{"authorization: Broken"}}, "error \"the authorisation service answered 500\"\n> GET example.com /\n> authorization: Broken\n" + called("Broken")},
+		{message{fields: []string{"authorization: Broken"}}, "error \"the authorisation service answered 500\"\n> GET example.com /\n> authorization: Broken\n" + called("Broken")},
+		{message{fields: []string{"authorization: Late"}}, "error \"the authorisation service: no answer in time\"\n> GET example.com /\n> authorization: Late\n" + called("Late")},
+		{message{fields: []string{"authorization: Bearer ann", "Authorization: Bearer bob"}}, "respond\n< 400\n"},
+		{message{fields: []string{"authorization:"}}, "error \"the authorisation service: no connection to the upstream\"\n> GET example.com /\n> authorization: \n" + called("")},
+		{message{fields: []string{"authorization: Bearer \xc3\xa9\xff"}}, allowed("x-user: \xc3\xa9\xff", "authorization: Bearer \xc3\xa9\xff") + called("Bearer \xc3\xa9\xff")},
+		{message{fields: []string{"authorization: Bearer \xc3\xa9\xff"}}, allowed("x-user: \xc3\xa9\xff", "authorization: Bearer \xc3\xa9\xff")},
+		{message{fields: []string{"authorization: Bearer " + long(980)}}, allowed("x-user: "+long(980), "authorization: Bearer "+long(980)) + called("Bearer "+long(980))},
+		{message{fields: []string{"authorization: Bearer " + long(980)}}, allowed("x-user: "+long(980), "authorization: Bearer "+long(980))},
+		// A key of 1024 bytes is kept, and its value too large for this store; one of 1025 bytes is not kept.
+		{message{fields: []string{"authorization: Bearer " + long(1003)}}, allowed("x-user: "+long(1003), "authorization: Bearer "+long(1003)) + called("Bearer "+long(1003))},
+		{message{fields: []string{"authorization: Bearer " + long(1004)}}, allowed("x-user: "+long(1004), "authorization: Bearer "+long(1004)) + called("Bearer "+long(1004))},
+		{message{fields: []string{"authorization: Bearer " + long(1004)}}, allowed("x-user: "+long(1004), "authorization: Bearer "+long(1004)) + called("Bearer "+long(1004))},
+		{message{fields: []string{"authorization: Bad " + long(1005)}}, "respond\n< 403\n" + called("Bad "+long(1005))},
+		{message{fields: []string{"authorization: Bad " + long(1005)}}, "respond\n< 403\n"},
+	}},
+	{name: "another path and another time", example: "authorisation", config: `{"service": "auth", "store": "cache", "path": "/who", "ttl": "1", "timeout": 250}`, steps: []step{
+		{message{fields: []string{"authorization: Bad"}}, "respond\n< 403\n" + strings.NewReplacer("/authorise", "/who", "1s", "250ms").Replace(called("Bad"))},
+	}},
+	{name: "a path that is none", example: "authorisation", config: `{"service": "auth", "store": "cache", "path": "/who?"}`, steps: []step{
+		{message{fields: []string{"authorization: Bad"}}, "error \"the authorisation service: not a valid request\"\n> GET example.com /\n> authorization: Bad\n"},
+	}},
+
 	{name: "one header to another twice", example: "header-policy", config: `{"request": {"rename": {"x-a": "x-b", "x-b": "x-a"}}}`, steps: []step{
 		{message{fields: []string{"x-a: 1", "x-b: 2"}}, "continue\n> GET example.com /\n> x-a: 2\n"},
 	}},
@@ -112,6 +164,7 @@ var suites = []suite{
 const (
 	tenantKeys = "config: the keys are default, domain and tenants"
 	policyKeys = "config: the keys are request and response, with remove, rename, set and append in each"
+	authKeys   = "config: the keys are service, store, path, ttl and timeout"
 	noJSON     = "the configuration is not JSON"
 	tooDeep    = "the configuration is nested too deeply"
 )
@@ -135,6 +188,22 @@ var refusals = map[string]map[string]string{
 		`{"default": "\x"}`:                                noJSON,
 		strings.Repeat("[", 18) + strings.Repeat("]", 18):  tooDeep,
 		`{"default": "nowhere", "tenants": {"a": "away"}}`: "it wants to choose upstreams that it is not granted: nowhere, away (grant them in the plugin's upstreams)",
+	},
+	"authorisation": {
+		"":                                      "config.service is missing: the upstream that is asked",
+		`{"service":"auth"}`:                    "config.store is missing: where answers are kept",
+		`{"store":"cache"}`:                     "config.service is missing: the upstream that is asked",
+		`{"auth": "x"}`:                         authKeys,
+		`"x"`:                                   authKeys,
+		`{"service": ["a"]}`:                    authKeys,
+		`{"ttl": 0}`:                            "config.ttl is a number of milliseconds, 1 to 2147483647",
+		`{"ttl": "-1"}`:                         "config.ttl is a number of milliseconds, 1 to 2147483647",
+		`{"ttl": "+1"}`:                         "config.ttl is a number of milliseconds, 1 to 2147483647",
+		`{"ttl": ""}`:                           "config.ttl is a number of milliseconds, 1 to 2147483647",
+		`{"timeout": 1.5}`:                      "config.timeout is a number of milliseconds, 1 to 2147483647",
+		`{"ttl": 2147483648}`:                   "config.ttl is a number of milliseconds, 1 to 2147483647",
+		`{"service": "none", "store": "cache"}`: "it wants to call upstreams that it is not granted: none (grant them in the plugin's calls)",
+		`{"service": "auth", "store": "none"}`:  "it wants to use stores that it is not granted: none (grant them in the plugin's state)",
 	},
 	"header-policy": {
 		`{"request": {"sets": {"a": "b"}}}`:    policyKeys,

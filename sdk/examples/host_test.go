@@ -8,11 +8,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
+	"wasmgate/runtime/kv"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/native"
@@ -26,7 +28,8 @@ type host struct {
 	t      testing.TB
 	loop   *netloop.Loop
 	plugin *native.Plugin
-	lines  []string // that the plugin wrote in the exchange under way; on the loop
+	lines  []string // that the plugin wrote, and calls that it made, in the exchange under way; on the loop
+	store  *kv.Store
 }
 
 // compiled keeps compiled modules until their test has ended, so that none is compiled for each configuration anew.
@@ -59,11 +62,14 @@ func start(t testing.TB, compile compileFunc, config string) (*host, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t}
+	h := &host{t: t, store: kv.New(kv.Options{MaxValue: 1000})}
 	h.plugin, err = native.New(c, native.Options{
 		Name: "example", Config: []byte(config), LogLevel: abi.LogDebug, LogRate: 1e6, Log: h.line,
 		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{},
-		Grants: native.Grants{Upstreams: upstreams, DynamicUpstream: exchange.NoUpstream},
+		Grants: native.Grants{
+			Upstreams: upstreams, DynamicUpstream: exchange.NoUpstream,
+			Calls: map[string]int{"auth": authService}, Caller: h, Stores: map[string]*kv.Store{"cache": h.store},
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -79,6 +85,41 @@ func start(t testing.TB, compile compileFunc, config string) (*host, error) {
 		g.Close()
 	})
 	return h, nil
+}
+
+// authService is the id of the upstream that plugins may call.
+const authService = 9
+
+// Call answers plugins' own requests as an authorisation service would: filter.Caller.
+func (h *host) Call(t *netloop.Task, c *filter.Call) *fault.Error {
+	t.Sleep(time.Millisecond)
+	c.AnswerFields.Reset()
+	c.AnswerTrailers.Reset()
+	c.Answer = nil
+	said := fmt.Sprintf("called %d %s %s for %s", c.Upstream, c.Method, c.Path, c.Timeout)
+	for i := range c.Fields.Len() {
+		said += fmt.Sprintf(", %s: %s", bytes.ToLower(c.Fields.Name(i)), c.Fields.Value(i))
+	}
+	h.lines = append(h.lines, said)
+	credential, _ := c.Fields.Get("authorization")
+	switch scheme, user, _ := strings.Cut(string(credential), " "); scheme {
+	case "Bearer":
+		c.Status = 200
+		c.AnswerFields.Add("X-User", user)
+	case "Nobody":
+		c.Status = 200
+	case "Bad":
+		c.Status = 403
+	case "Unknown":
+		c.Status = 401
+	case "Broken":
+		c.Status = 500
+	case "Late":
+		return fault.New(fault.RequestTimeout, fault.Upstream, 504, "late")
+	default:
+		return fault.New(fault.Connect, fault.Upstream, 502, "refused")
+	}
+	return nil
 }
 
 func (h *host) line(l native.Line) {

@@ -25,6 +25,7 @@ var measured = []struct {
 	message       message
 }{
 	{"tenant router", "tenants", message{line: "GET /app/users/1?page=2", fields: []string{"X-Tenant: acme", "Accept: */*", "User-Agent: curl/8"}}},
+	{"authorisation, kept", "credentials", message{fields: []string{"Authorization: Bearer ann", "Accept: */*", "User-Agent: curl/8"}}},
 	{"header policy", "requests", message{fields: []string{"Cookie: a=1", "X-Old: 1", "Accept: */*", "User-Agent: curl/8"}}},
 }
 

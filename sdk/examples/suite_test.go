@@ -3,9 +3,13 @@ package examples
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/netloop"
 	"wasmgate/sdk/toolchain"
 )
 
@@ -53,9 +57,14 @@ func (s *suite) run(t *testing.T, compile compileFunc) {
 	for i := range s.steps {
 		want := strings.ReplaceAll(strings.TrimLeft(s.steps[i].want, "\n"), "\t", "")
 		if got := h.ask(&s.steps[i].message); got != want {
-			t.Errorf("%+v:\n%s\nwant\n%s", s.steps[i].message, got, want)
+			t.Errorf("step %d: %s", i, shorten(fmt.Sprintf("%+v:\n%s\nwant\n%s", s.steps[i].message, got, want)))
 		}
 	}
+}
+
+// shorten cuts runs of one letter that tests make.
+func shorten(s string) string {
+	return regexp.MustCompile(`a{50,}|l{50,}`).ReplaceAllStringFunc(s, func(run string) string { return fmt.Sprintf("<%d × %c>", len(run), run[0]) })
 }
 
 // TestTenantRoutersAgree composes requests of pieces, and lets all languages decide about the same ones.
@@ -129,6 +138,40 @@ func TestManyTenants(t *testing.T) {
 			if got := h.ask(m); !strings.HasPrefix(got, want) {
 				t.Fatalf("request %d: %s", i, got)
 			}
+		}
+	})
+}
+
+// TestCallsAtOnce has many requests wait for the service at the same time, each in an instance of its own.
+func TestCallsAtOnce(t *testing.T) {
+	const n = 16
+	inEveryLanguage(t, "authorisation", func(t *testing.T, module []byte) {
+		h, err := start(t, compiled(t, module), `{"service": "auth", "store": "cache"}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var users [n]string
+		var done sync.WaitGroup
+		done.Add(n)
+		h.loop.Post(func() {
+			for i := range n {
+				h.loop.Go(func(task *netloop.Task) {
+					defer done.Done()
+					x := &exchange.Exchange{Task: task}
+					h.exchange(x, &message{fields: []string{fmt.Sprintf("Authorization: Bearer user-%d", i)}})
+					user, _ := x.Request.Get("x-user")
+					users[i] = string(user)
+				})
+			}
+		})
+		done.Wait()
+		for i, user := range users {
+			if user != fmt.Sprintf("user-%d", i) {
+				t.Errorf("request %d is of %q", i, user)
+			}
+		}
+		if s := h.plugin.Stats(); s.Outbound != n {
+			t.Errorf("%d calls", s.Outbound)
 		}
 	})
 }
