@@ -6,7 +6,7 @@ import "embed"
 
 // Files are the SDKs as they are in this folder.
 //
-//go:embed go/*.go abi/*.go c/wasmgate.h
+//go:embed go/*.go abi/*.go c/wasmgate.h */README.md
 //go:embed rust/Cargo.toml rust/src
 //go:embed zig/build.zig zig/build.zig.zon zig/src
 //go:embed assemblyscript/*.ts assemblyscript/asconfig.json assemblyscript/package.json assemblyscript/assembly

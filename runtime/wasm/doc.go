@@ -18,6 +18,19 @@
 //     went well is given back by Pool.Sweep.
 //   - Calls of the host: each costs the fuel that its HostFunction says, and what the function charges on top.
 //
+// # Traps
+//
+// The error of a call that failed names the functions that were under way, innermost first and without a language's
+// machinery of panics: from the module's name section, which the rewrite keeps, or by their numbers in the module as it was
+// written. Where the module has debugging information (DWARF 4 or 5), the source line follows each name, and functions that
+// were inlined are named too.
+//
+// wazero 1.12 tells an instruction's offset only in the text of its stack trace, and only for a frame whose line it finds in
+// the module; FunctionListener and its stack iterator see calls and not traps. So a module with debugging information gets
+// a line of its own all over the rewritten code, the offset is taken out of the text, led back through the rewrite, and
+// looked up in the information that the module came with. wazero keeps 16 bytes for each instruction for that, and the
+// information stays in memory: a stripped module is smaller in every way, and says less.
+//
 // # Threads
 //
 // An Engine and a Compiled may be used from any goroutine. A Pool belongs to the loops: a loop's part of it is touched

@@ -22,8 +22,12 @@ type language struct {
 	sdk []copied
 	// build returns the commands that build the project in b.dir into b.out.
 	build func(b *build) ([]command, error)
+	// page is where the SDK's README goes.
+	page string
 	// main is the source file that an author begins with.
 	main string
+	// check runs the tests that a project has in its own language; "" if there are none.
+	check string
 	// own are the files that its tools write into the project, which are no sources.
 	own []string
 }
@@ -67,7 +71,7 @@ const (
 )
 
 var goLanguage = language{
-	name: "go", title: "Go", main: "main.go",
+	name: "go", title: "Go", main: "main.go", page: "wasmgate/sdk/go/README.md", check: "go test .",
 	mark:  func(name string) bool { return name == "go.mod" },
 	tools: []tool{{"go", installGo, nil}},
 	sdk:   []copied{{"go", "wasmgate/sdk/go"}, {"abi", "wasmgate/sdk/abi"}},
@@ -81,12 +85,12 @@ var goLanguage = language{
 }
 
 var cLanguage = language{
-	name: "c", title: "C", main: "@NAME@.c",
+	name: "c", title: "C", main: "@NAME@.c", page: "wasmgate.md",
 	mark: func(name string) bool {
 		return slices.Contains([]string{".c", ".cc", ".cpp", ".cxx"}, filepath.Ext(name))
 	},
 	tools: []tool{{"clang", installClang, nil}, {"wasm-ld", installClang, findLinker}},
-	sdk:   []copied{{"c/wasmgate.h", "wasmgate.h"}},
+	sdk:   []copied{{"c/wasmgate.h", "wasmgate.h"}, {"c/README.md", "wasmgate.md"}},
 	build: buildC,
 }
 
@@ -128,7 +132,7 @@ func buildC(b *build) ([]command, error) {
 const rustTarget = "wasm32-unknown-unknown"
 
 var rustLanguage = language{
-	name: "rust", title: "Rust", main: "src/lib.rs", own: []string{"target"},
+	name: "rust", title: "Rust", main: "src/lib.rs", page: "wasmgate/README.md", check: "cargo test", own: []string{"target"},
 	mark:  func(name string) bool { return name == "Cargo.toml" },
 	tools: []tool{{"cargo", installRust, findCargo}},
 	sdk:   []copied{{"rust", "wasmgate"}},
@@ -162,7 +166,7 @@ func crate(dir string) (string, error) {
 }
 
 var asLanguage = language{
-	name: "as", title: "AssemblyScript", main: "assembly/index.ts", own: []string{"node_modules"},
+	name: "as", title: "AssemblyScript", main: "assembly/index.ts", page: "wasmgate/README.md", own: []string{"node_modules"},
 	mark:  func(name string) bool { return name == "asconfig.json" || name == "package.json" },
 	tools: []tool{{"asc", installNode, findASC}},
 	sdk:   []copied{{"assemblyscript", "wasmgate"}},
@@ -176,7 +180,7 @@ var asLanguage = language{
 }
 
 var zigLanguage = language{
-	name: "zig", title: "Zig", main: "src/main.zig", own: []string{"zig-out"},
+	name: "zig", title: "Zig", main: "src/main.zig", page: "wasmgate/README.md", check: "zig build test", own: []string{"zig-out"},
 	mark:  func(name string) bool { return name == "build.zig" },
 	tools: []tool{{"zig", installZig, findZig}},
 	sdk:   []copied{{"zig", "wasmgate"}},

@@ -129,21 +129,39 @@ func (l *language) files(name string) (list []file, err error) {
 			return nil, err
 		}
 	}
+	page := ""
 	for _, c := range l.sdk {
 		err := fs.WalkDir(sdk.Files, c.from, func(from string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || strings.HasSuffix(from, "_test.go") {
 				return err
 			}
 			text, err := sdk.Files.ReadFile(from)
-			list = append(list, file{path.Join(c.to, strings.TrimPrefix(from, c.from)), text})
+			if path.Ext(from) == ".md" {
+				text = linkInside.ReplaceAll(text, []byte("$1"))
+			}
+			f := file{path.Join(c.to, strings.TrimPrefix(from, c.from)), text}
+			if f.name == l.page {
+				page = "What else a plugin can do (call services, keep state, see bodies, be called now and then, measure) is in\n[the SDK's page](" + l.page + ").\n"
+			}
+			list = append(list, f)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
+	check := ""
+	if l.check != "" {
+		check = fmt.Sprintf("%-31s # the tests in %s, which need no gateway and no WebAssembly\n", l.check, l.title)
+	}
+	for i := range list {
+		list[i].content = []byte(strings.NewReplacer("@PAGE@\n", page, "@CHECK@\n", check).Replace(string(list[i].content)))
+	}
 	return list, nil
 }
+
+// linkInside is a link of a page to another place in this repository, which a project does not have.
+var linkInside = regexp.MustCompile(`\[([^\]]*)\]\([^):#]*\)`)
 
 // fingerprint is what Zig wants a package to have: a checksum of its name, and a number.
 func fingerprint(name string) string {

@@ -16,8 +16,7 @@ import (
 // TestProjects makes a project in each language, and does with it what its author would: builds it, runs its tests, makes
 // one fail, looks into it and measures it.
 func TestProjects(t *testing.T) {
-	// The tests of the language's own, without a gateway; and an edit that one of the project's tests must notice.
-	own := map[string]string{"go": "go vet . && go test .", "rust": "", "zig": "zig build test"}
+	// An edit that one of the project's tests must notice.
 	edits := map[string][2]string{
 		"go": {"wasmgate.Deny(403)", "wasmgate.Deny(404)"}, "c": {"wg_deny(403)", "wg_deny(404)"}, "rust": {"Decision::Deny(403)", "Decision::Deny(404)"},
 		"as": {"Decision.deny(403)", "Decision.deny(404)"}, "zig": {".deny = 403", ".deny = 404"},
@@ -34,9 +33,16 @@ func TestProjects(t *testing.T) {
 					t.Errorf("%s has a place that was not filled in", name)
 				}
 			}
+			if text := read(t, filepath.Join(dir, "README.md")); strings.Contains(text, "the SDK's page") {
+				if page := read(t, filepath.Join(dir, l.page)); len(page) < 1000 || regexp.MustCompile(`\]\(\.\./`).MatchString(page) {
+					t.Errorf("the SDK's page has %d bytes, or links to what is not there", len(page))
+				}
+			} else if l.name == "go" || l.name == "c" {
+				t.Error("the README does not lead to the SDK's page")
+			}
 			contains(t, succeeds(t, "test", dir), "ok    answers pings itself", "request ", " fuel", "5 tests passed")
-			if commands := own[l.name]; commands != "" {
-				sh(t, dir, commands)
+			if l.check != "" {
+				ownTests(t, l, dir)
 			}
 
 			module := filepath.Join(dir, "my-plugin.wasm")
@@ -67,6 +73,18 @@ func TestProjects(t *testing.T) {
 			contains(t, c.stderr.String(), filepath.Base(main))
 		})
 	}
+}
+
+// ownTests runs the tests in the project's language.
+func ownTests(t *testing.T, l *language, dir string) {
+	t.Helper()
+	if l.name == "rust" { // with the compiler that builds the plugin; another one may come first in PATH
+		cargo, _ := findCargo(&Process{Env: environment(t)}, dir)
+		bin := filepath.Dir(cargo[0])
+		sh(t, dir, "RUSTC="+bin+"/rustc RUSTDOC="+bin+"/rustdoc "+bin+"/"+l.check)
+		return
+	}
+	sh(t, dir, l.check)
 }
 
 func TestTablePresentation(t *testing.T) {
@@ -186,4 +204,16 @@ tests:
 	// Beside another module, tests of another name are not its own.
 	write(t, filepath.Join(dir, "other.wasm"), string(module))
 	fails(t, false, "there are no tests", "test", filepath.Join(dir, "other.wasm"))
+}
+
+func TestCPlusPlus(t *testing.T) {
+	needs(t, &cLanguage)
+	dir := filepath.Join(t.TempDir(), "p")
+	succeeds(t, "new", dir, "--lang", "c")
+	if err := os.Rename(filepath.Join(dir, "p.c"), filepath.Join(dir, "p.cpp")); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, succeeds(t, "test", dir), "5 tests passed")
+	write(t, filepath.Join(dir, "more.c"), "int more;\n")
+	fails(t, false, "more.c and p.cpp: a plugin is in C or in C++", "build", dir)
 }
