@@ -31,6 +31,7 @@ type Body struct {
 	framing http1.Framing
 
 	held     []byte
+	through  int  // how many of the stages what is held has passed
 	begun    bool // the source was read from
 	changed  bool // the length that the framing says is no longer true
 	whole    bool // all of it is held
@@ -75,30 +76,53 @@ func (b *Body) reset(t *netloop.Task, framing http1.Framing) {
 	}
 	clear(b.stages)
 	b.task, b.source, b.framing, b.held, b.stages = t, nil, framing, b.held[:0], b.stages[:0]
+	b.through = 0
 	b.begun, b.changed, b.whole, b.bare, b.handed, b.finished = false, false, false, false, false, false
 	b.trailers.Reset()
 }
 
-// Hold is exchange.Body's.
+// Hold is exchange.Body's. What is held has passed the stages of the filters before.
 func (b *Body) Hold(most int) (held []byte, whole bool, err *fault.Error) {
+	if err := b.catchUp(); err != nil {
+		return b.held, false, err
+	}
 	for !b.whole && len(b.held) <= most {
 		b.begun = true
-		data, err := b.source.Next(b.task)
-		switch {
-		case err == io.EOF:
-			b.whole = true
-		case err != nil:
+		data, last, err := b.fetch(b.task)
+		if err == nil {
+			data, err = b.pass(b.task, 0, data, last)
+		}
+		if err != nil {
 			return b.held, false, fault.From(err)
 		}
-		b.held = append(b.held, data...)
-		if b.source.Done() {
-			b.whole = true
-		}
-		if b.whole {
-			b.trailers.CopyFrom(b.source.Trailers())
-		}
+		b.held, b.whole = append(b.held, data...), last
 	}
 	return b.held, b.whole, nil
+}
+
+// catchUp has what is held pass the stages that were added since.
+func (b *Body) catchUp() *fault.Error {
+	if b.through < len(b.stages) && (len(b.held) > 0 || b.whole) {
+		data, err := b.pass(b.task, b.through, b.held, b.whole)
+		if err != nil {
+			return fault.From(err)
+		}
+		b.held = append(b.held[:0], data...)
+	}
+	b.through = len(b.stages)
+	return nil
+}
+
+// fetch is the next piece of the source, and whether it is the last.
+func (b *Body) fetch(t *netloop.Task) (data []byte, last bool, err error) {
+	data, err = b.source.Next(t)
+	if err != nil && err != io.EOF {
+		return nil, false, err
+	}
+	if last = err == io.EOF || b.source.Done(); last {
+		b.trailers.CopyFrom(b.source.Trailers())
+	}
+	return data, last, nil
 }
 
 // Replace is exchange.Body's.
@@ -139,7 +163,7 @@ func (b *Body) Framing() http1.Framing {
 	switch {
 	case f.Kind == http1.NoBody && len(b.held) == 0:
 		return f // with the length that an answer to HEAD speaks of
-	case len(b.stages) > 0 || !b.whole && b.changed:
+	case b.through < len(b.stages) || !b.whole && (b.changed || len(b.stages) > 0):
 		return http1.Framing{Kind: http1.Chunked}
 	case b.whole && b.trailers.Len() > 0:
 		return http1.Framing{Kind: http1.Chunked}
@@ -151,10 +175,13 @@ func (b *Body) Framing() http1.Framing {
 
 // Done says whether all of it was given out.
 func (b *Body) Done() bool {
-	if b.finished {
+	switch {
+	case b.finished:
 		return true
+	case b.through < len(b.stages) || !b.handed && len(b.held) > 0:
+		return false
 	}
-	return len(b.stages) == 0 && (b.handed || len(b.held) == 0) && (b.whole || b.source.Done())
+	return b.whole || len(b.stages) == 0 && b.source.Done()
 }
 
 // Next returns the next piece that is to be sent, and io.EOF after the last. It parks t.
@@ -171,34 +198,30 @@ func (b *Body) Next(t *netloop.Task) ([]byte, error) {
 	return nil, io.EOF
 }
 
-func (b *Body) next(t *netloop.Task) ([]byte, error) {
-	if !b.handed && len(b.held) > 0 {
+func (b *Body) next(t *netloop.Task) (data []byte, err error) {
+	last := b.whole
+	if !b.handed && len(b.held) > 0 || b.whole {
+		if !b.handed {
+			data = b.held
+		}
 		b.handed = true
-		return b.staged(t, b.held, b.whole)
+		data, err = b.pass(t, b.through, data, last)
+	} else if data, last, err = b.fetch(t); err == nil {
+		data, err = b.pass(t, 0, data, last)
 	}
-	if b.whole {
-		return b.staged(t, nil, true)
-	}
-	data, err := b.source.Next(t)
-	last := err == io.EOF || err == nil && b.source.Done()
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	if last {
-		b.trailers.CopyFrom(b.source.Trailers())
-	}
-	return b.staged(t, data, last)
+	b.finished = err == nil && last
+	return data, err
 }
 
 // Ready returns the next piece as far as it is at hand: empty if it is not, at the end, and where stages might park.
 func (b *Body) Ready() ([]byte, error) {
 	switch {
-	case len(b.stages) > 0:
+	case b.through < len(b.stages):
 		return nil, nil
 	case !b.handed && len(b.held) > 0:
 		b.handed = true
 		return b.held, nil
-	case b.whole:
+	case b.whole || len(b.stages) > 0:
 		return nil, nil
 	}
 	data, err := b.source.Ready()
@@ -208,16 +231,15 @@ func (b *Body) Ready() ([]byte, error) {
 	return data, err
 }
 
-// staged gives a piece to the stages, each of which gets what the one before it made of it.
-func (b *Body) staged(t *netloop.Task, data []byte, last bool) ([]byte, error) {
-	for i, s := range b.stages {
-		out, err := s.Chunk(t, b.out[i%2][:0], data, last, &b.trailers)
+// pass gives a piece to the stages from a place on, each of which gets what the one before it made of it.
+func (b *Body) pass(t *netloop.Task, from int, data []byte, last bool) ([]byte, error) {
+	for i := from; i < len(b.stages); i++ {
+		out, err := b.stages[i].Chunk(t, b.out[i%2][:0], data, last, &b.trailers)
 		b.out[i%2] = out
 		if err != nil {
 			return nil, err
 		}
 		data = out
 	}
-	b.finished = b.finished || last
 	return data, nil
 }

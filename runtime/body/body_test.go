@@ -123,6 +123,11 @@ func TestWhatFiltersDoIsSent(t *testing.T) {
 		"a stage of what is held": {func(b *Body) { b.Hold(99); b.Stage(&upper{mark: "!"}) }, fmt.Sprintf("ABCDEF! x-stage=! %d 0", chunked)},
 		"two stages": {func(b *Body) { b.Stage(&upper{mark: "!"}); b.Stage(&upper{mark: "?"}) },
 			fmt.Sprintf("ABCD|EF!? x-stage=! x-stage=? %d 0", chunked)},
+		"a filter holds what an earlier one's stage makes": {func(b *Body) { b.Stage(&upper{mark: "!"}); b.Hold(99) }, fmt.Sprintf("ABCDEF! x-stage=! %d 0", chunked)},
+		"and a part of it": {func(b *Body) { b.Stage(&upper{mark: "!"}); b.Hold(1); b.Stage(&upper{mark: "?"}) },
+			fmt.Sprintf("ABCD|EF!? x-stage=! x-stage=? %d 0", chunked)},
+		"and replaces it":    {func(b *Body) { b.Stage(&upper{}); b.Hold(99); b.Replace([]byte("x")) }, fmt.Sprintf("x x-stage= %d 0", chunked)},
+		"held, staged, held": {func(b *Body) { b.Hold(1); b.Stage(&upper{mark: "!"}); b.Hold(3); b.Hold(99) }, fmt.Sprintf("ABCDEF! x-stage=! %d 0", chunked)},
 		"a stage that fails": {func(b *Body) { b.Stage(&upper{fail: true}) }, "error"},
 	} {
 		t.Run(name, func(t *testing.T) {

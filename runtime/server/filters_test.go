@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -468,5 +469,58 @@ func TestMatchingAgain(t *testing.T) {
 				t.Errorf("to %s: %s: %q, want %q", to, f.name, got, want)
 			}
 		}
+	}
+}
+
+// TestMatchingAgainAfterARewrite: routes match what the client asked for, not what a route has made of it, unless a plugin
+// says otherwise; and a route's upstream does not stay with a request that goes to another route.
+func TestMatchingAgainAfterARewrite(t *testing.T) {
+	again := &scripted{request: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
+		if to, ok := x.Request.Get("x-to"); ok {
+			x.Request.SetPath(to)
+		}
+		return filter.Rematch, nil
+	}}
+	strip := Rewrite{StripPrefix: []byte("/a")}
+	g := newGate(t, newBackend(t, hello), func(s *Snapshot, _ *upstream.Config) {
+		s.Routes = tableUnder(&Route{Name: "a", Upstream: 0, Chain: filter.Chain{again}, Rewrite: strip}, "/a", &Route{Name: "b", Upstream: exchange.NoUpstream}, "/b")
+	})
+	cl := g.client()
+	_, body := cl.say("GET /a/1?q HTTP/1.1\r\nHost: h\r\n\r\n").answer()
+	cl.want(body, "GET /1?q HTTP/1.1")
+	_, body = cl.say("GET /a/1?q HTTP/1.1\r\nHost: h\r\nx-to: /a/a/2\r\n\r\n").answer()
+	cl.want(body, "GET /a/2?q HTTP/1.1")
+	head, _ := cl.say("GET /a/1 HTTP/1.1\r\nHost: h\r\nx-to: /b\r\n\r\n").answer()
+	cl.want(head, "HTTP/1.1 502") // nobody chose an upstream
+}
+
+type teapot struct{ error }
+
+func (teapot) Answer(x *exchange.Exchange) {
+	x.Local.Set, x.Local.Status, x.Local.Body = true, 418, append(x.Local.Body[:0], "tea"...)
+}
+
+// late answers when it sees the end of a body that is on its way.
+type late struct{}
+
+func (late) Chunk(_ *netloop.Task, dst, data []byte, last bool, _ *http1.Head) ([]byte, *fault.Error) {
+	if last {
+		return dst, &fault.Error{Kind: fault.Denied, Source: fault.Plugin, Status: 418, Err: teapot{errors.New("tea")}}
+	}
+	return append(dst, data...), nil
+}
+
+// TestAPluginAnswersWhileTheBodyIsOnItsWay: nothing of an answer has been sent, so the client gets the plugin's.
+func TestAPluginAnswersWhileTheBodyIsOnItsWay(t *testing.T) {
+	f := &scripted{request: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
+		x.RequestBody.Stage(late{})
+		return filter.Continue, nil
+	}}
+	cl := newGate(t, newBackend(t, func(_ int, c *backendConn) { _ = c.head(); _, _ = io.Copy(io.Discard, c.r) }), chain(f)).client()
+	cl.say("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n%s", strings.Repeat("x", 200_000))
+	head, body := cl.answer()
+	cl.want(head, "HTTP/1.1 418")
+	if body != "tea" {
+		t.Errorf("body %q", body)
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/netip"
@@ -218,6 +219,7 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 			w.passed.route--
 			return r, nil
 		case v == filter.Rematch:
+			w.rewind()
 			continue
 		}
 		if r.Respond != nil {
@@ -258,7 +260,36 @@ func (w *work) leave(snap *Snapshot) {
 		w.entered, w.passed.route = nil, 0
 		r.Chain.End(&w.x, snap.chainPlace())
 		w.x.Forget(snap.chainPlace())
+		if t := &w.x.Target; w.ownUpstream && t.Upstream == r.Upstream { // the route's, not a plugin's choice
+			t.Upstream, t.Dynamic = exchange.NoUpstream, t.Dynamic[:0]
+		}
 	}
+}
+
+// rewind gives the request the target back that it had before the route rewrote it, unless a plugin has set another: what
+// routes match is what clients ask for.
+func (w *work) rewind() {
+	r := &w.x.Request
+	if !w.rewritten.is(r) {
+		return
+	}
+	if r.SetPath(w.asFound.path); w.asFound.hasQuery {
+		r.SetQuery(w.asFound.query)
+	} else {
+		r.DelQuery()
+	}
+}
+
+// target is path and query of a request; views of its memory.
+type target struct {
+	path, query []byte
+	hasQuery    bool
+}
+
+func targetOf(r *http1.Request) target { return target{r.Path, r.Query(), r.HasQuery()} }
+
+func (t *target) is(r *http1.Request) bool {
+	return t.path != nil && bytes.Equal(t.path, r.Path) && bytes.Equal(t.query, r.Query()) && t.hasQuery == r.HasQuery()
 }
 
 // match returns the first route that is for the request.
@@ -292,7 +323,7 @@ func (s *session) match(w *work, snap *Snapshot) (*Route, *fault.Error) {
 func (w *work) apply(r *Route) *fault.Error {
 	x := &w.x
 	req := &x.Request
-	if x.Target.Upstream == exchange.NoUpstream {
+	if w.ownUpstream = x.Target.Upstream == exchange.NoUpstream || w.ownUpstream && x.Target.Upstream == r.Upstream; w.ownUpstream {
 		x.Target.Upstream = r.Upstream
 	}
 	if r.Authority != nil {
@@ -302,6 +333,7 @@ func (w *work) apply(r *Route) *fault.Error {
 		}
 	}
 	rw := &r.Rewrite
+	w.rewritten = target{}
 	if rw.Path == nil && rw.Query == nil && len(rw.StripPrefix) == 0 && len(rw.AddPrefix) == 0 {
 		return nil
 	}
@@ -320,10 +352,12 @@ func (w *work) apply(r *Route) *fault.Error {
 	if !http1.ValidPath(path[:n]) || !http1.ValidQuery(path[n:]) {
 		return fault.New(fault.Denied, fault.Client, 400, "route %s: the rewritten target is not valid", r.Name)
 	}
+	w.asFound = targetOf(req)
 	req.SetPath(path[:n])
 	if rw.Query != nil {
 		req.SetQuery(path[n:])
 	}
+	w.rewritten = targetOf(req)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"strconv"
 	"time"
@@ -319,6 +320,10 @@ func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
 	}
 	x.Response.Reset()
 	x.Local.Trailers.Reset()
+	if own := ownAnswer(nil); errors.As(fe, &own) { // a plugin answers, when the request was on its way already
+		own.Answer(x)
+		return s.respond(t, w, w.snap, nil)
+	}
 	x.Local.Set, x.Local.Status = true, fe.Status
 	b := strconv.AppendInt(x.Local.Body[:0], int64(fe.Status), 10)
 	b = append(append(append(append(b, ' '), http1.StatusText(fe.Status)...), ": "...), fe.Kind.String()...)
@@ -338,6 +343,12 @@ func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
 		return s.refuse(t, w, err)
 	}
 	return s.respond(t, w, w.snap, nil)
+}
+
+// ownAnswer is an error that is answered in a way of its own.
+type ownAnswer interface {
+	error
+	Answer(x *exchange.Exchange) // makes the answer the exchange's local one
 }
 
 // retryAfter is in whole seconds, at least one and at most an hour: a client that stays away longer has gone.

@@ -57,12 +57,15 @@ type work struct {
 	entered *Route    // whose filters have to do with the request
 	// How many filters have let the request pass: those see an answer of our own too, as they would an upstream's. They are
 	// the listener's and the route's.
-	passed  struct{ listener, route int }
-	options proxy.Options
-	asked   []byte // the authority that the client asked for; a view of x.Request
-	out     []byte // the answer that is put together, while there is one; see compose
-	memory  wire.Scratch
-	scratch []byte
+	passed      struct{ listener, route int }
+	ownUpstream bool   // the target's upstream is the route's, and no plugin's choice
+	asFound     target // the request's, before the route rewrote it
+	rewritten   target // and after; none if it did not
+	options     proxy.Options
+	asked       []byte // the authority that the client asked for; a view of x.Request
+	out         []byte // the answer that is put together, while there is one; see compose
+	memory      wire.Scratch
+	scratch     []byte
 }
 
 // New makes a server. observers has one Observer for each loop, or none.
@@ -252,7 +255,7 @@ func (s *session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, idle b
 func (w *work) renew(t *netloop.Task) {
 	w.x.Reset()
 	w.x.Task, w.flight.X, w.asked = t, &w.x, nil
-	w.entered, w.passed.listener, w.passed.route = nil, 0, 0
+	w.entered, w.passed.listener, w.passed.route, w.ownUpstream, w.rewritten = nil, 0, 0, false, target{}
 }
 
 // reject reports, and answers where there is an answer to it, what came instead of a request.
