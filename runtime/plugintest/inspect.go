@@ -119,6 +119,9 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 	if err != nil {
 		return i
 	}
+	if typical := p.Typical(Case{Request: Sample}); len(typical) == 1 {
+		o.Request.Took, o.Request.Fuel = typical[0].Took, typical[0].Fuel
+	}
 	i.Sample = &Cost{
 		Request: "GET http://example.com/", Decision: o.Request.Decision, Micros: float64(o.Request.Took) / 1e3, Fuel: o.Request.Fuel, Memory: p.running.figures().memory,
 	}

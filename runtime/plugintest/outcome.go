@@ -59,6 +59,44 @@ const (
 // Decisions are all of them.
 var Decisions = []string{Continue, Routed, Denied, Respond, NoMatch, Rematch, Failed}
 
+// typicalRuns is how often a case is repeated to know what its calls usually take.
+const typicalRuns = 15
+
+// Typical sends a case several times and returns what its calls usually take: the medians of time and fuel for each call
+// of the guest, in order. The first calls of an instance take longer than those that follow. It is nil if not all of them
+// are the same.
+func (p *Plugin) Typical(c Case) []exchange.PluginCall {
+	var all [][]exchange.PluginCall
+	for range typicalRuns {
+		o, err := p.Do(c)
+		if err != nil {
+			return nil
+		}
+		calls := o.Request.Calls
+		if o.Response != nil {
+			calls = append(calls, o.Response.Calls...)
+		}
+		if len(all) > 0 && len(calls) != len(all[0]) {
+			return nil
+		}
+		all = append(all, calls)
+	}
+	typical := slices.Clone(all[0])
+	for i := range typical {
+		var took, fuel []int64
+		for _, calls := range all {
+			if calls[i].Phase != typical[i].Phase || calls[i].Outcome != typical[i].Outcome {
+				return nil
+			}
+			took, fuel = append(took, int64(calls[i].Took)), append(fuel, calls[i].Fuel)
+		}
+		slices.Sort(took)
+		slices.Sort(fuel)
+		typical[i].Took, typical[i].Fuel = time.Duration(took[typicalRuns/2]), fuel[typicalRuns/2]
+	}
+	return typical
+}
+
 // run is an exchange under way.
 type run struct {
 	p       *Plugin

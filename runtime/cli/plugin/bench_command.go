@@ -99,7 +99,7 @@ func (p *Process) bench(args []string, config string, least time.Duration) (*ben
 	}
 	b := &benched{Module: pr.module}
 	if err := b.start(module, limits, settings); err != nil {
-		return nil, err
+		return nil, p.unconfigured(pr, err)
 	}
 	h, err := plugintest.New(plugintest.Options{})
 	if err != nil {

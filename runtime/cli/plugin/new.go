@@ -34,7 +34,12 @@ func newNew(p *Process) *cobra.Command {
 build it but the language's compiler.
 
 Languages: ` + languageList(),
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("one NAME is wanted: wasmgate plugin new NAME --lang LANGUAGE")
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if lang == "" {
 				return errors.New("--lang is missing: it is one of " + languageNames())

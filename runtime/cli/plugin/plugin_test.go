@@ -115,7 +115,7 @@ func TestNewRefuses(t *testing.T) {
 		{`"wasmgate" cannot be the name`, []string{"new", "wasmgate", "--lang", "go"}},
 		{`".." cannot be the name`, []string{"new", "..", "--lang", "go"}},
 		{"the folder there is there already, and not empty", []string{"new", "there", "--lang", "c"}},
-		{"accepts 1 arg(s)", []string{"new", "--lang", "c"}},
+		{"one NAME is wanted", []string{"new", "--lang", "c"}},
 	} {
 		fails(t, false, c.want, c.args...)
 	}

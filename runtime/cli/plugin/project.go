@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"wasmgate/runtime/fault"
 	"wasmgate/runtime/plugintest/suite"
 )
 
@@ -175,4 +176,13 @@ func (p *Process) execute(l *language, dir string, c command, w io.Writer) error
 		return fmt.Errorf("%s failed: %w", c.args[0], err)
 	}
 	return err
+}
+
+// unconfigured adds to the error of a plugin that refuses its configuration how to give it one.
+func (p *Process) unconfigured(pr *project, err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Phase != "configure" && f.Phase != "start" {
+		return err
+	}
+	return fmt.Errorf("%w\n  help: its configuration is plugin.config in %s, or --config", err, pr.name+suite.Suffix)
 }

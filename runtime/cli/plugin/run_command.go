@@ -184,7 +184,7 @@ func (t *trying) plan(build bool) (*config.Config, error) {
 	defer m.Close()
 	p, err := m.Start(settings)
 	if err != nil {
-		return nil, err
+		return nil, t.process.unconfigured(pr, err)
 	}
 	defer p.Close()
 	var called []string

@@ -57,7 +57,7 @@ upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, ups
 kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi, telemetry < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
-config, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, cli/watch, sdk < cli/plugin
+config, fault, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, cli/watch, sdk < cli/plugin
 config, gateway, telemetry, cli/demo, cli/plugin, cli/watch                    < cli
 cli                                                                            < main
 
@@ -70,7 +70,7 @@ config, gateway, plugintest, wasm < plugins/internal/trial
 fault, netloop, http1, exchange, body, filter, kv, plugintest, wasm, wasm/native, sdk/abi < sdk/conformance
 
 fault, netloop, http1, exchange, body, filter, kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi < plugintest
-config, fault, netloop, http1, filter, kv, wasm, plugintest                               < plugintest/suite
+config, fault, netloop, http1, exchange, filter, kv, wasm, plugintest                     < plugintest/suite
 `
 
 // only says which packages, with the folders in them, may import a library. "a | b: library" is: nobody but a and b.
