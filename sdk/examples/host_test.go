@@ -65,10 +65,11 @@ func start(t testing.TB, compile compileFunc, config string) (*host, error) {
 	h := &host{t: t, store: kv.New(kv.Options{MaxValue: 1000})}
 	h.plugin, err = native.New(c, native.Options{
 		Name: "example", Config: []byte(config), LogLevel: abi.LogDebug, LogRate: 1e6, Log: h.line,
+		RequestBody: 1 << 20, ResponseBody: 1 << 20,
 		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{},
 		Grants: native.Grants{
 			Upstreams: upstreams, DynamicUpstream: exchange.NoUpstream,
-			Calls: map[string]int{"auth": authService}, Caller: h, Stores: map[string]*kv.Store{"cache": h.store},
+			Calls: map[string]int{"auth": authService}, Caller: h, Stores: map[string]*kv.Store{"cache": h.store, "sessions": h.store},
 		},
 	})
 	if err != nil {
@@ -106,6 +107,7 @@ func (h *host) Call(t *netloop.Task, c *filter.Call) *fault.Error {
 	case "Bearer":
 		c.Status = 200
 		c.AnswerFields.Add("X-User", user)
+		c.AnswerFields.Add("X-Answer", user)
 	case "Nobody":
 		c.Status = 200
 	case "Bad":

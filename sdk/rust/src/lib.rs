@@ -189,3 +189,8 @@ macro_rules! plugin {
         };
     };
 }
+
+/// The code of the README, for its tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
