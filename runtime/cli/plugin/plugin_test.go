@@ -217,3 +217,17 @@ func TestCPlusPlus(t *testing.T) {
 	write(t, filepath.Join(dir, "more.c"), "int more;\n")
 	fails(t, false, "more.c and p.cpp: a plugin is in C or in C++", "build", dir)
 }
+
+// TestPinnedVersions compares the versions that new projects ask for with those that the SDKs are tested with.
+func TestPinnedVersions(t *testing.T) {
+	pinned := regexp.MustCompile(`"assemblyscript": "([0-9.]+)"`)
+	of := func(file string) string { return strings.Join(pinned.FindStringSubmatch(read(t, file)), " ") }
+	if a, b := of("templates/as/package.json.tmpl"), of("../../../sdk/assemblyscript/package.json"); a != b || a == "" {
+		t.Errorf("AssemblyScript: %s, and the SDK has %s", a, b)
+	}
+	zig := regexp.MustCompile(`minimum_zig_version = "([0-9]+\.[0-9]+)`)
+	a, b := zig.FindStringSubmatch(read(t, "templates/zig/build.zig.zon.tmpl")), zig.FindStringSubmatch(read(t, "../../../sdk/zig/build.zig.zon"))
+	if a == nil || b == nil || a[1] != b[1] || !strings.Contains(installZig, "Zig "+a[1]) || !strings.Contains(read(t, "../../../sdk/zig/requirements.txt"), "ziglang=="+a[1]+".") {
+		t.Errorf("Zig: %q, and the SDK has %q; how to get it: %s", a, b, installZig)
+	}
+}

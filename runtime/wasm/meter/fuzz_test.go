@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime/metrics"
@@ -28,6 +29,11 @@ func FuzzRewrite(f *testing.F) {
 		f.Add(body(code))
 	}
 	f.Add(tenantrouter.Module)
+	described := bytes.Clone(tenantrouter.Module)
+	for _, name := range []string{".debug_info", ".debug_line", ".debug_abbrev"} {
+		described = append(described, custom(name, name)...)
+	}
+	f.Add(described)
 	ctx := context.Background()
 	// The interpreter validates as the compiler does, and does not take a compiler's time for each input.
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(api.CoreFeaturesV2).WithMemoryLimitPages(64))
@@ -55,6 +61,22 @@ func FuzzRewrite(f *testing.F) {
 		}
 		if _, err := meter.Rewrite(m.Binary, o); err == nil {
 			t.Fatal("a rewritten module can be rewritten again")
+		}
+		o.Debug = true
+		described, err := meter.Rewrite(binary, o)
+		if err != nil {
+			t.Fatalf("with debugging information: %v", err)
+		}
+		if described.Debug == nil {
+			return
+		}
+		if with := validate(ctx, r, described.Binary); (with == nil) != (is == nil) {
+			t.Fatalf("without debugging information: %v, with it: %v", is, with)
+		}
+		for at := uint32(0); at < described.Offsets.End(); at++ {
+			if from, ok := described.Offsets.Original(at); ok && int(from) >= len(binary) {
+				t.Fatalf("0x%x comes from 0x%x, in a module of %d bytes", at, from, len(binary))
+			}
 		}
 	})
 }
