@@ -247,3 +247,22 @@ func TestRunWithUpstreams(t *testing.T) {
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	fails(t, false, "port "+port+" cannot be used", "run", module, "--config", config, "--port", port)
 }
+
+// TestRunOtherABIs serves plugins of Proxy-Wasm and http-wasm.
+func TestRunOtherABIs(t *testing.T) {
+	l := begin(t, "run", "../../wasm/proxywasm/testdata/tenant.wasm", "--port", "0")
+	if _, body := ask(t, l.url()+"/orders", "x-tenant", "acme"); !strings.Contains(body, "Host: acme.internal\n") || !strings.Contains(body, "X-Routed-By: tenant\n") {
+		t.Errorf("%s", body)
+	}
+	l.says("GET /orders → rematch  (")
+	l.says("authority: acme.internal\n    set x-routed-by: tenant\n")
+	l.ends()
+
+	l = begin(t, "run", "../../wasm/httpwasm/testdata/redact.wasm", "--port", "0", "--config", "secret")
+	if _, body := ask(t, l.url()+"/my-secret", "x-field", "this secret stays"); !strings.Contains(body, "GET /my-######\n") || !strings.Contains(body, "X-Field: this ###### stays\n") {
+		t.Errorf("%s", body)
+	}
+	l.says("GET /my-secret → continue  (")
+	l.says("  answer 200 → continue  (")
+	l.ends()
+}
