@@ -36,6 +36,9 @@ func Read(c *wasmgate.Config, keys Keys) error {
 	return Value{raw: raw, key: "config"}.Object(keys)
 }
 
+// NewValue is a value that stands at a path, of a default for instance.
+func NewValue(path string, raw JSON) Value { return Value{raw: raw, key: path} }
+
 // Path is where the value stands, such as config.rules[3].to.
 func (v Value) Path() string {
 	switch {

@@ -59,21 +59,39 @@ func (m *Members) Next() (name, value JSON, ok bool) {
 	if !m.more {
 		return nil, nil, false
 	}
-	i := skipSpace(m.in, m.at)
-	if m.in[i] == ',' {
-		i = skipSpace(m.in, i+1)
+	in, i := m.in, m.at
+	for in[i] == ',' || in[i] <= ' ' {
+		i++
 	}
-	if m.in[i] == '}' || m.in[i] == ']' {
+	if in[i] == '}' || in[i] == ']' {
 		m.more = false
 		return nil, nil, false
 	}
-	if m.in[0] == '{' {
-		end := skipString(m.in, i)
-		name = m.in[i:end]
-		i = skipSpace(m.in, skipSpace(m.in, end)+1)
+	if in[0] == '{' {
+		from := i
+		i = skipString(in, i)
+		name = in[from:i]
+		for in[i] == ':' || in[i] <= ' ' {
+			i++
+		}
 	}
-	m.at = skipValue(m.in, i)
-	return name, m.in[i:m.at], true
+	m.at = skipValue(in, i)
+	return name, in[i:m.at], true
+}
+
+// Get is a member of an object, and how often it is there; the value is the first one's.
+func (j JSON) Get(name string) (value JSON, count int) {
+	for m := j.Members(); ; {
+		k, v, ok := m.Next()
+		if !ok {
+			return value, count
+		}
+		if k.Is(name) {
+			if count++; count == 1 {
+				value = v
+			}
+		}
+	}
 }
 
 // Is says whether the value is this string.
@@ -82,10 +100,10 @@ func (j JSON) Is(s string) bool {
 		return false
 	}
 	in := j[1 : len(j)-1]
-	if string(in) == s {
-		return true
-	}
-	if len(in) <= len(s) {
+	switch {
+	case len(in) == len(s):
+		return string(in) == s
+	case len(in) < len(s) || len(in) > 6*len(s) || backslash(in, 0) == len(in):
 		return false
 	}
 	var short [128]byte
@@ -180,31 +198,30 @@ func plainTo(b []byte, i int) int {
 
 // skipValue finds the end of a value that was checked.
 func skipValue(b []byte, i int) int {
-	depth := 0
-	for i < len(b) {
+	if b[i] == '"' {
+		return skipString(b, i)
+	}
+	if b[i] != '{' && b[i] != '[' {
+		return scalarEnd(b, i)
+	}
+	for depth := 0; ; i++ {
 		switch b[i] {
 		case '"':
 			i = skipString(b, i) - 1
 		case '{', '[':
 			depth++
 		case '}', ']':
-			if depth == 0 { // of what holds a number or a word
-				return i
+			if depth--; depth == 0 {
+				return i + 1
 			}
-			depth--
-		case ',', ' ', '\t', '\n', '\r', ':':
-			if depth == 0 {
-				return i
-			}
-			i++
-			continue
-		default:
-			i++
-			continue
 		}
-		if i++; depth == 0 {
-			return i
-		}
+	}
+}
+
+// scalarEnd is the end of a number or a word that was checked.
+func scalarEnd(b []byte, i int) int {
+	for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']' && b[i] > ' ' {
+		i++
 	}
 	return i
 }

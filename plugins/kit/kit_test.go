@@ -108,6 +108,23 @@ func TestIs(t *testing.T) {
 	}
 }
 
+func TestGet(t *testing.T) {
+	j, _ := ParseJSON([]byte(`{"a":{"b":1},"c":2,"\u0063":3}`))
+	a, n := j.Get("a")
+	if b, m := a.Get("b"); n != 1 || m != 1 || string(b) != "1" {
+		t.Error(n, m, string(b))
+	}
+	if c, n := j.Get("c"); n != 2 || string(c) != "2" {
+		t.Error(n, string(c))
+	}
+	if d, n := j.Get("d"); n != 0 || d != nil || len(d.String()) != 0 {
+		t.Error(n, string(d))
+	}
+	if x, n := JSON("1").Get("b"); n != 0 || x != nil {
+		t.Error("of what is no object")
+	}
+}
+
 func TestValues(t *testing.T) {
 	var (
 		s    string
