@@ -175,3 +175,78 @@ func TestCallsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestConfigurationsAgree puts configurations that are almost right to all languages, which read JSON by themselves.
+func TestConfigurationsAgree(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	// C's reader gives elements of an array no name: there are none that would be tenants.
+	pieces := []string{`{`, `}`, `]`, `"`, `,`, `:`, `\`, `\u00e9`, `\ud83d\ude00`, `\ud83d`, `\udc00\ud800`, `\u12`, `\n`, " ", "\n", "\t", "1", "-1.5e+3", "true",
+		"null", "é", `"default":`, `"users"`, `"tenants":`, `{"a":"users"}`, `"domain":"x"`, "\x01", "[[[[[[[[[[[[[[[[", "]]]]]]]]]]]]]]]]"}
+	configs := make([]string, 1000)
+	for i := range configs {
+		s := []rune(tenants)
+		for range 1 + random.IntN(2) {
+			from := random.IntN(len(s))
+			to := min(len(s), from+random.IntN(3))
+			s = append(s[:from:from], append([]rune(pieces[random.IntN(len(pieces))]), s[to:]...)...)
+		}
+		configs[i] = string(s)
+	}
+	var want []string
+	inEveryLanguage(t, "tenant-router", func(t *testing.T, module []byte) {
+		compile := compiled(t, module)
+		got := make([]string, len(configs))
+		for i, c := range configs {
+			h, err := start(t, compile, c)
+			if err != nil {
+				got[i] = err.Error()
+				continue
+			}
+			for _, name := range []string{"acme", "globex", "x\xc3\xa9", "a", ""} {
+				got[i] += h.ask(&message{host: "acme.example.com", fields: []string{"X-Tenant: " + name}})
+			}
+		}
+		if want == nil {
+			want = got
+		}
+		fine := 0
+		for i := range got {
+			if got[i] != want[i] {
+				t.Errorf("%s\n%s\nand in %s\n%s", configs[i], got[i], toolchain.Languages[0], want[i])
+			}
+			if strings.HasPrefix(got[i], "continue") {
+				fine++
+			}
+		}
+		if fine < len(got)/20 || fine > len(got)/2 {
+			t.Errorf("%d of %d configurations are taken: that tells little", fine, len(got))
+		}
+	})
+}
+
+// TestBytesComeThrough renames headers of any bytes: strings of no language may change them.
+func TestBytesComeThrough(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	pieces := []string{"a", "\x80", "\xbf", "\xc0", "\xc1\xbf", "\xc3", "\xc3\xa9", "\xe0\x80\x80", "\xe0\xa0\x80", "\xe2\x82", "\xe2\x82\xac", "\xed\x9f\xbf", "\xed\xa0\x80",
+		"\xed\xb2\x80", "\xee\x80\x80", "\xef\xbf\xbd", "\xf0\x80\x80\x80", "\xf0\x90\x80\x80", "\xf0\x9f\x98\x80", "\xf0\x9f\x98", "\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5", "\xff"}
+	values := make([]string, 2000)
+	for i := range values {
+		for range 1 + random.IntN(12) {
+			if random.IntN(3) == 0 {
+				values[i] += string([]byte{byte(0x21 + random.IntN(0x5e)), byte(0x80 + random.IntN(0x80))})
+			}
+			values[i] += pieces[random.IntN(len(pieces))]
+		}
+	}
+	inEveryLanguage(t, "header-policy", func(t *testing.T, module []byte) {
+		h, err := start(t, compiled(t, module), `{"request": {"rename": {"x-a": "x-b"}}}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range values {
+			if got, want := h.ask(&message{fields: []string{"X-A: " + v}}), "continue\n> GET example.com /\n> x-b: "+v+"\n"; got != want {
+				t.Fatalf("%q: %q", v, got)
+			}
+		}
+	})
+}
