@@ -4,7 +4,7 @@ package tenantrouter
 
 import _ "embed" // for Module
 
-// Module is the module built from c/tenant-router.c; plugins/README.md has the command.
+// Module is the module built from c/tenant-router.c; README.md has the command.
 //
 //go:embed tenant-router.wasm
 var Module []byte

@@ -1,4 +1,4 @@
-// tenant-router chooses the upstream by tenant: see plugins/README.md. The Go version beside it does the same.
+// tenant-router chooses the upstream by tenant: see README.md of the plugin. The Go version beside it does the same.
 #include "wasmgate.h"
 
 #define MAX_NAME 63 // a host label's

@@ -1,4 +1,4 @@
-// tenant-router chooses the upstream by tenant: see plugins/README.md. The C version beside it does the same.
+// tenant-router chooses the upstream by tenant: see README.md of the plugin. The C version beside it does the same.
 package main
 
 import (
