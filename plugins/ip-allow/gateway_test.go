@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"wasmgate/plugins/internal/trial"
@@ -25,6 +26,16 @@ func TestGateway(t *testing.T) {
 		a := g.Get(c.path, "X-Forwarded-For", c.client)
 		if a.StatusCode != c.status || a.Text[:min(len(a.Text), len(c.text))] != c.text {
 			t.Errorf("%+v: %d %q", c, a.StatusCode, a.Text)
+		}
+	}
+}
+
+// TestRefused has the gateway refuse a configuration that the plugin does.
+func TestRefused(t *testing.T) {
+	err := trial.Refused(t, strings.Replace(trial.Example(t, 0), "192.0.2.0/24", "192.0.2.1/24", 1))
+	for _, part := range []string{"plugins.office", `config.allow[0]: "192.0.2.1/24" has bits behind the prefix; the network is 192.0.2.0/24`} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%v does not say %q", err, part)
 		}
 	}
 }

@@ -95,14 +95,6 @@ var overrides = []string{
 // its targets an upstream with that handler.
 func Start(t testing.TB, yaml string, upstreams Upstreams) *Gate {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "plugin.wasm")
-	if err := os.WriteFile(file, Module(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if !modulePath.MatchString(yaml) {
-		t.Fatalf("the configuration has no module of plugins/:\n%s", yaml)
-	}
-	yaml = modulePath.ReplaceAllString(yaml, "module: "+file)
 	for host, handler := range upstreams {
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
@@ -111,23 +103,49 @@ func Start(t testing.TB, yaml string, upstreams Upstreams) *Gate {
 		}
 		yaml = strings.ReplaceAll(yaml, host, server.Listener.Addr().String())
 	}
-	c, report, err := config.Load(config.Source{File: "README.yaml", Data: []byte(yaml), Overrides: overrides})
-	if err != nil || len(report.Warnings) > 0 {
-		t.Fatalf("%v %v\n%s", err, report.Warnings, yaml)
-	}
-	log := &lines{t: t}
-	g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.New(log)})
+	g, err := newGateway(t, yaml)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := g.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		g.Close()
-		log.end()
-	})
 	return &Gate{t, g.Addr("test").String()}
+}
+
+// Refused is why the gateway does not start with a configuration.
+func Refused(t testing.TB, yaml string) error {
+	t.Helper()
+	_, err := newGateway(t, yaml)
+	if err == nil {
+		t.Fatalf("the gateway takes the configuration:\n%s", yaml)
+	}
+	return err
+}
+
+func newGateway(t testing.TB, yaml string) (*gateway.Gateway, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "plugin.wasm")
+	if err := os.WriteFile(file, Module(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !modulePath.MatchString(yaml) {
+		t.Fatalf("the configuration has no module of plugins/:\n%s", yaml)
+	}
+	yaml = modulePath.ReplaceAllString(yaml, "module: "+file)
+	c, report, err := config.Load(config.Source{File: "README.yaml", Data: []byte(yaml), Overrides: overrides})
+	if err != nil || len(report.Warnings) > 0 {
+		t.Fatalf("%v %v\n%s", err, report.Warnings, yaml)
+	}
+	log := &lines{t: t}
+	g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.New(log)})
+	if err == nil {
+		t.Cleanup(func() {
+			g.Close()
+			log.end()
+		})
+	}
+	return g, err
 }
 
 // lines are the gateway's log: shown with a test that fails.
