@@ -112,7 +112,7 @@ func (l *limit) key(r *wasmgate.Request) (ok, long bool) {
 func (l *limit) take(now int64) (wait, full int64, err error) {
 	for range maxTries {
 		var version wasmgate.Version
-		value, version = conf.store.Get(value[:0], kit.Key(key))
+		value, version = conf.store.Get(value[:0], kit.View(key))
 		at := now
 		if len(value) == len(bucket) {
 			at = max(now, int64(binary.LittleEndian.Uint64(value))) //nolint:gosec // as it was written
@@ -122,7 +122,7 @@ func (l *limit) take(now int64) (wait, full int64, err error) {
 			return full - l.interval*l.burst, at - now, nil
 		}
 		binary.LittleEndian.PutUint64(bucket[:], uint64(now+full)) //nolint:gosec // after 1970
-		if _, err = conf.store.CompareAndSet(kit.Key(key), bucket[:], version, (full+second/1000-1)/(second/1000)); err != wasmgate.ErrMismatch {
+		if _, err = conf.store.CompareAndSet(kit.View(key), bucket[:], version, (full+second/1000-1)/(second/1000)); err != wasmgate.ErrMismatch {
 			return 0, full, err
 		}
 	}

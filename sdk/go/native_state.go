@@ -276,7 +276,7 @@ func hostKVSet(id uint32, key string, value []byte, version uint32, ttl uint64) 
 		return abi.Pack(uint32(ErrMismatch), v.version)
 	}
 	tester.version++
-	store[key] = testValue{slices.Clone(value), tester.version, tester.end(ttl)}
+	store[strings.Clone(key)] = testValue{slices.Clone(value), tester.version, tester.end(ttl)}
 	return abi.Pack(0, tester.version)
 }
 
@@ -318,7 +318,7 @@ func hostKVAdd(id uint32, key string, delta int64, ttl uint64, sum *int64) uint3
 	tester.version++
 	*sum = int64(binary.LittleEndian.Uint64(v.bytes)) + delta                                //nolint:gosec // two's complement on purpose
 	v.version, v.bytes = tester.version, binary.LittleEndian.AppendUint64(nil, uint64(*sum)) //nolint:gosec // see above
-	store[key] = v
+	store[strings.Clone(key)] = v
 	return 0
 }
 
