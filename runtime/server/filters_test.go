@@ -37,6 +37,12 @@ func (s *scripted) note(format string, args ...any) {
 	s.calls = append(s.calls, fmt.Sprintf(format, args...))
 }
 
+func (s *scripted) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = nil
+}
+
 func (s *scripted) called() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,9 +191,9 @@ func TestFiltersSeeTheAnswersBody(t *testing.T) {
 			}
 		}
 	})
-	how := "hold"
 	f := &scripted{response: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
-		switch how {
+		how, _ := x.Request.Get("x-how")
+		switch string(how) {
 		case "hold":
 			held, whole, err := x.ResponseBody.Hold(1 << 20)
 			if err != nil {
@@ -216,9 +222,8 @@ func TestFiltersSeeTheAnswersBody(t *testing.T) {
 		{"stage", "GET /", "Transfer-Encoding: chunked", strings.ToUpper(long) + "!"},
 		{"stage", "HEAD /", "Content-Length: 320000", ""},
 	} {
-		how = c.how
 		head, body := "", ""
-		if cl.say("%s HTTP/1.1\r\nHost: h\r\n\r\n", c.request); strings.HasPrefix(c.request, "HEAD") {
+		if cl.say("%s HTTP/1.1\r\nHost: h\r\nx-how: %s\r\n\r\n", c.request, c.how); strings.HasPrefix(c.request, "HEAD") {
 			head = cl.head()
 		} else {
 			head, body = cl.answer()
@@ -332,14 +337,14 @@ func TestFiltersSeeATunnelBegin(t *testing.T) {
 			_, _ = io.Copy(c, c.r)
 		}
 	})
-	var how string
 	f := &scripted{name: "f", response: func(x *exchange.Exchange, _ int) (filter.Verdict, error) {
 		if held, whole, err := x.ResponseBody.Hold(9); len(held) > 0 || !whole || err != nil || x.Response.Status != 101 {
 			t.Errorf("%d, %q, %v, %v", x.Response.Status, held, whole, err)
 		}
-		x.Response.Set("x-seen", how)
+		how, _ := x.Request.Get("x-how")
+		x.Response.SetBytes([]byte("x-seen"), how)
 		x.ResponseBody.Replace([]byte("nothing"))
-		switch how {
+		switch string(how) {
 		case "status":
 			x.Response.Status = 403
 		case "answer":
@@ -354,9 +359,8 @@ func TestFiltersSeeATunnelBegin(t *testing.T) {
 	for i, c := range []struct{ how, status, body string }{
 		{"look", "101", ""}, {"status", "403", ""}, {"answer", "200", "no"}, {"fail", "503", "503 Service Unavailable: plugin_trap\n"},
 	} {
-		how = c.how
 		cl := g.client()
-		cl.say("GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+		cl.say("GET / HTTP/1.1\r\nHost: h\r\nx-how: %s\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n", c.how)
 		head, body := "", ""
 		if c.how == "look" {
 			head = cl.head()
@@ -458,7 +462,7 @@ func TestMatchingAgain(t *testing.T) {
 		"/b":   {again: {"request at 1", "end at 1, again"}, next: {"end at 2, <nil>"}, other: {"request at 1", "response at 1, other", "end at 1, other"}},
 	} {
 		for _, f := range []*scripted{again, next, other} {
-			f.calls = nil
+			f.forget()
 		}
 		before := len(g.journal.entries())
 		head, _ := cl.say("GET /a/1 HTTP/1.1\r\nHost: h\r\nx-to: %s\r\n\r\n", to).answer()
