@@ -193,6 +193,7 @@ func TestOthersGetTheirTurnDuringALongCall(t *testing.T) {
 		})
 		for range 2 {
 			l.Go(func(task *netloop.Task) {
+				task.Sleep(20 * time.Millisecond) // the first one is in its loop by then
 				r := b.begin(task, message{head: simpleHead})
 				r.ask(filter.Route, p)
 				r.end(p)
