@@ -18,6 +18,9 @@ type KeeperOptions struct {
 	OnError OnError
 	Pool    PoolOptions // Loops in it too
 	Report  *Reporter   // of the same plugin
+	Lazy    bool        // Warm makes an instance to see whether one can be made, and closes it again
+	// First is called with the first instance, by Warm, when it has started; nil: nobody asks.
+	First func(*Instance)
 }
 
 // Keeper keeps the instances of a plugin on all loops: it looks after its Pool, counts what the plugin does, says what goes
@@ -37,7 +40,7 @@ type keeperCell struct {
 	calls, fuel                                      atomic.Uint64
 	failures                                         [fault.Kinds]atomic.Uint64
 	live, started, discarded, recycled, idle, opened atomic.Int64
-	memory                                           atomic.Int64
+	memory, parked                                   atomic.Int64
 	open                                             atomic.Bool
 	_                                                [64]byte
 }
@@ -51,6 +54,7 @@ type Stats struct {
 	Started, Discarded, Recycled, ClosedIdle, BreakerOpened int64
 	MemoryBytes                                             int64 // of the linear memories of instances that are not in use
 	BreakerOpen                                             bool  // on one loop at least: calls fail at once
+	Parked                                                  int64 // instances whose guests, or whose exchanges, wait for an upstream
 }
 
 // NewKeeper returns a keeper without instances. c belongs to it from now on.
@@ -68,38 +72,36 @@ func (k *Keeper) Warm() error {
 	for i := range k.cells {
 		in, err := k.pool.Spawn()
 		if err != nil {
-			return k.start(err)
+			f := *fault.From(err)
+			f.Plugin, f.Phase = k.options.Plugin, "start"
+			return &f
+		}
+		if i == 0 && k.options.First != nil {
+			k.options.First(in)
+		}
+		if k.options.Lazy {
+			in.Close()
+			return nil
 		}
 		k.pool.Add(i, 0, in)
-		k.publish(i)
+		k.Publish(i)
 	}
 	return nil
-}
-
-// Try makes an instance, to see whether one can be made, and closes it again. The error is as Warm's.
-func (k *Keeper) Try() error {
-	in, err := k.pool.Spawn()
-	if err != nil {
-		return k.start(err)
-	}
-	in.Close()
-	return nil
-}
-
-func (k *Keeper) start(err error) error {
-	f := *fault.From(err)
-	f.Plugin, f.Phase = k.options.Plugin, "start"
-	return &f
 }
 
 // Get is Pool.Get.
 func (k *Keeper) Get(t *netloop.Task) (*Instance, error) {
 	l := t.Loop()
+	k.Meet(l)
+	return k.pool.Get(t, l.Index(), l.Now())
+}
+
+// Meet looks after the loop's instances from now on, if it does not yet; Get does it too.
+func (k *Keeper) Meet(l *netloop.Loop) {
 	if c := &k.cells[l.Index()]; c.seen.Load() == nil {
 		c.seen.Store(l)
 		c.timer = l.AfterFunc(sweepEvery, func() { k.sweep(l) })
 	}
-	return k.pool.Get(t, l.Index(), l.Now())
 }
 
 // Put is Pool.Put.
@@ -114,7 +116,7 @@ func (k *Keeper) Discard(l *netloop.Loop, in *Instance, phase string) {
 		k.options.Report.Say(l.Now(), phase, LogError, "the plugin failed too often: its breaker is open, and requests follow on_error ("+
 			k.options.OnError.String()+") without a call", "breaker")
 	}
-	k.publish(l.Index())
+	k.Publish(l.Index())
 }
 
 // Called counts a call of the guest, and the fuel that it used.
@@ -129,7 +131,7 @@ func (k *Keeper) Failed(l *netloop.Loop, err error, phase string) *fault.Error {
 	f := *fault.From(err)
 	f.Plugin, f.Phase = k.options.Plugin, phase
 	k.cells[l.Index()].failures[f.Kind].Add(1)
-	k.publish(l.Index())
+	k.Publish(l.Index())
 	k.options.Report.Failed(l.Now(), &f)
 	return &f
 }
@@ -141,12 +143,13 @@ func (k *Keeper) sweep(l *netloop.Loop) {
 	}
 	i := l.Index()
 	k.pool.Sweep(i, l.Now())
-	k.publish(i)
+	k.Publish(i)
 	k.cells[i].timer = l.AfterFunc(sweepEvery, func() { k.sweep(l) })
 }
 
-// publish makes the pool's figures readable by others than the loop.
-func (k *Keeper) publish(i int) {
+// Publish has Stats tell a loop's instances as they are now. It runs on the loop; after failures, and four times a second,
+// it is done without.
+func (k *Keeper) Publish(i int) {
 	s, c := k.pool.Stats(i), &k.cells[i]
 	c.live.Store(int64(s.Live))
 	c.started.Store(s.Started)
@@ -155,6 +158,7 @@ func (k *Keeper) publish(i int) {
 	c.idle.Store(s.ClosedIdle)
 	c.opened.Store(s.Opens)
 	c.memory.Store(s.Memory)
+	c.parked.Store(int64(s.Parked))
 	c.open.Store(s.Open)
 }
 
@@ -174,6 +178,7 @@ func (k *Keeper) Stats() (s Stats) {
 		s.ClosedIdle += c.idle.Load()
 		s.BreakerOpened += c.opened.Load()
 		s.MemoryBytes += c.memory.Load()
+		s.Parked += c.parked.Load()
 		s.BreakerOpen = s.BreakerOpen || c.open.Load()
 	}
 	return s
@@ -190,21 +195,21 @@ func (k *Keeper) Close() {
 		l := c.seen.Load()
 		if l == nil {
 			k.pool.Drain(i)
-			k.publish(i)
+			k.Publish(i)
 			continue
 		}
 		done := make(chan struct{})
 		l.Post(func() {
 			c.timer.Stop()
 			k.pool.Drain(i)
-			k.publish(i)
+			k.Publish(i)
 			close(done)
 		})
 		select {
 		case <-done:
 		case <-l.Ended(): // nobody else touches its part any more
 			k.pool.Drain(i)
-			k.publish(i)
+			k.Publish(i)
 		}
 	}
 	k.pool.compiled.Close()

@@ -40,7 +40,7 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 	}
 	p.report = wasm.NewReporter(wasm.ReporterOptions{Plugin: o.Name, Loops: o.Loops, Level: o.LogLevel, Rate: o.LogRate, Log: o.Log})
 	o.Sys.Log = p.outputLine
-	p.keeper = wasm.NewKeeper(c, wasm.KeeperOptions{Plugin: o.Name, OnError: o.OnError, Report: p.report, Pool: wasm.PoolOptions{
+	p.keeper = wasm.NewKeeper(c, wasm.KeeperOptions{Plugin: o.Name, OnError: o.OnError, Report: p.report, Lazy: o.Lazy, Pool: wasm.PoolOptions{
 		Loops: o.Loops, Instance: wasm.InstanceOptions{Owner: p, Sys: &o.Sys}, Init: p.start,
 		MaxPerLoop: o.MaxPerLoop, MaxParked: o.MaxWaits, MaxWait: o.MaxWait,
 		MaxUses: o.RecycleAfter, IdleAfter: o.IdleAfter, Backoff: o.Backoff, Breaker: o.Breaker,
@@ -52,11 +52,7 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 	if len(unknown) > 0 {
 		p.report.Say(0, "start", wasm.LogWarn, "the module imports what the gateway does not have: "+strings.Join(unknown, ", ")+"; a call of it ends in an error")
 	}
-	start := p.keeper.Warm
-	if o.Lazy {
-		start = p.keeper.Try
-	}
-	if err := start(); err != nil {
+	if err := p.keeper.Warm(); err != nil {
 		p.keeper.Close()
 		return nil, err
 	}

@@ -209,8 +209,8 @@ func (g *guest) send(upstream int, request []byte) abi.Result {
 // park has the call made, and lets others have another instance meanwhile.
 func (g *guest) park(c *filter.Call) *fault.Error {
 	loop := g.task.Loop().Index()
-	g.core.pool.Park(loop)
-	defer g.core.pool.Unpark(loop)
+	g.core.keeper.Pool().Park(loop)
+	defer g.core.keeper.Pool().Unpark(loop)
 	return g.plugin.grants.caller.Call(g.task, c)
 }
 

@@ -39,7 +39,6 @@ func New(c *wasm.Compiled, o Options) (*Plugin, error) {
 	}
 	k, err := newCore(c, o)
 	if err != nil {
-		c.Close()
 		return nil, err
 	}
 	p, err := k.bind(o.Grants)
@@ -149,16 +148,12 @@ func (p *Plugin) Response(x *exchange.Exchange, place int) (filter.Verdict, erro
 
 // ask calls the guest and does what it says. b is the phase's body; nil: the plugin has no part in it.
 func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int, b *held) (filter.Verdict, error) {
-	k, l := p.core, x.Task.Loop()
-	loop := l.Index()
-	if k.cells[loop].seen.Load() == nil {
-		k.meet(l)
-	}
+	k, l := p.core.keeper, x.Task.Loop()
 	var started int64
 	if x.Trace.Sampled {
 		started = l.Tick()
 	}
-	in, err := k.pool.Get(x.Task, loop, l.Now())
+	in, err := k.Get(x.Task)
 	if err != nil {
 		return p.failed(x, phase, started, 0, err)
 	}
@@ -173,15 +168,13 @@ func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int, b *hel
 	g.leave()
 	switch {
 	case err != nil && !o.reported:
-		if k.pool.Discard(loop, l.Now(), in) {
-			k.opened(l, phase)
-		}
+		k.Discard(l, in, phaseNames[phase])
 		return p.failed(x, phase, started, fuel, err)
 	case err != nil:
-		k.pool.Put(loop, l.Now(), in)
+		k.Put(l, in)
 		return p.failed(x, phase, started, fuel, err)
 	}
-	k.pool.Put(loop, l.Now(), in)
+	k.Put(l, in)
 	if b != nil {
 		b.asked = true
 	}

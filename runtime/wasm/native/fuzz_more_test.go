@@ -44,12 +44,12 @@ func FuzzPiece(f *testing.F) {
 			return
 		}
 		b.on(func(task *netloop.Task) {
-			in, err := p.core.pool.Get(task, 0, task.Loop().Now())
+			in, err := p.core.keeper.Pool().Get(task, 0, task.Loop().Now())
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			defer p.core.pool.Put(0, task.Loop().Now(), in)
+			defer p.core.keeper.Pool().Put(0, task.Loop().Now(), in)
 			g := in.Owner.(*guest)
 			g.enter(p, task, newExchange(t, task, simpleHead), phaseRequestBody, nil)
 			defer g.leave()

@@ -61,11 +61,11 @@ func answers(p *Plugin, task *netloop.Task, list []byte, response bool) error {
 		return err
 	}
 	before, l := wire(x), task.Loop()
-	in, err := p.core.pool.Get(task, 0, l.Now())
+	in, err := p.core.keeper.Pool().Get(task, 0, l.Now())
 	if err != nil {
 		return err
 	}
-	defer p.core.pool.Put(0, l.Now(), in)
+	defer p.core.keeper.Pool().Put(0, l.Now(), in)
 	guest := in.Owner.(*guest)
 	copy(guest.bytes(abi.AnswerArena), list)
 	phase := abi.PhaseRequest

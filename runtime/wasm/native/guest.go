@@ -237,8 +237,8 @@ func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (cod
 	if g.held != nil {
 		g.head.Flags |= g.held.flags()
 	}
-	cell := &g.core.cells[x.Task.Loop().Index()]
-	g.head.Time, g.head.Seed = x.Task.Loop().WallNow()/1e6, cell.random.Uint64()
+	l := x.Task.Loop()
+	g.head.Time, g.head.Seed = l.WallNow()/1e6, g.core.cells[l.Index()].random.Uint64()
 	need := g.encoder.encode(g.bytes(abi.RequestArena), x, &g.head)
 	if need > int(g.arenas[abi.RequestArena].cap) {
 		if need > maxView {
@@ -253,16 +253,15 @@ func (g *guest) call(x *exchange.Exchange, phase, role uint32, word uint64) (cod
 	if phase == abi.PhaseResponse {
 		f = g.core.functions.response
 	}
-	return g.run(f, uint32(need), cell) //nolint:gosec // at most 1 MiB
+	return g.run(f, uint32(need), l) //nolint:gosec // at most 1 MiB
 }
 
 // run calls the guest with a view of n bytes.
-func (g *guest) run(f wasm.Func, n uint32, cell *cell) (code abi.Code, value uint32, err error) {
+func (g *guest) run(f wasm.Func, n uint32, l *netloop.Loop) (code abi.Code, value uint32, err error) {
 	g.stack[0] = uint64(n)
 	err = g.in.Call(f, g.stack[:1])
 	g.spent = g.in.FuelUsed()
-	cell.calls.Add(1)
-	cell.fuel.Add(uint64(g.spent)) //nolint:gosec // not negative
+	g.core.keeper.Called(l, g.spent)
 	c, value := abi.Unpack(g.stack[0])
 	return abi.Code(c), value, err
 }

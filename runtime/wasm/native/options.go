@@ -3,7 +3,6 @@ package native
 import (
 	"time"
 
-	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/kv"
 	"wasmgate/runtime/netloop"
@@ -82,8 +81,6 @@ const (
 	maxView   = 1 << 20
 	// bodyEdits is the room for other operations beside a body.
 	bodyEdits = 64 << 10
-	// sweepEvery is how often a loop's instances are looked after.
-	sweepEvery = 250 * time.Millisecond
 )
 
 func (o Options) withDefaults() Options {
@@ -106,15 +103,7 @@ func (o Options) withDefaults() Options {
 
 // Stats is what a plugin did since it was loaded, all loops together.
 type Stats struct {
-	Calls                                                   uint64 // of the guest, request and response
-	Fuel                                                    uint64 // units that they used
-	Failures                                                [fault.Kinds]uint64
-	Live                                                    int64 // instances that exist; up to a quarter of a second old, like those that follow
-	Started, Discarded, Recycled, ClosedIdle, BreakerOpened int64
-	MemoryBytes                                             int64 // of the linear memories of instances that are not in a call
-	BreakerOpen                                             bool  // on one loop at least: calls fail at once
-	Parked                                                  int64 // instances whose guests wait for an upstream
-
+	wasm.Stats
 	Outbound, OutboundFailed uint64 // requests of the plugin's own, and those of them that got no answer
 	Pieces, Ticks            uint64 // of Calls, those with pieces of bodies, and without a request
 }

@@ -299,7 +299,7 @@ func noMoreWait(t *testing.T, want int64, bounds Options) {
 			t.Error(err)
 		}
 	}
-	b.on(func(*netloop.Task) { p.core.publish(0) })
+	b.on(func(*netloop.Task) { p.core.keeper.Publish(0) })
 	if most.Load() != want || p.Stats().Started != want {
 		t.Errorf("%d at once, %+v", most.Load(), p.Stats())
 	}
@@ -384,7 +384,7 @@ func TestEndsWhileAGuestWaits(t *testing.T) {
 			if c.meanwhile == nil {
 				p.Close()
 			}
-			b.on(func(*netloop.Task) { p.core.publish(0) })
+			b.on(func(*netloop.Task) { p.core.keeper.Publish(0) })
 			if s := p.Stats(); s.Parked != 0 || name != "rebound" && s.Live != 0 {
 				t.Errorf("%+v", s)
 			}

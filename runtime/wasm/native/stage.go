@@ -50,11 +50,11 @@ func (s *stage) Chunk(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 // piece gives the guest as much of data as it has room for, and appends what becomes of it to dst.
 func (s *stage) piece(t *netloop.Task, dst, data []byte, last bool, trailers *http1.Head) ([]byte, int, *fault.Error) {
 	p, l := s.plugin, t.Loop()
-	k, loop, phase := p.core, l.Index(), phaseRequestBody+s.message
+	k, phase := p.core.keeper, phaseRequestBody+s.message
 	if s.started == 0 && s.x.Trace.Sampled {
 		s.started = l.Tick()
 	}
-	in, err := k.pool.Get(t, loop, l.Now())
+	in, err := k.Get(t)
 	if err != nil {
 		return s.failed(l, dst, data, err)
 	}
@@ -67,9 +67,8 @@ func (s *stage) piece(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 		if n == len(data) && last {
 			g.trailers = trailers
 		}
-		cell := &k.cells[loop]
-		cell.pieces.Add(1)
-		code, value, err = g.run(k.functions.body, uint32(abi.PieceFixed+len(s.kept)+n), cell) //nolint:gosec // some 128 KiB
+		p.core.cells[l.Index()].pieces.Add(1)
+		code, value, err = g.run(p.core.functions.body, uint32(abi.PieceFixed+len(s.kept)+n), l) //nolint:gosec // some 128 KiB
 	}
 	var o pieceOutcome
 	if err == nil {
@@ -78,11 +77,9 @@ func (s *stage) piece(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 	s.fuel += g.spent
 	g.leave()
 	if err != nil && !o.reported {
-		if k.pool.Discard(loop, l.Now(), in) {
-			k.opened(l, phase)
-		}
+		k.Discard(l, in, phaseNames[phase])
 	} else {
-		k.pool.Put(loop, l.Now(), in)
+		k.Put(l, in)
 	}
 	switch {
 	case o.denied != nil:

@@ -88,9 +88,7 @@ func (k *core) begin() {
 		if !k.ticker.begun.CompareAndSwap(tickerPosted, tickerBegun) {
 			return
 		}
-		if k.cells[l.Index()].seen.Load() == nil {
-			k.meet(l)
-		}
+		k.keeper.Meet(l) // from here on the end goes by the loop
 		k.tick(l)
 	})
 }
@@ -125,8 +123,7 @@ func (k *core) tick(l *netloop.Loop) {
 // tick calls the guest without an exchange.
 func (p *Plugin) tick(t *netloop.Task) {
 	k, l := p.core, t.Loop()
-	loop := l.Index()
-	in, err := k.pool.Get(t, loop, l.Now())
+	in, err := k.keeper.Get(t)
 	if err != nil {
 		_ = k.fail(l, err, phaseTick) // there is no request to tell
 		return
@@ -137,11 +134,9 @@ func (p *Plugin) tick(t *netloop.Task) {
 	g.leave()
 	switch {
 	case err != nil && !reported:
-		if k.pool.Discard(loop, l.Now(), in) {
-			k.opened(l, phaseTick)
-		}
+		k.keeper.Discard(l, in, phaseNames[phaseTick])
 	default:
-		k.pool.Put(loop, l.Now(), in)
+		k.keeper.Put(l, in)
 	}
 	if err != nil {
 		_ = k.fail(l, err, phaseTick) // there is no request to tell
@@ -158,7 +153,7 @@ func (g *guest) tick(l *netloop.Loop) (reported bool, err error) {
 		}
 	}
 	abi.AppendTickView(g.bytes(abi.RequestArena)[:0], l.WallNow()/1e6, cell.random.Uint64())
-	code, value, err := g.run(k.functions.tick, abi.TickFixed, cell)
+	code, value, err := g.run(k.functions.tick, abi.TickFixed, l)
 	if err != nil {
 		return false, err
 	}
