@@ -24,7 +24,7 @@ func TestMissing(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "plugin.wasm")
 	for l, want := range map[Language]string{Go: "go: go is not installed", C: "c: clang is not installed; apt-get install clang lld",
 		Zig: "pip install ziglang==", AssemblyScript: "assemblyscript: node is not installed"} {
-		folder := filepath.Join(tools.SDK, "examples", "tenant-router", string(l))
+		folder := filepath.Join(tools.SDK, "examples", "header-policy", string(l))
 		err := tools.Build(t.Context(), Source{Language: l, Folder: folder}, out)
 		var missing *Missing
 		if !errors.As(err, &missing) || missing.Language != l || !strings.Contains(err.Error(), want) {
