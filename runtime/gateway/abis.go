@@ -54,11 +54,7 @@ func (p nativeGuest) rebind(g *Gateway, s *state, c *config.Plugin) (guest, erro
 }
 
 func (p nativeGuest) stats() telemetry.PluginStats {
-	s := p.Stats()
-	t := telemetry.PluginStats{
-		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
-		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
-	}
+	t := figures(p.Stats().Stats)
 	for _, m := range p.Metrics() {
 		t.Metrics = append(t.Metrics, telemetry.PluginMetric{
 			Name: m.Name, Help: m.Description, Kind: metricKinds[m.Type], Value: m.Value, Bounds: m.Bounds, Counts: m.Buckets, Sum: m.Value,
@@ -78,11 +74,7 @@ func (p proxywasmGuest) rebind(_ *Gateway, s *state, c *config.Plugin) (guest, e
 }
 
 func (p proxywasmGuest) stats() telemetry.PluginStats {
-	s := p.Stats()
-	t := telemetry.PluginStats{
-		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
-		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
-	}
+	t := figures(p.Stats().Stats)
 	for _, m := range p.Metrics() {
 		pm := telemetry.PluginMetric{Name: m.Name, Kind: metricKinds[m.Kind], Value: float64(m.Value)}
 		if m.Kind == proxywasm.Histogram { // bucket i counts integers below 2^i
@@ -115,21 +107,21 @@ func (p httpwasmGuest) Close() {
 }
 
 func (p httpwasmGuest) stats() telemetry.PluginStats {
-	s := p.Stats()
-	return telemetry.PluginStats{
-		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
-		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: failures(s.Failures),
-	}
+	return figures(p.Stats())
 }
 
-func failures(counts [fault.Kinds]uint64) map[string]uint64 {
-	m := map[string]uint64{}
-	for kind, n := range counts {
+// figures are those that plugins of all ABIs have.
+func figures(s wasm.Stats) telemetry.PluginStats {
+	t := telemetry.PluginStats{
+		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
+		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: map[string]uint64{},
+	}
+	for kind, n := range s.Failures {
 		if n > 0 {
-			m[fault.Kind(kind).String()] = n //nolint:gosec // an index
+			t.Failures[fault.Kind(kind).String()] = n //nolint:gosec // an index
 		}
 	}
-	return m
+	return t
 }
 
 func (g *Gateway) nativeOptions(s *state, name string, c *config.Plugin) native.Options {

@@ -74,11 +74,7 @@ func (g *Gateway) buildServers(s *state) error {
 		}
 		s.servers[id] = server.Upstream{Upstream: u.Upstream, Plan: p, Authorities: authorities(&u.config)}
 	}
-	observers := make([]server.Observer, len(g.observers))
-	for i, o := range g.observers {
-		observers[i] = o
-	}
-	s.caller = server.NewCaller(len(g.group.Loops()), s.servers, observers)
+	s.caller = server.NewCaller(len(g.group.Loops()), s.servers, observersAs[server.Observer](g))
 	return nil
 }
 

@@ -122,19 +122,11 @@ func (g *Gateway) openListeners(s *state) error {
 // serve makes the server for a listener's mode, and returns what takes its connections.
 func (l *listener) serve(g *Gateway, b blueprint) func(*netloop.Conn) {
 	if b.tcp != nil {
-		observers := make([]tcp.Observer, len(g.observers))
-		for i, o := range g.observers {
-			observers[i] = o
-		}
-		l.tcp = tcp.New(g.group, b.tcp, observers)
+		l.tcp = tcp.New(g.group, b.tcp, observersAs[tcp.Observer](g))
 		g.passing = append(slices.DeleteFunc(g.passing, (*tcp.Server).Ended), l.tcp)
 		return l.tcp.Accept
 	}
-	observers := make([]server.Observer, len(g.observers))
-	for i, o := range g.observers {
-		observers[i] = o
-	}
-	l.http = server.New(g.group, b.http, observers)
+	l.http = server.New(g.group, b.http, observersAs[server.Observer](g))
 	return l.http.Accept
 }
 

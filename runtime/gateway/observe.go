@@ -5,6 +5,8 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/server"
+	"wasmgate/runtime/tcp"
 	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
@@ -14,6 +16,20 @@ import (
 type observer struct {
 	recorder *telemetry.Recorder
 	watcher  Watcher
+}
+
+var (
+	_ server.Observer = (*observer)(nil)
+	_ tcp.Observer    = (*observer)(nil)
+)
+
+// observersAs are the loops' observers, as O has them.
+func observersAs[O any](g *Gateway) []O {
+	list := make([]O, len(g.observers))
+	for i, o := range g.observers {
+		list[i] = any(o).(O)
+	}
+	return list
 }
 
 func (o *observer) Begin(x *exchange.Exchange) { o.recorder.Begin(x) }
