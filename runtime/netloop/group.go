@@ -161,5 +161,5 @@ type Stats struct {
 	Elapsed   time.Duration
 	Conns     int           // connections registered now, of either direction
 	Tasks     int           // tasks that are running or parked now
-	WorstTurn time.Duration // longest time between two waits since the last call of Stats
+	WorstTurn time.Duration // longest turn since the last call of Stats
 }

@@ -192,10 +192,15 @@ func (l *Loop) runReady() {
 	}
 }
 
-// turnEnded accounts for the time from now on being waiting time.
-func (l *Loop) turnEnded(since int64) {
-	took := monotonic() - since
-	l.busy.Store(l.busy.Load() + took)
+// waits accounts for the time from now on being waiting time. The loop was busy since then, and began its turn then.
+func (l *Loop) waits(busy, turn int64) {
+	now := monotonic()
+	l.busy.Store(l.busy.Load() + now - busy)
+	l.turned(now - turn)
+}
+
+// turned accounts for a turn that took so long.
+func (l *Loop) turned(took int64) {
 	if took > l.worst.Load() {
 		l.worst.Store(took)
 	}

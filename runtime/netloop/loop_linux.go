@@ -16,7 +16,8 @@ type system struct {
 	epoll, eventfd int
 	byFD           []*Conn // open connections by descriptor
 	listeners      []*Listener
-	current        *Task // nil: the loop itself runs
+	current        *Task   // nil: the loop itself runs
+	yielded        []*Task // those that let others go first, the longest there first
 	sleeping       atomic.Bool
 	generation     int32
 	pipes          pipes
@@ -78,17 +79,20 @@ func (l *Loop) kick() {
 
 func (l *Loop) run() {
 	events := make([]unix.EpollEvent, batch)
-	turn := l.Tick()
+	turn := l.Tick() // when this one began
+	busy := turn     // since when there is no end of them
 	for {
 		// Poll once without telling the scheduler; only if nothing is ready, block in a way it knows of: a RawSyscall
 		// that blocked would hold up the garbage collector.
 		n := pollNow(l.epoll, events)
-		if n == 0 && len(l.ready) == 0 {
-			l.turnEnded(turn)
+		if n == 0 && len(l.ready)+len(l.yielded) == 0 {
+			l.waits(busy, turn)
 			n = l.block(events)
 			turn = l.Tick()
+			busy = turn
 		} else {
-			l.Tick()
+			l.turned(l.Tick() - turn)
+			turn = l.now
 		}
 		for i := range events[:n] {
 			l.dispatch(&events[i])
@@ -98,6 +102,9 @@ func (l *Loop) run() {
 		}
 		if len(l.ready) > 0 {
 			l.runReady()
+		}
+		if len(l.yielded) > 0 {
+			l.runYielded()
 		}
 		if l.now>>tickShift > l.wheel.tick {
 			l.wheel.advance(l.now, l.fire)
@@ -165,7 +172,7 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	}
 	if w := c.writer; w != nil && ev.Events&^(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
 		c.writer = nil
-		if l.resume(w); l.byFD[ev.Fd] != c {
+		if l.socketReady(w); l.byFD[ev.Fd] != c {
 			return // it was closed, or is another loop's now
 		}
 	}
@@ -174,11 +181,20 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	}
 }
 
+// socketReady resumes a task that waited for a socket: at once, or a patient one when its turn has come.
+func (l *Loop) socketReady(t *Task) {
+	if t.patient {
+		l.yielded = append(l.yielded, t)
+		return
+	}
+	l.resume(t)
+}
+
 // becameReadable resumes whoever waits for the connection to become readable.
 func (c *Conn) becameReadable() {
 	if r := c.reader; r != nil {
 		c.reader = nil
-		c.loop.resume(r)
+		c.loop.socketReady(r)
 		return
 	}
 	if fn := c.onEvent; fn != nil && !c.closed {

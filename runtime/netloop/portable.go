@@ -3,6 +3,7 @@
 package netloop
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -31,7 +32,7 @@ func (l *Loop) enter() {
 }
 
 func (l *Loop) leave() {
-	l.turnEnded(l.sinceTurn)
+	l.waits(l.sinceTurn, l.sinceTurn)
 	if wait := l.wheel.wait(l.now); wait >= 0 && l.now+wait < l.wakeAt {
 		l.wakeAt = l.now + wait
 		l.nudge() // a timer was added that is due before the loop would look
@@ -147,6 +148,15 @@ func (t *Task) Wake() {
 	default:
 	}
 }
+
+// Yield lets everything else on the loop go first: of the tasks that yield, one goes on in each turn of the loop, in their
+// order. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
+// the same event, so that what others wait for arrives in between.
+func (t *Task) Yield() { t.blocking(runtime.Gosched) }
+
+// SetPatient says whether the task lets others go first each time that a socket is ready for it, as with Yield. Here the Go
+// scheduler decides, and it changes nothing.
+func (t *Task) SetPatient(bool) {}
 
 // blocking runs fn, which may block, without the baton.
 func (t *Task) blocking(fn func()) {

@@ -7,17 +7,18 @@ import "iter"
 // Task is a coroutine of a loop: straight-line code that parks where it would block. A Task may be used only by the
 // code that runs in it, but for Wake.
 type Task struct {
-	loop   *Loop
-	fn     func(*Task)
-	connFn func(*Task, *Conn)
-	conn   *Conn
-	next   func() (struct{}, bool)
-	stop   func()
-	yield  func(struct{}) bool
-	wake   bool // Wake was called since the last Park returned
-	parked bool // in Park, rather than waiting for a socket
-	queued bool // in Loop.ready
-	place  int  // in Loop.live
+	loop    *Loop
+	fn      func(*Task)
+	connFn  func(*Task, *Conn)
+	conn    *Conn
+	next    func() (struct{}, bool)
+	stop    func()
+	yield   func(struct{}) bool
+	wake    bool // Wake was called since the last Park returned
+	parked  bool // in Park, rather than waiting for a socket
+	queued  bool // in Loop.ready
+	patient bool // sockets resume it in turn with those that yield
+	place   int  // in Loop.live
 }
 
 // newTask makes a coroutine that runs one function after another, so that its stack is grown once.
@@ -47,7 +48,7 @@ func (t *Task) run() {
 				t.conn.Close()
 			}
 		}
-		t.fn, t.connFn, t.conn = nil, nil, nil
+		t.fn, t.connFn, t.conn, t.patient = nil, nil, nil, false
 	}()
 	if t.connFn != nil {
 		t.connFn(t, t.conn)
@@ -135,6 +136,28 @@ func (t *Task) Wake() {
 	if t.parked {
 		t.loop.enqueueOrResume(t)
 	}
+}
+
+// Yield lets everything else on the loop go first: of the tasks that yield, one goes on in each turn of the loop, in their
+// order. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
+// the same event, so that what others wait for arrives in between.
+func (t *Task) Yield() {
+	t.loop.yielded = append(t.loop.yielded, t)
+	t.yield(struct{}{})
+}
+
+// SetPatient says whether the task lets others go first each time that a socket is ready for it, as with Yield: for work of
+// which much may become ready together, and that others of the loop must not wait for.
+func (t *Task) SetPatient(patient bool) { t.patient = patient }
+
+// runYielded resumes the task that yielded longest ago: one in each turn, so that what arrives meanwhile waits for that one
+// only, however many there are.
+func (l *Loop) runYielded() {
+	t := l.yielded[0]
+	last := copy(l.yielded, l.yielded[1:])
+	l.yielded[last] = nil
+	l.yielded = l.yielded[:last]
+	l.resume(t)
 }
 
 // suspend parks until the loop resumes the task because of a socket.

@@ -54,7 +54,9 @@ func (c *Caller) Call(t *netloop.Task, call *filter.Call) *fault.Error {
 	} else {
 		o = &outbound{}
 	}
+	t.SetPatient(true) // the answers that many guests wait for come together
 	err := c.send(t, call, o)
+	t.SetPatient(false)
 	if err != nil && err.Plugin == "" {
 		err.Plugin = call.Filter
 	}

@@ -151,26 +151,14 @@ func backends() {
 			if err != nil {
 				return
 			}
-			go echoWithoutPipes(c)
+			go func() {
+				defer c.Close()
+				echo(c.(*net.TCPConn))
+			}()
 		}
 	}()
 	fmt.Println(ln.Addr())
 	_, _ = io.Copy(io.Discard, os.Stdin)
-}
-
-// echoWithoutPipes is io.Copy, which would splice and keep two descriptors for each connection.
-func echoWithoutPipes(c net.Conn) {
-	b := make([]byte, 16<<10)
-	for {
-		n, err := c.Read(b)
-		if err == nil {
-			_, err = c.Write(b[:n])
-		}
-		if err != nil {
-			c.Close()
-			return
-		}
-	}
 }
 
 // clients opens so many sessions, and sends something through each; more through the first ones.

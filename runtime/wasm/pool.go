@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"runtime"
 	"slices"
 	"time"
 
@@ -56,6 +57,7 @@ type PoolOptions struct {
 type Pool struct {
 	compiled *Compiled
 	options  PoolOptions
+	starts   chan struct{} // as many as may start at a time: a crowd of them would keep the processors from the loops
 	loops    []loopPool
 }
 
@@ -112,7 +114,7 @@ func NewPool(c *Compiled, o PoolOptions) *Pool {
 	if o.Breaker != nil {
 		calls = *o.Breaker
 	}
-	p := &Pool{compiled: c, options: o, loops: make([]loopPool, o.Loops)}
+	p := &Pool{compiled: c, options: o, starts: make(chan struct{}, max(runtime.NumCPU()/2, 1)), loops: make([]loopPool, o.Loops)}
 	for i := range p.loops {
 		p.loops[i].backoff, p.loops[i].breaker = backoff, calls
 	}
@@ -250,7 +252,11 @@ func (p *Pool) make(t Task, l *loopPool, loop int, now int64) (in *Instance, err
 	if t == nil || p.options.Inline {
 		in, err = p.Spawn()
 	} else {
-		t.Await(func() { in, err = p.Spawn() })
+		t.Await(func() {
+			p.starts <- struct{}{}
+			defer func() { <-p.starts }()
+			in, err = p.Spawn()
+		})
 	}
 	if err != nil {
 		l.live--

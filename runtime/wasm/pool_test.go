@@ -3,11 +3,15 @@ package wasm
 import (
 	"errors"
 	"fmt"
+	goruntime "runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/netloop"
 	wt "wasmgate/runtime/wasm/internal/wasmtest"
 )
 
@@ -250,6 +254,43 @@ func TestRefusalIsPassedOn(t *testing.T) {
 }
 
 // TestDrainedPoolTakesNothingBack drains with one instance in use and one idle.
+// TestACrowdOfInstancesStartsInTurn: a crowd of requests that finds no instance must not keep the processors from the loops
+// while it has its own made.
+func TestACrowdOfInstancesStartsInTurn(t *testing.T) {
+	var starting, most atomic.Int64
+	p := newPool(t, PoolOptions{Init: func(in *Instance) error {
+		most.Store(max(most.Load(), starting.Add(1)))
+		goruntime.Gosched()
+		starting.Add(-1)
+		return nil
+	}})
+	g, err := netloop.New(netloop.Options{Loops: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Start()
+	defer g.Close()
+	var all sync.WaitGroup
+	all.Add(30)
+	g.Loop(0).Post(func() {
+		for range 30 {
+			g.Loop(0).Go(func(task *netloop.Task) {
+				defer all.Done()
+				if in, err := p.Get(task, 0, 0); err != nil {
+					t.Error(err)
+				} else {
+					t.Cleanup(func() { p.Put(0, 0, in) })
+				}
+			})
+		}
+	})
+	all.Wait()
+	wantStats(t, p, "live 30, in use 30, idle 0, waiting 0")
+	if limit := max(goruntime.NumCPU()/2, 1); int(most.Load()) > limit {
+		t.Errorf("%d started at a time; at most %d may", most.Load(), limit)
+	}
+}
+
 func TestDrainedPoolTakesNothingBack(t *testing.T) {
 	p := newPool(t, PoolOptions{})
 	a, b := get(t, p, nil, 0), get(t, p, nil, 0)

@@ -31,8 +31,6 @@ type guest struct {
 	features features
 	context  uint32 // what handle_request wants to find again in handle_response
 	spent    int64  // fuel, of the last call
-	yielded  bool
-	resume   func()
 
 	request, response message
 	answer            answer // what handle_request did to the answer that was not there yet
@@ -58,10 +56,6 @@ func guestOf(in *wasm.Instance) *guest {
 		return g
 	}
 	g := &guest{plugin: in.Owner.(*Plugin), in: in}
-	g.resume = func() {
-		g.yielded = true
-		g.x.Task.Wake()
-	}
 	in.Owner, in.Yielder = g, g
 	return g
 }
@@ -176,14 +170,8 @@ func bodiless(status int) bool { return status < 200 || status == 204 || status 
 
 // Yield is called between two slices of a call that takes long: others of the loop get their turn.
 func (g *guest) Yield() {
-	if g.x == nil || g.phase == phaseOver {
-		return // it starts, on a goroutine of its own, or must not be waited for
-	}
-	t := g.x.Task
-	g.yielded = false
-	t.Loop().Post(g.resume)
-	for !g.yielded && !t.Loop().Closing() {
-		t.Park()
+	if g.x != nil && g.phase != phaseOver { // else it starts, on a goroutine of its own, or must not be waited for
+		g.x.Task.Yield()
 	}
 }
 

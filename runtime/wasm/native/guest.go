@@ -33,19 +33,12 @@ type guest struct {
 	calls    int // of upstreams
 	out      *outbound
 
-	spent   int64 // fuel, of the last request or answer; what growing an arena takes is not in it
-	yielded bool
-	resume  func()
+	spent int64 // fuel, of the last request or answer; what growing an arena takes is not in it
 }
 
 // start is wasm.PoolOptions.Init: it asks for the arenas and hands over the configuration.
 func (c *core) start(in *wasm.Instance) error {
 	g := &guest{core: c, in: in}
-	g.resume = func() {
-		if g.yielded = true; g.task != nil { // it is nil if the loop ended meanwhile
-			g.task.Wake()
-		}
-	}
 	in.Owner, in.Yielder = g, g
 	for which := range uint32(2) {
 		g.stack[0] = uint64(which)
@@ -268,13 +261,7 @@ func (g *guest) run(f wasm.Func, n uint32, l *netloop.Loop) (code abi.Code, valu
 
 // Yield is called between two slices of a call that takes long: others of the loop get their turn.
 func (g *guest) Yield() {
-	if g.task == nil {
-		return // it starts, on a goroutine of its own
-	}
-	t := g.task
-	g.yielded = false
-	t.Loop().Post(g.resume)
-	for !g.yielded && !t.Loop().Closing() {
-		t.Park()
+	if g.task != nil { // it is nil while the guest starts, on a goroutine of its own
+		g.task.Yield()
 	}
 }

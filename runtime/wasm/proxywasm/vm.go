@@ -37,8 +37,6 @@ type vm struct {
 	answer    *filter.Call // of the http_call whose callback runs
 	code      uint32       // what get_status says
 	message   string
-	yielded   bool
-	resume    func()
 
 	calls    map[uint32]*call
 	lastCall uint32
@@ -71,14 +69,7 @@ type context struct {
 }
 
 func newVM(g *group) *vm {
-	v := &vm{group: g, contexts: map[uint32]*context{}, calls: map[uint32]*call{}}
-	v.resume = func() {
-		v.yielded = true
-		if v.task != nil {
-			v.task.Wake()
-		}
-	}
-	return v
+	return &vm{group: g, contexts: map[uint32]*context{}, calls: map[uint32]*call{}}
 }
 
 // attach makes the VM a loop's.
@@ -291,14 +282,8 @@ func (v *vm) quit(r *root) {
 
 // Yield is called between two slices of a call that takes long: others of the loop get their turn.
 func (v *vm) Yield() {
-	if v.task == nil || v.alone > 0 {
-		return
-	}
-	t := v.task
-	v.yielded = false
-	t.Loop().Post(v.resume)
-	for !v.yielded && !t.Loop().Closing() {
-		t.Park()
+	if v.task != nil && v.alone == 0 {
+		v.task.Yield()
 	}
 }
 
