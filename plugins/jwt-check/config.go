@@ -19,11 +19,10 @@ type settings struct {
 	optional   bool
 	forward    bool
 
-	wanted    []string // claims
-	headers   []claimHeader
-	spellings []spelling // of the headers' names, that somebody could take for them
-	required  []requirement
-	set       keySet
+	wanted   []string // claims
+	headers  []claimHeader
+	required []requirement
+	set      keySet
 }
 
 // path leads to a claim: the number of its first name among the wanted ones, and the names below it.
@@ -37,11 +36,6 @@ type claimHeader struct {
 	path *path
 }
 
-type spelling struct {
-	name  string
-	field wasmgate.Header
-}
-
 type requirement struct {
 	path   *path
 	values []string
@@ -52,10 +46,7 @@ var (
 	authorization wasmgate.Header
 )
 
-const (
-	maxHeaders   = 32
-	maxSpellings = 64
-)
+const maxHeaders = 32
 
 func configure(c *wasmgate.Config) error {
 	conf = settings{leeway: 30, forward: true, wanted: []string{claimIss: "iss", claimAud: "aud", claimExp: "exp", claimNbf: "nbf"}}
@@ -198,37 +189,10 @@ func readHeaderOf(name string, v kit.Value) error {
 	}
 	name = kit.Lower(name)
 	conf.headers = append(conf.headers, claimHeader{name, p})
-	for _, s := range spellingsOf(name) {
-		conf.spellings = append(conf.spellings, spelling{s, wasmgate.RequestHeader(s)})
-	}
-	if len(conf.headers) > maxHeaders || len(conf.spellings) > maxSpellings {
+	if len(conf.headers) > maxHeaders {
 		return v.Wrong("is one header too many")
 	}
 	return nil
-}
-
-// spellingsOf are a header's name with _ for -, in all combinations: much software behind the gateway takes the two for the same.
-func spellingsOf(name string) (list []string) {
-	var at []int
-	for i := range len(name) {
-		if name[i] == '-' || name[i] == '_' {
-			at = append(at, i)
-		}
-	}
-	if len(at) > 3 {
-		at = at[:3] // and those with all of them, below
-		list = append(list, strings.ReplaceAll(name, "-", "_"))
-	}
-	for bits := range 1 << len(at) {
-		b := []byte(name)
-		for k, i := range at {
-			b[i] = "-_"[bits>>k&1]
-		}
-		if s := string(b); s != name && (len(list) == 0 || list[0] != s) {
-			list = append(list, s)
-		}
-	}
-	return list
 }
 
 // readPath reads a claim: names with dots between them, or a list of names, which may have dots in them.

@@ -100,11 +100,6 @@ func admit(r *wasmgate.Request, c *claims) wasmgate.Decision {
 			r.SetHeader(h.name, kit.View(text))
 		}
 	}
-	for i := range conf.spellings {
-		if r.HeaderCount(conf.spellings[i].field) > 0 {
-			r.RemoveHeader(conf.spellings[i].name)
-		}
-	}
 	if !conf.forward && r.HeaderCount(authorization) > 0 {
 		r.RemoveHeader("authorization")
 	}

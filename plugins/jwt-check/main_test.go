@@ -314,7 +314,7 @@ func TestHeaders(t *testing.T) {
 	}{
 		{`,"sub":"ann","realm":{"roles":["a","b",3]},"https://example.com/plan.v2":"gold","admin":true,"n":4.50`, nil, "set x-admin=true, set x-n=4.50, set x-plan=gold, set x-roles=a,b,3, set x-user=ann"},
 		{`,"sub":"zo\u00eb"`, []string{"x-user", "root", "x-roles", "admin"}, "remove x-admin, remove x-n, remove x-plan, remove x-roles, set x-user=zoë"},
-		{`,"sub":"ann\r\nx-admin: true","realm":{"roles":["a,b"]}`, []string{"X_User", "root", "x_roles", "admin"}, "remove x-admin, remove x-n, remove x-plan, remove x-roles, remove x-user, remove x_roles, remove x_user"},
+		{`,"sub":"ann\r\nx-admin: true","realm":{"roles":["a,b"]}`, []string{"X_User", "root", "x_roles", "admin"}, "remove x-admin, remove x-n, remove x-plan, remove x-roles, remove x-user"},
 		{`,"sub":{"a":1},"realm":{"roles":["a",["b"]]},"n":null,"admin":" x"`, nil, "remove x-admin, remove x-n, remove x-plan, remove x-roles, remove x-user"},
 		{`,"sub":"","realm":{"roles":"r","roles":"s"}`, nil, "remove x-admin, remove x-n, remove x-plan, remove x-roles, remove x-user"},
 		{`,"realm":["roles"],"n":[]`, nil, "remove x-admin, remove x-n, remove x-plan, remove x-roles, remove x-user"},
@@ -327,9 +327,6 @@ func TestHeaders(t *testing.T) {
 		if got := strings.Join(a.Edits, ", "); a.Decision != "continue" || got != c.want {
 			t.Errorf("%s: %s\n%s", c.claims, got, c.want)
 		}
-	}
-	if got := fmt.Sprint(spellingsOf("x-a-b"), spellingsOf("user"), len(spellingsOf("a-b-c-d")), len(spellingsOf("a-b-c-d-e-f"))); got != "[x_a-b x-a_b x_a_b] [] 7 8" {
-		t.Error(got)
 	}
 }
 

@@ -201,13 +201,22 @@ func (h *Head) del(id FieldID, name string) {
 func (h *Head) DelAt(i int) { h.fields = append(h.fields[:i], h.fields[i+1:]...) }
 
 // DelSpellings deletes all fields whose name is this one in any case and with '_' and '-' alike. Many applications read
-// X_Forwarded_For and X-Forwarded-For as one, so a field that tells who someone is must be deleted in all spellings
-// before the gateway sets its own.
-func (h *Head) DelSpellings(name string) {
-	h.remove(0, func(i int) bool {
-		f := &h.fields[i]
-		return int(f.nameEnd-f.name) == len(name) && equalSpelling(h.buf[f.name:f.nameEnd], name)
-	})
+// X_User and X-User as one, so that what tells them who someone is must not come from a client in any spelling.
+func (h *Head) DelSpellings(name []byte) {
+	h.remove(0, func(i int) bool { return h.spells(i, name) })
+}
+
+// SetSpellings is SetBytes that leaves no other spelling of the name, as DelSpellings has it.
+func (h *Head) SetSpellings(name, value []byte) {
+	id := idOf(name)
+	setField(h, name, value, id)
+	h.remove(0, func(i int) bool { return h.spells(i, name) && !is(h, i, name, id) })
+}
+
+// spells says whether field i has this name, with '_' and '-' alike.
+func (h *Head) spells(i int, name []byte) bool {
+	f := &h.fields[i]
+	return int(f.nameEnd-f.name) == len(name) && equalSpelling(h.buf[f.name:f.nameEnd], name)
 }
 
 // CopyFrom makes h the same fields as those of from, in storage of its own.

@@ -63,15 +63,23 @@ func TestDelSpellings(t *testing.T) {
 	for _, n := range [...]string{"X-Client-Cert", "x_client_cert", "X_Client-CERT", "X-Client-Certs", "XClientCert"} {
 		h.Add(n, "1")
 	}
-	h.DelSpellings("x-client_cert")
+	h.DelSpellings([]byte("x-client_cert"))
 	if got := fields(&h); got != "X-Client-Certs=1|XClientCert=1|" {
 		t.Error(got)
 	}
 	h.Add("X_Forwarded_For", "1")
 	h.Add("X-Forwarded-For", "1")
-	h.DelSpellings("X-Forwarded-For")
+	h.DelSpellings([]byte("X-Forwarded-For"))
 	if _, ok := h.GetID(FieldXForwardedFor); ok || h.Len() != 2 {
 		t.Error(fields(&h))
+	}
+	h.Reset()
+	for _, n := range [...]string{"X_User", "x-user", "X-User-Id", "X_USER", "X-User"} {
+		h.Add(n, "client's")
+	}
+	h.SetSpellings([]byte("X-User"), []byte("ours"))
+	if got := fields(&h); got != "X-User=ours|X-User-Id=client's|" {
+		t.Error(got)
 	}
 }
 

@@ -248,6 +248,12 @@ func TestRequestFunctions(t *testing.T) {
 		{name: "a value that is not ASCII", request: "E 0 a c3bc80;N 0", upstream: sees("GET /path?q=1", "", "a: \xc3\xbc\x80")},
 		{name: "a value with NUL", request: "E 0 a 610062;N 0", err: `set_header_value: "a": not a valid field value`, noUpstream: true, client: refused},
 		{name: "an answer's value with a control character", request: "E 1 a 611b62", err: `set_header_value: "a": not a valid field value`, noUpstream: true, client: refused},
+		{name: "no other spelling stays", fields: []string{"X_User: root", "x-user: admin", "X_Role: admin"}, request: "h 0 X-User anna;r 0 x-role;N 0",
+			upstream: func(t *testing.T, o *origin) {
+				if h := o.seen.Header; len(h["X_user"]) > 0 || len(h["X_role"]) > 0 || len(h["X-User"]) != 1 || h.Get("X-User") != "anna" {
+					t.Errorf("the upstream saw %v", h)
+				}
+			}},
 		{name: "a bad Host", request: "h 0 host a/b;N 0", err: `"a/b" is not a valid Host`, noUpstream: true, client: refused},
 		{name: "an unknown kind", request: "g 4 a", err: "unknown kind of fields 4", noUpstream: true, client: refused},
 		{name: "framing is the gateway's", send: "POST /", body: "body",

@@ -234,9 +234,17 @@ func (m *fieldMap) change(in *wasm.Instance, how edit, name, value []byte) statu
 	case editAdd:
 		m.head.AddBytes(name, value)
 	case editReplace:
-		m.head.SetBytes(name, value)
+		if m.request != nil { // no other spelling of what the filter says of a client may come from the client
+			m.head.SetSpellings(name, value)
+		} else {
+			m.head.SetBytes(name, value)
+		}
 	case editRemove:
-		m.head.DelBytes(name)
+		if m.request != nil {
+			m.head.DelSpellings(name)
+		} else {
+			m.head.DelBytes(name)
+		}
 	}
 	return statusOK
 }

@@ -74,11 +74,11 @@ func TestMaps(t *testing.T) {
 		"request set 0 x%sy z", "request set 0 x z%n", "request set 0 :path nothing", "request set 0 :method CONNECT", "request set 0 :nope x",
 		"response pairs 2", "response get 2 :status", "response set 2 :status 404", "response set 2 :status 101", "response setpairs 2 a 1 b 2 a 3", "response pairs 2", "response get 0 x-new", "response set 0 x-new y",
 		"log get 0 x-new", "log get 2 a")
-	r := b.exchange(message{head: simpleHead + "\nUser-Agent: u"}, okAnswer, p)
-	b.wantSays("create(2 1)", "request(2 6 1)",
-		"pairs -> 0 :authority=example.com :path=/app?q=1 :method=GET :scheme=http x-tenant=acme user-agent=u",
+	r := b.exchange(message{head: simpleHead + "\nUser-Agent: u\nX_New: c\nUser_Agent: v"}, okAnswer, p) // no other spelling of what is set or removed stays
+	b.wantSays("create(2 1)", "request(2 8 1)",
+		"pairs -> 0 :authority=example.com :path=/app?q=1 :method=GET :scheme=http x-tenant=acme user-agent=u x_new=c user_agent=v",
 		"get -> 0 acme", "get -> 0 /app?q=1", "get -> 0 example.com", "get -> 1", "get -> 1", "pairs -> 0",
-		"size -> 0 142", "pairs -> 0",
+		"size -> 0 179", "pairs -> 0",
 		"set -> 0", "add -> 0", "set -> 0", "del -> 0",
 		"set -> 0", "set -> 0", "set -> 0", "set -> 0",
 		"del -> 0", "set -> 2",
