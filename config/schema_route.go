@@ -9,7 +9,7 @@ type Route struct {
 	Exclude         bool          `koanf:"exclude" example:"true" doc:"Requests that match go nowhere: the answer is respond, or 404. It must come before the route that it takes them from."`
 	Respond         *Respond      `koanf:"respond" doc:"An answer of the gateway's own, without an upstream."`
 	Rewrite         Rewrite       `koanf:"rewrite" doc:"What the upstream sees as path and query. Without it the path goes on byte for byte."`
-	RequestHeaders  HeaderOps     `koanf:"request_headers" doc:"Changes to the fields that the upstream sees."`
+	RequestHeaders  HeaderOps     `koanf:"request_headers" doc:"Changes to the fields that the upstream sees. What is set or removed is so in all spellings: X_User too where x-user is said."`
 	ResponseHeaders HeaderOps     `koanf:"response_headers" doc:"Changes to the fields that the client sees."`
 	Plugins         []string      `koanf:"plugins" ref:"plugins" example:"[tenant]" doc:"Plugins that decide about the request, in this order."`
 	Upstream        string        `koanf:"upstream" ref:"upstreams" example:"users" doc:"Name of the upstream, which a plugin may override; or an origin (http://host:port) with default settings, whose host and port may hold captures ($1) if dynamic.allow covers them."`

@@ -236,3 +236,28 @@ func TestTheClientsNameIsKeptWhenHostIsAnothers(t *testing.T) {
 	head, _ := c.say("POST / HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\nContent-Length: 0\r\n\r\n").answer()
 	c.want(head, "Location: http://[2001:db8::1]:8080/x\r\n")
 }
+
+// TestNoOtherSpellingOfAFieldThatTheConfigurationSets: much software takes X_User and X-User for one, so a client must not
+// get past what the configuration says of it.
+func TestNoOtherSpellingOfAFieldThatTheConfigurationSets(t *testing.T) {
+	heads := make(chan string, 1)
+	b := newBackend(t, func(_ int, c *backendConn) {
+		for h := c.head(); h != ""; h = c.head() {
+			heads <- h
+			c.say("HTTP/1.1 200 OK\r\nX_Kept: 1\r\nX-Kept: 2\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	g := newGate(t, b, func(s *Snapshot, _ *upstream.Config) {
+		s.Routes = tableOf(&Route{
+			Request:  Edits{Remove: [][]byte{[]byte("x-role")}, Set: []Field{{[]byte("x-user"), []byte("anna")}}},
+			Response: Edits{Set: []Field{{[]byte("x-kept"), []byte("3")}}},
+		})
+	})
+	c := g.client()
+	head, _ := c.say("GET / HTTP/1.1\r\nHost: h\r\nX_User: root\r\nX-Role: a\r\nX_ROLE: b\r\nx-User: root\r\nX-Users: 7\r\n\r\n").answer()
+	c.want(head, "X_Kept: 1\r\nx-kept: 3\r\n") // answers come from our own side
+	seen := strings.ToLower(<-heads)
+	if strings.Contains(seen, "root") || strings.Contains(seen, "role") || !strings.Contains(seen, "x-user: anna\r\n") || !strings.Contains(seen, "x-users: 7\r\n") {
+		t.Errorf("the upstream saw %s", seen)
+	}
+}
