@@ -70,8 +70,9 @@ func defaultDynamic() Dynamic { return Dynamic{Scheme: HTTP, MaxPools: 100} }
 // DefaultPlugin is a plugin about which nothing was said but its module.
 func DefaultPlugin() Plugin {
 	return Plugin{
-		Limits:    PluginLimits{Memory: 16 * MiB, Body: MiB, Calls: 1024, Fuel: 5_000_000},
-		ProxyWasm: ProxyWasm{NonUTF8: NonUTF8Replace},
+		Limits:    PluginLimits{Memory: 16 * MiB, Body: MiB, Calls: 1024, Fuel: 5_000_000, StartFuel: 500_000_000},
+		ProxyWasm: ProxyWasm{NonUTF8: NonUTF8Replace, StopIteration: StopAuto, MaxPause: 60 * sec},
+		IdleAfter: 300 * sec,
 		OnError:   FailClosed,
 		Breaker:   Breaker{Failures: 10, Window: 10 * sec, OpenFor: 5 * sec},
 		Log:       PluginLog{Level: LevelInfo, Rate: 20},

@@ -377,3 +377,13 @@ const (
 	NonUTF8Drop    NonUTF8 = "drop"
 	NonUTF8Pass    NonUTF8 = "pass"
 )
+
+// StopIteration is what a Proxy-Wasm plugin means that pauses a message at its head.
+type StopIteration string
+
+// The values of proxy_wasm.stop_iteration.
+const (
+	StopAuto    StopIteration = "auto"
+	StopAll     StopIteration = "all"
+	StopHeaders StopIteration = "headers"
+)

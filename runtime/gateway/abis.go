@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"wasmgate/config"
 	"wasmgate/runtime/exchange"
@@ -128,6 +129,7 @@ func (g *Gateway) nativeOptions(s *state, name string, c *config.Plugin) native.
 	return native.Options{
 		Name: name, Config: c.Config, Loops: len(g.group.Loops()), Grants: g.nativeGrants(s, c), OnError: onError(c), Sys: g.sys(c),
 		Breaker: pluginBreaker(c), RecycleAfter: int64(c.RecycleAfter), RequestBody: int(c.Limits.Body), ResponseBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls,
+		IdleAfter: idleAfter(c), MaxWait: c.Limits.Wait.Std(),
 		TickLoop: g.group.Loop(0), Lazy: s.lazy(), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
 	}
 }
@@ -137,7 +139,9 @@ func (g *Gateway) proxywasmOptions(s *state, name string, c *config.Plugin) prox
 	return proxywasm.Options{
 		Name: name, Config: c.Config, VMConfig: []byte(p.VMConfig), VMID: p.VMID, RootID: p.RootID, Group: g.group, Shared: g.shared,
 		Grants: s.proxywasmGrants(c), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
-		MaxBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls, NonUTF8: nonUTF8[p.NonUTF8], Lazy: s.lazy(),
+		MaxBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls, NonUTF8: nonUTF8[p.NonUTF8],
+		StopIteration: stopIteration[p.StopIteration], MaxPause: p.MaxPause.Std(), IdleAfter: idleAfter(c),
+		Node: proxywasm.Node{ID: p.Node.ID, Cluster: p.Node.Cluster, Metadata: p.Node.Metadata}, Lazy: s.lazy(),
 		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
 	}
 }
@@ -146,12 +150,25 @@ var nonUTF8 = map[config.NonUTF8]proxywasm.NonUTF8{
 	config.NonUTF8Replace: proxywasm.Replace, config.NonUTF8Drop: proxywasm.Drop, config.NonUTF8Pass: proxywasm.Pass,
 }
 
+var stopIteration = map[config.StopIteration]proxywasm.StopIteration{
+	config.StopAuto: proxywasm.StopAuto, config.StopAll: proxywasm.StopAll, config.StopHeaders: proxywasm.StopHeaders,
+}
+
 func (g *Gateway) httpwasmOptions(s *state, name string, c *config.Plugin) httpwasm.Options {
 	return httpwasm.Options{
 		Name: name, Config: c.Config, Loops: len(g.group.Loops()), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
 		RecycleAfter: int64(c.RecycleAfter), MaxBody: int(c.Limits.Body), Lazy: s.lazy(),
+		MaxWaits: c.Limits.Calls, MaxWait: c.Limits.Wait.Std(), IdleAfter: idleAfter(c),
 		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
 	}
+}
+
+// idleAfter is the options' IdleAfter, of which negative means never.
+func idleAfter(c *config.Plugin) time.Duration {
+	if c.IdleAfter == 0 {
+		return -1
+	}
+	return c.IdleAfter.Std()
 }
 
 // mostWarm is how many plugins a config may have for each to have its instances from the start. Where there are more, many

@@ -126,7 +126,7 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 
 // start compiles a module and starts the plugin.
 func (g *Gateway) start(s *state, name string, c *config.Plugin, module []byte) (guest, error) {
-	limits := wasm.Limits{MemoryPages: uint32(c.Limits.Memory >> 16), Fuel: int64(c.Limits.Fuel)} //nolint:gosec // at most 4 GiB
+	limits := wasm.Limits{MemoryPages: uint32(c.Limits.Memory >> 16), Fuel: int64(c.Limits.Fuel), StartFuel: int64(c.Limits.StartFuel)} //nolint:gosec // at most 4 GiB
 	compiled, err := g.engine.Compile(context.Background(), name, module, anyABI, limits)
 	if err != nil {
 		return nil, err
