@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +38,7 @@ func module(t *testing.T, path string) string {
 	return abs
 }
 
-const tenantRouter, hostileModule, conformance = "plugins/tenant-router/tenant-router.wasm", "runtime/gateway/testdata/hostile.wasm", "sdk/c/conformance/conformance.wasm"
+const tenantRouter, conformance = "plugins/tenant-router/tenant-router.wasm", "sdk/c/conformance/conformance.wasm"
 
 func TestKeepAliveOfARouteThatAPluginChose(t *testing.T) {
 	config := func(n *nginx) string { return tenants(n, module(t, tenantRouter)) }
@@ -147,152 +145,6 @@ routes: [{ plugins: [p], upstream: web }]
 	}
 	if resp, _ = do(t, g.url("/x"), "x-answer", "set content-length 0"); resp.StatusCode != 503 {
 		t.Errorf("framing in an answer's edit: %s", resp.Status)
-	}
-}
-
-// abuses are what a hostile plugin does, with what the log must say about it.
-var abuses = map[string]string{
-	"endless loop":      "fuel",
-	"recursion":         "fuel",
-	"deep recursion":    "stack",
-	"growth":            "",
-	"fill":              "fuel",
-	"trap":              "unreachable",
-	"out of range":      "answer",
-	"oversized":         "answer",
-	"unknown code":      "answer",
-	"not a list":        "list",
-	"line breaks":       "value",
-	"bad name":          "name",
-	"content-length":    "framing",
-	"transfer-encoding": "framing",
-	"host":              "Host",
-	"log flood":         "fuel",
-}
-
-// hostile is a config with a route for an abuse, and one for everybody else.
-func hostile(n *nginx, module, abuse, more string) string {
-	return fmt.Sprintf(`
-loops: 1
-upstreams: { web: { targets: ["http://%s"] } }
-plugins: { bad: { module: %s, config: "%s", %s } }
-routes:
-  - { match: { path_prefix: /bad }, plugins: [bad], upstream: web }
-  - { upstream: web }
-`, n.addr(), module, abuse, more)
-}
-
-func TestHostilePluginHurtsItsOwnRequestsOnly(t *testing.T) {
-	n := startNginx(t)
-	for abuse, cause := range abuses {
-		t.Run(abuse, func(t *testing.T) {
-			g := start(t, hostile(n, module(t, hostileModule), abuse, "breaker: { failures: 0 }"))
-			before := heap()
-			const requests = 20
-			for range requests {
-				begun := time.Now()
-				resp, body := do(t, g.url("/bad"))
-				if resp.StatusCode != 503 || !strings.Contains(body, "plugin") {
-					t.Fatalf("got %s %q", resp.Status, body)
-				}
-				if took := time.Since(begun); took > 3*time.Second {
-					t.Errorf("took %s", took)
-				}
-				if resp, body := do(t, g.url("/good")); resp.StatusCode != 200 {
-					t.Fatalf("another route: %s %q", resp.Status, body)
-				}
-			}
-			// After some failures in a row there is a second cause: the next instance is made later.
-			var told []string
-			for line := range strings.Lines(g.log.String()) {
-				if strings.Contains(line, "plugin failed") && !strings.Contains(line, "plugin_unavailable") {
-					told = append(told, line)
-				}
-			}
-			if late := strings.Count(g.log.String(), "plugin_unavailable: "); late > 1 {
-				t.Errorf("that the next instance is late is told %d times", late)
-			}
-			if len(told) != 1 {
-				t.Errorf("the failure is told %d times, not once:\n%s", len(told), g.log)
-			}
-			for _, part := range []string{`"plugin":"bad"`, `"phase":"request"`, cause} {
-				if len(told) > 0 && !strings.Contains(told[0], part) {
-					t.Errorf("the log does not say %q: %s", part, told[0])
-				}
-			}
-			if lines := strings.Count(g.log.String(), "\n"); lines > 200 {
-				t.Errorf("%d lines in the log", lines)
-			}
-			if grown := heap() - before; grown > 64<<20 {
-				t.Errorf("%d MiB more after %d requests", grown>>20, requests)
-			}
-		})
-	}
-}
-
-// TestLinesOfAPluginAreLimited is a plugin that works and talks too much.
-func TestLinesOfAPluginAreLimited(t *testing.T) {
-	n := startNginx(t)
-	g := start(t, hostile(n, module(t, hostileModule), "log a lot", "log: { rate: 5 }"))
-	for range 20 {
-		if resp, body := do(t, g.url("/bad")); resp.StatusCode != 200 {
-			t.Fatalf("got %s %q", resp.Status, body)
-		}
-	}
-	if lines := strings.Count(g.log.String(), "a line"); lines == 0 || lines > 30 {
-		t.Errorf("%d lines of 1000, with a limit of 5 in a second", lines)
-	}
-}
-
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapInuse + m.StackInuse) //nolint:gosec // far below
-}
-
-var latency = regexp.MustCompile(`\s99%\s+([0-9.]+)(us|ms|s)`)
-
-// p99 is what wrk sees of a route, by 16 connections.
-func p99(t *testing.T, url string) time.Duration {
-	t.Helper()
-	out := run(t, need(t, "wrk"), "-t1", "-c16", "-d1s", "--latency", url)
-	m := latency.FindStringSubmatch(out)
-	if m == nil || strings.Contains(out, "Non-2xx") || strings.Contains(out, "Socket errors") {
-		t.Fatalf("wrk: %s", out)
-	}
-	d, err := time.ParseDuration(m[1] + m[2])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
-
-// TestOtherRoutesWhileAPluginIsHammered: requests of another route on the same loop wait for a slice of a hostile
-// guest's time at most. What they wait is compared with what they wait alone, in turn. Other work on the machine only
-// ever adds, so the best of several rounds counts.
-func TestOtherRoutesWhileAPluginIsHammered(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector's slowness is not the gateway's")
-	}
-	n := startNginx(t)
-	for _, abuse := range []string{"endless loop", "recursion", "growth", "fill", "trap", "line breaks", "log flood"} {
-		t.Run(abuse, func(t *testing.T) {
-			g := start(t, hostile(n, module(t, hostileModule), abuse, "log: { rate: 20 }"))
-			alone, beside := time.Hour, time.Hour
-			for round := 0; round < 8 && (round == 0 || beside > 2*alone); round++ {
-				alone = min(alone, p99(t, g.url("/good")))
-				stop := pester(t, g.addr, "/bad", 4)
-				beside = min(beside, p99(t, g.url("/good")))
-				if failed := stop(); failed == 0 {
-					t.Fatal("the hostile plugin was not asked")
-				}
-			}
-			t.Logf("p99 alone %s, beside %s", alone, beside)
-			if beside > 2*alone {
-				t.Errorf("p99 is %s beside a plugin with %s, %s alone", beside, abuse, alone)
-			}
-		})
 	}
 }
 

@@ -124,7 +124,7 @@ events { worker_connections 4096; }
 http { access_log off; keepalive_requests 100000000; keepalive_timeout 300s; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p;
  fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
  server { listen 127.0.0.1:%[2]d backlog=4096; location = /status { stub_status; }
- location / { default_type text/plain; add_header X-Path $request_uri; add_header X-Cmd $http_x_answer; return 200 "you asked for $request_uri at $host\n"; } } }`, dir, n.port)
+ location / { default_type text/plain; add_header X-Path $request_uri; add_header X-Cmd $http_x_answer; add_header X-Smuggled $http_x_smuggled; return 200 "you asked for $request_uri at $host\n"; } } }`, dir, n.port)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
