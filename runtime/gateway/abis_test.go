@@ -1,0 +1,157 @@
+package gateway_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const (
+	probe = "runtime/wasm/proxywasm/testdata/probe.wasm" // does what its configuration says
+	kit   = "runtime/wasm/httpwasm/testdata/kit.wasm"    // does what the request's x-request and x-response say
+)
+
+// told is what a backend saw last, of what the test is about.
+type told struct {
+	mu   sync.Mutex
+	text string
+}
+
+// tells has a backend answer with its name, and note the request with these fields.
+func tells(b *backend, names ...string) *told {
+	v := &told{}
+	b.does(func(a *asked) reply {
+		text := b.name + " " + a.method + " " + a.path
+		for _, n := range names {
+			if value := a.get(n); value != "" {
+				text += " " + n + "=" + value
+			}
+		}
+		if len(a.body) > 0 {
+			text += " " + string(a.body)
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.text = text
+		return reply{body: "from " + b.name}
+	})
+	return v
+}
+
+// last is what the backend was told last, once.
+func (v *told) last() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	text := v.text
+	v.text = ""
+	return text
+}
+
+// visit is a request through a plugin, what the upstream must have seen of it, and what the client must get.
+type visit struct {
+	request string // method, path and fields
+	seen    string // "": nothing
+	status  int
+	body    string
+	field   string // "name: value" of the answer
+}
+
+func (v *visit) make(t *testing.T, p *plant, saw ...*told) {
+	t.Helper()
+	words := strings.Split(v.request, ", ")
+	method, path, _ := strings.Cut(words[0], " ")
+	a := p.ask(method, path, words[1:]...)
+	seen := ""
+	for _, s := range saw {
+		seen += s.last()
+	}
+	if seen != v.seen || a.status != v.status || string(a.body) != v.body {
+		t.Errorf("%s:\nthe upstream saw %q, want %q\nthe client got %d %q, want %d %q\n%s", v.request, seen, v.seen, a.status, a.body, v.status, v.body, p.journal)
+	}
+	if name, value, ok := strings.Cut(v.field, ": "); ok && a.get(name) != value {
+		t.Errorf("%s: %s is %q, not %q", v.request, name, a.get(name), value)
+	}
+}
+
+// TestProxyWasmThroughTheGateway is what somebody sees who brings a plugin for Envoy: a route by what it says of the
+// authority, calls, answers of its own, bodies, shared data and metrics, by real sockets.
+func TestProxyWasmThroughTheGateway(t *testing.T) {
+	b := startBackends(t, 3)
+	web, acme := tells(b[0], "x-count", "x-user"), tells(b[1], "host")
+	b[2].does(func(a *asked) reply {
+		if a.get("x-token") != "good" {
+			return reply{status: 403}
+		}
+		return reply{head: "X-User: anna\r\n", body: "yes"}
+	})
+	plugin := func(lines ...string) string {
+		return fmt.Sprintf("{ module: %q, calls: [auth], config: %q }", module(t, probe), strings.Join(lines, "\n"))
+	}
+	p := startPlant(t, fmt.Sprintf(`loops: 2
+upstreams:
+  web: { targets: ['http://%s'] }
+  acme: { targets: ['http://%s'], host: preserve }
+  auth: { targets: ['http://%s'] }
+plugins:
+  tenant: %s
+  denied: %s
+  good: %s
+  bad: %s
+  counts: %s
+  rewrites: %s
+routes:
+  - { match: { host: acme.internal }, upstream: acme }
+  - { match: { path_prefix: /tenant }, plugins: [tenant], upstream: web }
+  - { match: { path_prefix: /denied }, plugins: [denied], upstream: web }
+  - { match: { path_prefix: /good }, plugins: [good], upstream: web }
+  - { match: { path_prefix: /bad }, plugins: [bad], upstream: web }
+  - { match: { path_prefix: /counts }, plugins: [counts], upstream: web }
+  - { match: { path_prefix: /rewrites }, plugins: [rewrites], upstream: web }
+`, b[0].addr, b[1].addr, b[2].addr,
+		plugin("request set 0 :authority acme.internal"),
+		plugin("request respond 403 no 7 x-why denied", "request return 1"),
+		plugin("request call auth 2000 :method GET :path /check :authority auth x-token good", "request return 1", "answer stream 0", "answer copy 6 x-user 0 x-user", "answer resume 0"),
+		plugin("request call auth 2000 :method GET :path /check :authority auth x-token bad", "request return 1", "answer stream 0", "answer respond 401 who? 7"),
+		plugin("request metric 0 seen_total 0 1", "request swap count 1", "request shared count", "request set 0 x-count set", "response set 2 x-answer seen"),
+		plugin("request_more return 1", "request_end setbody 0 0 100 rewritten", "response_more return 1", "response_end setbody 1 0 1000 answer"),
+	))
+	for range 2 {
+		for _, v := range []visit{
+			{request: "GET /tenant/x", seen: "b2 GET /tenant/x host=acme.internal", status: 200, body: "from b2"},
+			{request: "POST /tenant/x", seen: "b2 POST /tenant/x host=acme.internal hi", status: 200, body: "from b2"},
+			{request: "GET /denied", status: 403, body: "no", field: "x-why: denied"},
+			{request: "GET /good", seen: "b1 GET /good x-user=anna", status: 200, body: "from b1"},
+			{request: "GET /good, X-User: root", seen: "b1 GET /good x-user=anna", status: 200, body: "from b1"},
+			{request: "GET /bad", status: 401, body: "who?"},
+			{request: "GET /counts", seen: "b1 GET /counts x-count=set", status: 200, body: "from b1", field: "x-answer: seen"},
+			{request: "POST /rewrites", seen: "b1 POST /rewrites rewritten", status: 200, body: "answer"},
+		} {
+			v.make(t, p, web, acme)
+		}
+	}
+	if n := p.metric(`wasmgate_plugin_custom_seen_total{plugin="counts"}`); n != 2 {
+		t.Errorf("the plugin's own metric is %v among the gateway's, not 2", n)
+	}
+}
+
+// TestHTTPWasmThroughTheGateway is what somebody sees who brings a plugin for Traefik.
+func TestHTTPWasmThroughTheGateway(t *testing.T) {
+	b := startBackends(t, 1)
+	web := tells(b[0], "x-user")
+	p := startPlant(t, fmt.Sprintf(`loops: 2
+upstreams: { web: { targets: ['http://%s'] } }
+plugins: { kit: { module: %q } }
+routes: [{ plugins: [kit], upstream: web }]
+`, b[0].addr, module(t, kit)))
+	for range 2 {
+		for _, v := range []visit{
+			{request: "GET /a, x-request: U /b?c=d;h 0 x-user anna;N 0", seen: "b1 GET /b?c=d x-user=anna", status: 200, body: "from b1"},
+			{request: "GET /a, x-request: S 403;h 1 x-why denied;w 1 no", status: 403, body: "no", field: "x-why: denied"},
+			{request: "POST /a, x-request: F 3;T 0 10;N 0, x-response: T 1 10;S 202;h 1 x-answer seen", seen: "b1 POST /a HI", status: 202, body: "FROM B1", field: "x-answer: seen"},
+			{request: "GET /a, x-request: N 7, x-response: w 1 instead", seen: "b1 GET /a", status: 200, body: "instead"},
+		} {
+			v.make(t, p, web)
+		}
+	}
+}
