@@ -15,7 +15,7 @@ type Listener struct {
 	AdvertiseKeepAlive bool           `koanf:"advertise_keep_alive" example:"true" doc:"Adds Connection: keep-alive and Keep-Alive: timeout=N, max=N to answers on connections that stay open, in HTTP/1.1 too, where it goes without saying. HTTP/1.0 clients that ask for keep-alive are always told."`
 	TrustedProxies     []netip.Prefix `koanf:"trusted_proxies" example:"[10.0.0.0/8]" doc:"Peers whose Forwarded and X-Forwarded-* fields are believed and extended. From anyone else they are removed and written anew."`
 	Forwarded          Forwarded      `koanf:"forwarded" doc:"What upstreams are told about the client."`
-	Plugins            []string       `koanf:"plugins" ref:"plugins" example:"[auth]" doc:"Plugins that see every request of this listener, in this order, before the route's own."`
+	Plugins            []string       `koanf:"plugins" ref:"plugins" example:"[auth]" doc:"Plugins that see every request of this listener, in this order, before the route's own. Mode tcp: plugins of Proxy-Wasm with callbacks for connections, through which all bytes pass; those sessions are copied, not spliced."`
 }
 
 // SNIRoute sends the TLS connections for some server names to an upstream.

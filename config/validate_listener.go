@@ -39,7 +39,6 @@ var modeKeys = map[ListenerMode]map[string]string{
 		"advertise_keep_alive": "bytes pass untouched: fields are the upstream's own",
 		"trusted_proxies":      "no fields are read; say `proxy_protocol` for peers that hand on the client's address",
 		"forwarded":            "no fields are written; say `proxy_protocol` in the upstream to hand on the client's address",
-		"plugins":              "plugins decide about requests, and none are read here",
 	},
 	ModeHTTP: {
 		"upstream":     "say `mode: tcp` to pass bytes on untouched, or name the upstream in a route",

@@ -48,9 +48,10 @@ const (
 	EndMalformed      = "malformed"       // the PROXY protocol header or the ClientHello was not one
 	EndNoRoute        = "no_route"        // no upstream for the server name, and none for all others
 	EndConnectFailed  = "connect_failed"  // the upstream gave no connection
+	EndPlugin         = "plugin"          // a plugin closed it, or failed
 	EndError          = "error"           // something else; Err says what
 )
 
 // EndReasons lists every reason for a session's end.
 var EndReasons = []string{EndClientClosed, EndUpstreamClosed, EndClientReset, EndUpstreamReset, EndIdleTimeout, EndDrained,
-	EndHelloTimeout, EndMalformed, EndNoRoute, EndConnectFailed, EndError}
+	EndHelloTimeout, EndMalformed, EndNoRoute, EndConnectFailed, EndPlugin, EndError}

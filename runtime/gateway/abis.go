@@ -8,7 +8,9 @@ import (
 	"wasmgate/config"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
 	"wasmgate/runtime/kv"
+	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/httpwasm"
@@ -87,6 +89,18 @@ func (p proxywasmGuest) stats() telemetry.PluginStats {
 		t.Metrics = append(t.Metrics, pm)
 	}
 	return t
+}
+
+// networkGuest is a Proxy-Wasm plugin as a listener in TCP mode has it.
+type networkGuest struct{ *proxywasm.Plugin }
+
+// Connect is filter.Network's.
+func (p networkGuest) Connect(t *netloop.Task, session *exchange.Session) (filter.Connection, *fault.Error) {
+	c, err := p.Plugin.Connect(t, session)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // httpwasmGuest is one that may choose nothing: states share it as it is.

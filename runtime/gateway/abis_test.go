@@ -1,10 +1,20 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"wasmgate/runtime/gateway"
 )
 
 const (
@@ -153,5 +163,107 @@ routes: [{ plugins: [kit], upstream: web }]
 		} {
 			v.make(t, p, web)
 		}
+	}
+}
+
+// TestAPluginLooksAtConnections: a listener in TCP mode whose bytes pass through plugins of Proxy-Wasm, for a database, say.
+// They change bytes both ways, ask a service whether the client may come in, and refuse.
+func TestAPluginLooksAtConnections(t *testing.T) {
+	b := startBackends(t, 1)
+	b[0].does(func(a *asked) reply {
+		if a.get("x-token") != "good" {
+			return reply{status: 403}
+		}
+		return reply{after: 20 * time.Millisecond}
+	})
+	database, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { database.Close() })
+	go func() {
+		for {
+			c, err := database.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				all, _ := io.ReadAll(c)
+				_, _ = c.Write(append(append([]byte("["), all...), ']'))
+			}()
+		}
+	}()
+	plugin := func(lines ...string) string {
+		return fmt.Sprintf("{ module: %q, calls: [auth], config: %q }", module(t, probe), strings.Join(lines, "\n"))
+	}
+	config := func(mark string) string {
+		return fmt.Sprintf(`
+listeners:
+  - { name: marked, address: '127.0.0.1:0', mode: tcp, upstream: db, plugins: [marks, good] }
+  - { name: refused, address: '127.0.0.1:0', mode: tcp, upstream: db, plugins: [bad] }
+  - { name: broken, address: '127.0.0.1:0', mode: tcp, upstream: db, plugins: [traps] }
+upstreams: { db: { targets: ['http://%s'] }, auth: { targets: ['http://%s'] } }
+plugins:
+  marks: %s
+  good: %s
+  bad: %s
+  traps: %s
+`, database.Addr(), b[0].addr,
+			plugin("downstream setbody 2 0 0 "+mark, "upstream setbody 3 0 0 "+mark),
+			plugin("connection call auth 2000 :method GET :path /check :authority auth x-token good", "connection return 1", "answer stream 0", "answer resume 2"),
+			plugin("connection call auth 2000 :method GET :path /check :authority auth x-token bad", "connection return 1", "answer stream 0", "answer close 2"),
+			plugin("downstream trap"))
+	}
+	s := startSite(t, config("<"))
+	say := func(listener, text string) (string, error) {
+		c := call(t, s.at(listener))
+		_, _ = io.WriteString(c, text)
+		_ = c.Conn.(*net.TCPConn).CloseWrite()
+		got, err := io.ReadAll(c)
+		return string(got), err
+	}
+	old := call(t, s.at("marked"))
+	_, _ = io.WriteString(old, "one")
+	if got, err := say("marked", "hello"); err != nil || !strings.HasPrefix(got, "<[<hello") {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, listener := range []string{"refused", "broken"} {
+		if got, err := say(listener, "hello"); !errors.Is(err, syscall.ECONNRESET) || got != "" {
+			t.Errorf("%s: %q, %v", listener, got, err)
+		}
+	}
+	if n := len(s.lines(3)); n != 3 {
+		t.Fatalf("%d lines in the access log", n)
+	}
+	log, _ := os.ReadFile(s.access)
+	if n := strings.Count(string(log), `"why_ended":"plugin"`); n != 2 || !strings.Contains(string(log), `"error":"denied","error_source":"plugin"`) || !strings.Contains(string(log), `"error":"plugin_trap","error_source":"plugin"`) {
+		t.Errorf("%d sessions were ended by a plugin:\n%s", n, log)
+	}
+
+	// Another config: sessions that there are go on with the plugin that they began with.
+	if err := s.Reload(siteConfig(t, s.access, config(">"))); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := say("marked", "hello"); err != nil || !strings.HasPrefix(got, ">[>hello") {
+		t.Errorf("after a reload: %q, %v", got, err)
+	}
+	_, _ = io.WriteString(old, "two")
+	_ = old.Conn.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(old); err != nil || !strings.HasPrefix(string(got), "<[<one") || !strings.Contains(string(got), "two") || strings.Contains(string(got), ">") {
+		t.Errorf("a session from before the reload: %q, %v", got, err)
+	}
+}
+
+// TestAPluginThatCannotLookAtConnections is refused when the configuration is read.
+func TestAPluginThatCannotLookAtConnections(t *testing.T) {
+	c := load(t, fmt.Sprintf(`
+listeners: [{ address: '127.0.0.1:0', mode: tcp, upstream: db, plugins: [tenant] }]
+upstreams: { db: { targets: ['http://127.0.0.1:1'] } }
+plugins: { tenant: { module: %q } }
+`, module(t, kit)))
+	_, err := gateway.New(gateway.Options{Config: c, Log: zerolog.Nop()})
+	if err == nil || !strings.Contains(err.Error(), "plugins: tenant has no callbacks for connections") {
+		t.Errorf("%v", err)
 	}
 }

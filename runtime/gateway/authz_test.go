@@ -78,7 +78,7 @@ routes:
 	most := authz.mostBusy.Load()
 	rounds := (int64(count) + most - 1) / most
 	t.Logf("one request takes %v; %d at once %v, of which the service had %d at a time: %d rounds", one.Round(time.Millisecond), count, took.Round(time.Millisecond), most, rounds)
-	if most < 32 {
+	if most < 32 && !raceEnabled { // whose instances take long to start
 		t.Errorf("the service had %d requests at a time at most", most)
 	}
 	if limit := takes * time.Duration(rounds) * 2; took > limit+time.Second && !raceEnabled {

@@ -60,6 +60,13 @@ func (g *Gateway) buildListener(s *state, l *config.Listener, common *server.Sna
 // tcpListener is a listener that passes bytes.
 func (s *state) tcpListener(l *config.Listener) (*tcp.Snapshot, error) {
 	snap := &tcp.Snapshot{AcceptProxy: l.ProxyProtocol, IdleTimeout: l.IdleTimeout.Std()}
+	for _, name := range l.Plugins {
+		n, err := s.plugins[name].network(name)
+		if err != nil {
+			return nil, err
+		}
+		snap.Filters = append(snap.Filters, n)
+	}
 	if l.Upstream != "" {
 		snap.Default = bytesTo{s.upstreams[l.Upstream].Upstream}
 	}

@@ -11,6 +11,7 @@ import (
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/modules"
+	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/telemetry"
 )
 
@@ -137,6 +138,16 @@ func (a *absent) Request(*exchange.Exchange, filter.Role, int) (filter.Verdict, 
 // Response has nothing to say.
 func (a *absent) Response(*exchange.Exchange, int) (filter.Verdict, error) {
 	return filter.Continue, nil
+}
+
+// Connect does as on_error says.
+func (a *absent) Connect(*netloop.Task, *exchange.Session) (filter.Connection, *fault.Error) {
+	if a.open {
+		return nil, nil
+	}
+	f := fault.New(fault.PluginUnavailable, fault.Plugin, 0, "its module could not be fetched yet")
+	f.Plugin, f.Phase, f.Err = a.name, "connection", a.why
+	return nil, f
 }
 
 func (a *absent) rebind(*Gateway, *state, *config.Plugin) (guest, error) {

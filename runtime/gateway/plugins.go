@@ -42,10 +42,22 @@ func (p *plugin) present() bool {
 	return !missing
 }
 
+// network is the plugin as a listener in TCP mode has it.
+func (p *plugin) network(name string) (filter.Network, error) {
+	switch g := p.guest.(type) {
+	case *absent:
+		return g, nil
+	case proxywasmGuest:
+		if g.SpeaksTCP() {
+			return networkGuest(g), nil
+		}
+	}
+	return nil, fmt.Errorf("plugins: %s has no callbacks for connections: with mode: tcp a plugin speaks Proxy-Wasm and exports proxy_on_new_connection, proxy_on_downstream_data or proxy_on_upstream_data", name)
+}
+
 // newEngine opens the cache of compiled modules. The default folder may not be there for a user without a home; what was
 // asked for must be.
 func (g *Gateway) newEngine() (*wasm.Engine, error) {
-
 	dir := g.options.Config.PluginCache.Dir
 	if dir == cacheOff {
 		return wasm.New(wasm.Options{NoCache: true})

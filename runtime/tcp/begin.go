@@ -34,6 +34,9 @@ func begin(t *netloop.Task, c *netloop.Conn) {
 	snap.users.Enter(l)
 	p := prelude{session: s, task: t, destination: c.LocalAddr()}
 	upstream, why, err := p.read(snap)
+	if why == "" && !s.over && len(snap.Filters) > 0 {
+		why, err = s.filter(t, snap)
+	}
 	if why == "" && !s.over {
 		s.facts.Routed, s.waiting = l.Now(), false
 		why, err = s.connect(t, upstream, snap, &p)
@@ -185,10 +188,7 @@ func (s *session) connect(t *netloop.Task, u Upstream, snap *Snapshot, p *prelud
 		c.SetWriteDeadline(0)
 	}
 	s.touch()
-	if err := s.sendFirst(t, a.Proxy, p); err != nil && !s.over {
-		s.broke(&s.upstream, err)
-	}
-	return "", nil
+	return s.sendFirst(t, a.Proxy, p)
 }
 
 // adopt makes the connection the session's, and notes what is known of it.
@@ -198,6 +198,8 @@ func (s *session) adopt(l *netloop.Loop, a *Acquired) {
 	d.conn.Owner = d
 	if a.Stream != nil && a.Stream != Stream(a.Net) {
 		s.stream = a.Stream
+	} else if s.filtered != nil {
+		s.stream = a.Net // what filters see is copied
 	}
 	f.Acquired, f.ConnID, f.Address = l.Now(), a.Net.ID(), a.Net.RemoteAddr()
 	if c := a.Facts; c != nil {
@@ -206,22 +208,34 @@ func (s *session) adopt(l *netloop.Loop, a *Acquired) {
 			f.ConnTrace, f.ConnSpan = c.TraceID, c.SpanID
 		}
 	}
+	if s.filtered != nil {
+		s.filtered.upstream(f)
+	}
 }
 
 // sendFirst sends a PROXY protocol header and what was read of the client, in one piece.
-func (s *session) sendFirst(t *netloop.Task, v proxyproto.Version, p *prelude) error {
-	first := p.buf[:p.n]
+func (s *session) sendFirst(t *netloop.Task, v proxyproto.Version, p *prelude) (why string, fe *fault.Error) {
+	said := p.buf[:p.n]
+	if s.filtered != nil && p.n > 0 {
+		if said, fe = s.filtered.move(t, nil, true, said, false); fe != nil || s.over {
+			return exchange.EndPlugin, fe
+		}
+	}
+	first := said
 	if v != proxyproto.Off {
-		first = append(proxyproto.Append(make([]byte, 0, 128+p.n), v, s.facts.Client.Peer, p.destination), first...)
+		first = append(proxyproto.Append(make([]byte, 0, 128+len(said)), v, s.facts.Client.Peer, p.destination), said...)
 	}
 	if len(first) == 0 {
-		return nil
+		return "", nil
 	}
 	var to Stream = s.upstream.conn
 	if s.stream != nil {
 		to = s.stream
 	}
 	n, err := to.Write(t, first)
-	s.first = int64(max(0, n-(len(first)-p.n)))
-	return err
+	s.first = int64(max(0, n-(len(first)-len(said))))
+	if err != nil && !s.over {
+		s.broke(&s.upstream, err)
+	}
+	return "", nil
 }

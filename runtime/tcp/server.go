@@ -9,7 +9,9 @@
 // An idle session holds no task, no buffer and no pipe: two connections and what is known of the session. Bytes that
 // come are passed on by a task for as long as there are any, spliced from socket to socket where that is worth it
 // (netloop.Conn.SpliceTo). It reads no more than the other side takes, so a slow reader stops its writer. A session
-// over TLS to the upstream is copied instead, and keeps a task and a buffer.
+// over TLS to the upstream is copied instead, and keeps a task and a buffer. So is one whose bytes pass through filters
+// (Snapshot.Filters): plugins that see, change or refuse what is said. Those of the snapshot that was in force when the session
+// chose its upstream go with it to its end.
 //
 // Ends are passed on as they are: an end of one side (FIN) ends the other's input and nothing else, and the session is
 // over when both have ended. What ends in any other way is reset on both sides, since a clean end would say that all

@@ -20,11 +20,12 @@ type session struct {
 	facts    exchange.Session
 	release  func(string)
 	conn     *facts.Connection
-	owner    any    // the upstream connection's Owner, before it was the session's
-	stream   Stream // to the upstream, if that is not its connection itself
-	ended    *side  // who ended first
-	first    int64  // bytes that were sent to the upstream before the client's flow began
-	waiting  bool   // for the client's first bytes
+	owner    any       // the upstream connection's Owner, before it was the session's
+	stream   Stream    // to the upstream, if bytes are copied; nil: they are spliced
+	filtered *filtered // what filters have to do with it; nil: there are none
+	ended    *side     // who ended first
+	first    int64     // bytes that were sent to the upstream before the client's flow began
+	waiting  bool      // for the client's first bytes
 	over     bool
 }
 
@@ -146,6 +147,9 @@ func (s *session) finish(why string, err *fault.Error) {
 	f.Why, f.Err, f.Ended = why, err, l.Now()
 	f.BytesIn, f.BytesOut = s.first+s.client.flow.Bytes, s.upstream.flow.Bytes
 	s.close(why)
+	if s.filtered != nil {
+		s.filtered.close(l, why)
+	}
 	if s.server.observers != nil {
 		s.server.observers[l.Index()].SessionEnded(f)
 	}
@@ -182,7 +186,7 @@ func (s *session) close(why string) {
 // closeReason is what the upstream connection's facts say of a session's end.
 func closeReason(why string) string {
 	switch why {
-	case exchange.EndClientClosed, exchange.EndUpstreamClosed:
+	case exchange.EndClientClosed, exchange.EndUpstreamClosed, exchange.EndPlugin:
 		return facts.CloseTunnelEnded
 	case exchange.EndClientReset:
 		return facts.CloseClientAborted

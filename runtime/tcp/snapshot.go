@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/proxyproto"
 	"wasmgate/runtime/upstream/facts"
@@ -16,11 +17,12 @@ import (
 // by the one that is in force when its upstream is chosen.
 type Snapshot struct {
 	Name         string
-	AcceptProxy  []netip.Prefix // peers that must begin with a PROXY protocol header; from others it is not looked for
-	SNI          *Names         // upstreams by TLS server name; nil: nothing is read of what the client says
-	Default      Upstream       // for all others, also for what is not TLS; nil: those are closed
-	IdleTimeout  time.Duration  // silence in both directions that ends a session; 0: none does
-	HelloTimeout time.Duration  // for a whole PROXY protocol header and ClientHello, from the connection's beginning; 0: no limit
+	AcceptProxy  []netip.Prefix   // peers that must begin with a PROXY protocol header; from others it is not looked for
+	SNI          *Names           // upstreams by TLS server name; nil: nothing is read of what the client says
+	Default      Upstream         // for all others, also for what is not TLS; nil: those are closed
+	Filters      []filter.Network // what the bytes pass through, from the client's side; sessions that have any are copied, not spliced
+	IdleTimeout  time.Duration    // silence in both directions that ends a session; 0: none does
+	HelloTimeout time.Duration    // for a whole PROXY protocol header and ClientHello, from the connection's beginning; 0: no limit
 
 	users netloop.Users
 }
@@ -127,5 +129,5 @@ func (s *Snapshot) Prepare(loops int) *Snapshot {
 }
 
 // Retire calls done on each loop once no session of that loop can ask the snapshot's upstreams for a connection any
-// more; sessions that have one go on. No Server may use it for new sessions by then. It may be called from any goroutine.
+// more; sessions that have one go on, and those that have filters are waited for, which are the snapshot's. No Server may use it for new sessions by then. It may be called from any goroutine.
 func (s *Snapshot) Retire(g *netloop.Group, done func()) { s.users.Retire(g, done) }

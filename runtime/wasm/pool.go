@@ -65,6 +65,7 @@ type Pool struct {
 type loopPool struct {
 	idle     []*Instance // the last one used is the last
 	live     int         // instances that exist or are being made
+	making   bool        // one of them is: who needs another takes what is free first, that one or one that is given back
 	inUse    int
 	parked   int // of those in use: their guests wait in a function of the host
 	waiting  []*waiter
@@ -209,10 +210,13 @@ func (l *loopPool) pop() *Instance {
 	return in
 }
 
+// full says whether no instance can be made now.
+func (p *Pool) full(l *loopPool) bool { return l.making || l.live >= p.most(l) }
+
 // acquire makes an instance, or waits for one where there are enough.
 func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, error) {
 	var w *waiter
-	for full := l.live >= p.most(l); ; {
+	for full := p.full(l); ; {
 		for full {
 			if w == nil {
 				if t == nil || len(l.waiting) >= p.options.MaxWaiting {
@@ -227,7 +231,7 @@ func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, err
 			if in := l.pop(); in != nil {
 				return in, nil
 			}
-			full = l.live >= p.most(l)
+			full = p.full(l)
 		}
 		if ok, wait := l.backoff.Ready(now); !ok {
 			if w != nil {
@@ -249,6 +253,7 @@ func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, err
 // make makes an instance that is in use.
 func (p *Pool) make(t Task, l *loopPool, loop int, now int64) (in *Instance, err error) {
 	l.live++
+	l.making = true
 	if t == nil || p.options.Inline {
 		in, err = p.Spawn()
 	} else {
@@ -258,6 +263,7 @@ func (p *Pool) make(t Task, l *loopPool, loop int, now int64) (in *Instance, err
 			in, err = p.Spawn()
 		})
 	}
+	l.making = false
 	if err != nil {
 		l.live--
 		l.stats.StartFailed++
@@ -270,6 +276,9 @@ func (p *Pool) make(t Task, l *loopPool, loop int, now int64) (in *Instance, err
 	l.stats.Started++
 	in.loop = loop
 	l.inUse++
+	if !p.full(l) {
+		l.wakeOne()
+	}
 	return in, nil
 }
 

@@ -48,7 +48,7 @@ wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         <
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
 proxyproto, session, body                                                      < server
-fault, netloop, exchange, proxyproto, upstream/facts                           < tcp
+fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 upstream, upstream/balance, telemetry, admin/page                              < admin
 

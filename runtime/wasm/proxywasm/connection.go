@@ -3,14 +3,11 @@ package proxywasm
 import (
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/filter"
 	"wasmgate/runtime/netloop"
 )
 
-// Connection is a TCP connection as a plugin sees it: what a Plugin is for TCP mode. It belongs to the loop of the tasks
-// that its methods are called with; the two directions may be moved by a task each.
-//
-// An error is that of a plugin that failed and fails closed, or that has closed the connection: both ends are to be closed
-// then. It has been counted and logged.
+// Connection is a TCP connection as a plugin sees it: what a Plugin is for TCP mode. It is a filter.Connection.
 type Connection struct {
 	stream   *stream
 	id       uint32
@@ -18,18 +15,9 @@ type Connection struct {
 	x        exchange.Exchange
 }
 
-// Peer says who closed a connection.
-type Peer uint32
-
-// The peers.
-const (
-	PeerUnknown Peer = iota
-	PeerLocal        // we did
-	PeerRemote
-)
-
 // Connect tells the guest of a connection that was accepted, and waits as long as it pauses it. A plugin that fails open,
-// or has no callbacks for connections, is out of the way from then on. Close must be called, unless there is an error.
+// or has no callbacks for connections, is out of the way from then on. Close must be called, unless there is an error. It is
+// filter.Network's.
 func (p *Plugin) Connect(t *netloop.Task, session *exchange.Session) (*Connection, *fault.Error) {
 	k := p.core
 	c := &Connection{}
@@ -132,7 +120,7 @@ func (s *stream) ended(t *netloop.Task) *fault.Error {
 
 // Close tells the guest that the connection is over: who closed the client's side, and who the upstream's. It does not
 // park unless the guest takes long. It is called once.
-func (c *Connection) Close(t *netloop.Task, client, upstream Peer) {
+func (c *Connection) Close(t *netloop.Task, client, upstream filter.Peer) {
 	if !c.there() {
 		return
 	}

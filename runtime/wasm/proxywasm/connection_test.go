@@ -26,7 +26,7 @@ func (b *bench) talk(p *Plugin, client, upstream []string) (toUpstream, toClient
 		if c, err = p.Connect(t, &session); err != nil {
 			return
 		}
-		defer c.Close(t, PeerRemote, PeerLocal)
+		defer c.Close(t, filter.PeerRemote, filter.PeerLocal)
 		c.Upstream(&session)
 		var up, down []byte
 		for i := range max(len(client), len(upstream)) {

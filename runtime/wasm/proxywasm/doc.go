@@ -15,7 +15,8 @@
 // registers a queue while it starts. It is closed when nothing happens in it for Options.IdleAfter. A trap ends the VM of
 // that loop: its streams follow Options.OnError, and the next request gets a new one, held off by Backoff and Breaker.
 //
-// Connections of TCP mode are streams too: see Plugin.Connect.
+// Connections of TCP mode are streams too: see Plugin.Connect, which is told of one once its server name (SNI) has been read and
+// before its upstream is chosen.
 //
 // # What differs from Envoy, and why
 //
