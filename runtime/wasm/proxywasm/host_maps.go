@@ -29,14 +29,23 @@ func hostMapPairs(v *vm, in *wasm.Instance, a []uint64) status {
 	return v.give(in, v.scratch, a[1], a[2])
 }
 
+// mapAnd finds the map that a call's first argument names, and the bytes that the next two are.
+func (v *vm) mapAnd(in *wasm.Instance, a []uint64, m *fieldMap) ([]byte, status) {
+	if !v.mapOf(uint32(a[0]), m) { //nolint:gosec // an i32 is in the low half
+		return nil, statusBadArgument
+	}
+	b, ok := memory(in, a[1], a[2])
+	if !ok {
+		return nil, statusBadMemory
+	}
+	return b, statusOK
+}
+
 func hostSetMap(v *vm, in *wasm.Instance, a []uint64) status {
 	var m fieldMap
-	if !v.mapOf(uint32(a[0]), &m) { //nolint:gosec // an i32 is in the low half
-		return statusBadArgument
-	}
-	raw, ok := memory(in, a[1], a[2])
-	if !ok {
-		return statusBadMemory
+	raw, st := v.mapAnd(in, a, &m)
+	if st != statusOK {
+		return st
 	}
 	in.Charge(int64(len(raw)))
 	p, ok := readPairs(raw)
@@ -48,12 +57,9 @@ func hostSetMap(v *vm, in *wasm.Instance, a []uint64) status {
 
 func hostMapValue(v *vm, in *wasm.Instance, a []uint64) status {
 	var m fieldMap
-	if !v.mapOf(uint32(a[0]), &m) { //nolint:gosec // an i32 is in the low half
-		return statusBadArgument
-	}
-	name, ok := memory(in, a[1], a[2])
-	if !ok {
-		return statusBadMemory
+	name, st := v.mapAnd(in, a, &m)
+	if st != statusOK {
+		return st
 	}
 	value, ok := m.get(name[:min(len(name), maxName)])
 	if !ok && v.group.version != version010 {
@@ -66,15 +72,13 @@ func hostMapValue(v *vm, in *wasm.Instance, a []uint64) status {
 func changeField(how edit) hostCall {
 	return func(v *vm, in *wasm.Instance, a []uint64) status {
 		var m fieldMap
-		if !v.mapOf(uint32(a[0]), &m) { //nolint:gosec // an i32 is in the low half
-			return statusBadArgument
-		}
-		name, ok := memory(in, a[1], a[2])
-		if !ok {
-			return statusBadMemory
+		name, st := v.mapAnd(in, a, &m)
+		if st != statusOK {
+			return st
 		}
 		var value []byte
 		if how != editRemove {
+			var ok bool
 			if value, ok = memory(in, a[3], a[4]); !ok {
 				return statusBadMemory
 			}
