@@ -44,7 +44,7 @@ type ProxyWasm struct {
 type ProxyWasmNode struct {
 	ID       string            `koanf:"id" example:"gateway-1" doc:"The property node.id."`
 	Cluster  string            `koanf:"cluster" example:"edge" doc:"The property node.cluster."`
-	Metadata map[string]string `koanf:"metadata" example:"{ NAMESPACE: shop }" doc:"The properties below node.metadata."`
+	Metadata map[string]string `koanf:"metadata" key:"name" example:"{ NAMESPACE: shop }" doc:"The properties below node.metadata."`
 }
 
 // PluginState bounds the key-value stores of plugins.
