@@ -42,7 +42,7 @@ func TestOthersGoBeforeWhoYields(t *testing.T) {
 	}
 }
 
-// TestAPatientTaskIsServedInTurn: of many answers that have arrived, one is read in each turn, and a request that arrived
+// TestAPatientTaskIsServedInTurn: of many answers that have arrived, a few are read in each turn, and a request that arrived
 // after them is not behind them.
 func TestAPatientTaskIsServedInTurn(t *testing.T) {
 	const many = 20
@@ -108,7 +108,11 @@ func TestAPatientTaskIsServedInTurn(t *testing.T) {
 			turns[s.turn]++
 		}
 	}
-	if at := slices.IndexFunc(order, func(s served) bool { return s.said == "q" }); at != 0 || len(turns) != many {
-		t.Errorf("the one that is not patient is number %d; %d patient ones were served in %d turns", at+1, many, len(turns))
+	at, most := slices.IndexFunc(order, func(s served) bool { return s.said == "q" }), 0
+	for _, n := range turns {
+		most = max(most, n)
+	}
+	if limit := 1 + (many+1)/yieldedShare; at != 0 || most > limit {
+		t.Errorf("the one that is not patient is number %d; up to %d patient ones were served in a turn, where %d may be", at+1, most, limit)
 	}
 }

@@ -104,7 +104,7 @@ func (l *Loop) run() {
 			l.runReady()
 		}
 		if len(l.yielded) > 0 {
-			l.runYielded()
+			l.runYielded(n)
 		}
 		if l.now>>tickShift > l.wheel.tick {
 			l.wheel.advance(l.now, l.fire)

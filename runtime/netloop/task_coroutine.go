@@ -138,8 +138,8 @@ func (t *Task) Wake() {
 	}
 }
 
-// Yield lets everything else on the loop go first: of the tasks that yield, one goes on in each turn of the loop, in their
-// order. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
+// Yield lets everything else on the loop go first: of the tasks that yield, one goes on in each turn of the loop, or one for
+// each eight events in it, in their order. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
 // the same event, so that what others wait for arrives in between.
 func (t *Task) Yield() {
 	t.loop.yielded = append(t.loop.yielded, t)
@@ -150,14 +150,20 @@ func (t *Task) Yield() {
 // which much may become ready together, and that others of the loop must not wait for.
 func (t *Task) SetPatient(patient bool) { t.patient = patient }
 
-// runYielded resumes the task that yielded longest ago: one in each turn, so that what arrives meanwhile waits for that one
-// only, however many there are.
-func (l *Loop) runYielded() {
-	t := l.yielded[0]
-	last := copy(l.yielded, l.yielded[1:])
-	l.yielded[last] = nil
-	l.yielded = l.yielded[:last]
-	l.resume(t)
+// yieldedShare is how many events of sockets a turn has for each task more that yielded and goes on in it.
+const yieldedShare = 8
+
+// runYielded resumes the tasks that yielded longest ago: one in a turn, and some more in one with many events, so that what
+// arrives meanwhile waits for those only, however many there are, and they are not starved either.
+func (l *Loop) runYielded(events int) {
+	n := min(1+events/yieldedShare, len(l.yielded))
+	for range n {
+		t := l.yielded[0]
+		last := copy(l.yielded, l.yielded[1:])
+		l.yielded[last] = nil
+		l.yielded = l.yielded[:last]
+		l.resume(t)
+	}
 }
 
 // suspend parks until the loop resumes the task because of a socket.
