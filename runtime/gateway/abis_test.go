@@ -267,3 +267,30 @@ plugins: { tenant: { module: %q } }
 		t.Errorf("%v", err)
 	}
 }
+
+// TestThePageForOtherPluginsHolds starts a gateway with the configuration that runtime/wasm/README.md shows.
+func TestThePageForOtherPluginsHolds(t *testing.T) {
+	page, err := os.ReadFile("../wasm/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	for name, path := range map[string]string{"from-envoy.wasm": probe, "from-traefik.wasm": kit, "looks-at-connections.wasm": probe, "127.0.0.1:8080": "127.0.0.1:0", "127.0.0.1:15432": "127.0.0.1:0"} {
+		if !strings.Contains(text, name) {
+			t.Fatalf("the page does not name %s", name)
+		}
+		if strings.HasSuffix(name, ".wasm") {
+			path = module(t, path)
+		}
+		text = strings.Replace(text, name, path, 1)
+	}
+	g, err := gateway.New(gateway.Options{Config: load(t, text), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.Start(); err != nil {
+		t.Error(err)
+	}
+}
