@@ -17,8 +17,11 @@ func Default() Config {
 		Telemetry: Telemetry{
 			ServiceName: "wasmgate",
 			Traces:      Traces{Protocol: TraceHTTP, Sample: 1},
-			AccessLog:   AccessLog{Output: "stdout"},
-			Log:         Log{Level: LevelInfo, Format: FormatJSON},
+			AccessLog: AccessLog{
+				Output: "stdout", Format: AccessLogJSON, Sample: 1, Buffer: MiB,
+				Syslog: Syslog{Protocol: SyslogRFC5424, Facility: "local7", Tag: "wasmgate"},
+			},
+			Log: Log{Level: LevelInfo, Format: FormatJSON},
 		},
 		Admin:         Admin{Address: "127.0.0.1:9901"},
 		PluginCache:   PluginCache{Modules: GiB},

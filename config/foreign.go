@@ -297,6 +297,6 @@ var foreignIn = map[string]map[string]string{
 	},
 	"telemetry": {
 		"metrics": "they are at /metrics of `admin.address`", "tracing": "say `traces`", "accesslogs": "say `access_log`", "logs": "say `log`",
-		"samplerate": "say `sample`", "sampling": "say `sample`", "ratio": "say `sample`", "file": "say `output`", "path": "say `output`", "url": "say `endpoint`",
+		"samplerate": "say `sample`", "sampling": "say `sample`", "ratio": "say `sample`", "logformat": "say `format`", "filters": "say `sample` and `slow`", "fields": "say `format`, or `redact`", "buffersize": "say `buffer`", "facility": "say `syslog.facility`", "tag": "say `syslog.tag`", "file": "say `output`", "path": "say `output`", "url": "say `endpoint`",
 	},
 }

@@ -62,25 +62,6 @@ func (d *document) expand(p keyPath, s string, at Position) (string, bool) {
 	return out.String(), changed
 }
 
-// within finds a text at or after a place, so that the middle of a value can be pointed at.
-func (d *document) within(at Position, text string) Position {
-	text, _, _ = strings.Cut(text, "\n")
-	lines := d.lines[d.file]
-	if d.full() {
-		return at // nobody will see it, and looking takes time
-	}
-	for n := at.Line; n >= 1 && n <= len(lines) && n < at.Line+1000; n++ {
-		from := 0
-		if n == at.Line {
-			from = len(string([]rune(lines[n-1])[:min(at.Column-1, utf8.RuneCountInString(lines[n-1]))]))
-		}
-		if i := strings.Index(lines[n-1][from:], text); i >= 0 {
-			return Position{d.file, n, utf8.RuneCountInString(lines[n-1][:from+i]) + 1, utf8.RuneCountInString(text)}
-		}
-	}
-	return at
-}
-
 func envName(s string) bool {
 	for i, r := range s {
 		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') {

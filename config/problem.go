@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Position is a place in a source of config.
@@ -260,6 +261,25 @@ func (c *collector) ok(p keyPath) bool {
 
 // full says whether so much is wrong that no more is told, and looking for it only takes time.
 func (c *collector) full() bool { return len(c.errors) >= most }
+
+// within finds a text at or after a place, so that the middle of a value can be pointed at.
+func (c *collector) within(at Position, text string) Position {
+	text, _, _ = strings.Cut(text, "\n")
+	lines := c.lines[at.File]
+	if c.full() {
+		return at // nobody will see it, and looking takes time
+	}
+	for n := at.Line; n >= 1 && n <= len(lines) && n < at.Line+1000; n++ {
+		from := 0
+		if n == at.Line {
+			from = len(string([]rune(lines[n-1])[:min(at.Column-1, utf8.RuneCountInString(lines[n-1]))]))
+		}
+		if i := strings.Index(lines[n-1][from:], text); i >= 0 {
+			return Position{at.File, n, utf8.RuneCountInString(lines[n-1][:from+i]) + 1, utf8.RuneCountInString(text)}
+		}
+	}
+	return at
+}
 
 // sorted puts problems in the order of the file; those outside of files come last.
 func sorted(list Errors) Errors {

@@ -36,7 +36,7 @@ type Limits struct {
 type Telemetry struct {
 	ServiceName string    `koanf:"service_name" example:"edge" doc:"service.name of everything that is exported."`
 	Traces      Traces    `koanf:"traces" doc:"Spans of requests and of upstream connections, over OTLP."`
-	AccessLog   AccessLog `koanf:"access_log" doc:"One JSON line for each request."`
+	AccessLog   AccessLog `koanf:"access_log" doc:"A line for each request, and for each session of TCP mode."`
 	Log         Log       `koanf:"log" doc:"The gateway's own log, to standard error."`
 }
 
@@ -46,11 +46,6 @@ type Traces struct {
 	Protocol TraceProtocol     `koanf:"protocol" enum:"http,grpc" example:"grpc" doc:"OTLP over HTTP (port 4318 as a rule) or gRPC (4317)."`
 	Sample   Ratio             `koanf:"sample" example:"0.01" doc:"Part of the requests without a sampled parent that are traced. Requests with a traceparent follow it."`
 	Headers  map[string]string `koanf:"headers" key:"field" example:"{ authorization: \"Bearer ${OTLP_TOKEN}\" }" doc:"Fields sent with every export."`
-}
-
-// AccessLog is where the lines about requests go.
-type AccessLog struct {
-	Output string `koanf:"output" example:"/var/log/wasmgate/access.log" doc:"stdout, stderr, off, or the path of a file that is appended to; a relative one starts at the config file's folder."`
 }
 
 // Log is the gateway's own log.

@@ -184,15 +184,7 @@ func (v *validator) telemetry() {
 		}
 	}
 	v.fieldMap(p.key("traces").key("headers"), t.Traces.Headers, nil)
-	if out := &t.AccessLog.Output; !slices.Contains([]string{"stdout", "stderr", "off"}, *out) {
-		q := p.key("access_log").key("output")
-		v.printable(q, *out)
-		if *out == "" {
-			v.fail(q, "write stdout, stderr, off or a path", "is empty")
-		} else {
-			*out = v.source.resolve(*out)
-		}
-	}
+	v.accessLog(p.key("access_log"), &t.AccessLog)
 }
 
 // fieldMap checks fields that are sent: names, values, and that no name is there twice in another case.

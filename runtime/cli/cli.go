@@ -35,7 +35,7 @@ func OS() Process {
 		Args: os.Args[1:], Env: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Signals: func() <-chan os.Signal {
 			c := make(chan os.Signal, 4)
-			signal.Notify(c, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			signal.Notify(c, append([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, reopenSignals...)...)
 			return c
 		},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -48,8 +49,9 @@ func newRun(p *Process) *cobra.Command {
 		Long: `Serves a config until it is told to stop.
 
 SIGHUP, and a change of the config file or of a plugin's module, reload: a config with an error changes nothing, and
-the log says what is wrong with it. SIGTERM and SIGINT stop: no further connections, requests under way may end
-within limits.drain_timeout. A second one stops at once.`,
+the log says what is wrong with it. SIGUSR1 opens the access log's file anew, after it was renamed. SIGTERM and
+SIGINT stop: no further connections, requests under way may end within limits.drain_timeout. A second one stops at
+once.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return run(p, s) },
 	}
@@ -177,11 +179,15 @@ func (r *runner) serve(signals <-chan os.Signal) {
 		case <-changed:
 			r.reload("a file changed")
 		case s := <-signals:
-			if s != syscall.SIGHUP {
+			switch {
+			case slices.Contains(reopenSignals, s):
+				r.gateway.ReopenLogs()
+			case s != syscall.SIGHUP:
 				r.stop(s, signals)
 				return
+			default:
+				r.reload("SIGHUP")
 			}
-			r.reload("SIGHUP")
 		}
 	}
 }
@@ -218,7 +224,10 @@ func (r *runner) stop(first os.Signal, signals <-chan os.Signal) {
 			case <-ended:
 				return
 			case s := <-signals:
-				if s != syscall.SIGHUP {
+				switch {
+				case slices.Contains(reopenSignals, s):
+					r.gateway.ReopenLogs()
+				case s != syscall.SIGHUP:
 					cancel()
 				}
 			}

@@ -69,13 +69,43 @@ type Client struct {
 type Asked struct {
 	Method, Authority, Path, Query []byte
 	buf                            []byte
+	noted                          []span
 }
+
+// span is a part of buf; negative: the field was not there.
+type span struct{ from, to int }
 
 // Record copies the parts of the request line.
 func (a *Asked) Record(method, authority, path, query []byte) {
 	b := append(append(append(append(a.buf[:0], method...), authority...), path...), query...)
 	m, h, p := len(method), len(method)+len(authority), len(method)+len(authority)+len(path)
-	*a = Asked{Method: b[:m:m], Authority: b[m:h:h], Path: b[h:p:p], Query: b[p:], buf: b}
+	*a = Asked{Method: b[:m:m], Authority: b[m:h:h], Path: b[h:p:p], Query: b[p:len(b):len(b)], buf: b, noted: a.noted[:0]}
+}
+
+// Note copies, after Record, the values of all fields of a name, joined by ", " (RFC 9110 section 5.3): of each at most so
+// many bytes, and no further one behind so many. What was noted first is Noted(0), and so on.
+func (a *Asked) Note(h *http1.Head, name string, most int) {
+	from := len(a.buf)
+	i := h.Find(0, name)
+	if i < 0 {
+		from = -1
+	}
+	for n := 0; i >= 0 && len(a.buf)-from < most; i, n = h.Find(i+1, name), n+1 {
+		if n > 0 {
+			a.buf = append(a.buf, ", "...)
+		}
+		v := h.Value(i)
+		a.buf = append(a.buf, v[:min(len(v), most)]...)
+	}
+	a.noted = append(a.noted, span{from, len(a.buf)})
+}
+
+// Noted returns what was noted at this place, and whether there was such a field.
+func (a *Asked) Noted(i int) ([]byte, bool) {
+	if i >= len(a.noted) || a.noted[i].from < 0 {
+		return nil, false
+	}
+	return a.buf[a.noted[i].from:a.noted[i].to], true
 }
 
 // Trace is the W3C trace context of the request. With Sampled false nothing else is filled in.
@@ -175,7 +205,7 @@ func (x *Exchange) Reset() {
 	x.Request.Reset()
 	x.Response.Reset()
 	x.Trace = Trace{}
-	x.Asked = Asked{buf: x.Asked.buf}
+	x.Asked = Asked{buf: x.Asked.buf, noted: x.Asked.noted[:0]}
 	x.Target = Target{Upstream: NoUpstream, Dynamic: x.Target.Dynamic[:0], Session: x.Target.Session[:0]}
 	x.RequestBody, x.ResponseBody = nil, nil
 	clear(x.states)

@@ -142,9 +142,7 @@ func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
 			Sample: sample, ServiceName: t.ServiceName,
 		},
 	}
-	if t.AccessLog.Output != "off" {
-		o.AccessLog.Output = t.AccessLog.Output
-	}
+	o.AccessLog = accessLog(&t.AccessLog)
 	return o
 }
 
@@ -158,6 +156,9 @@ func protocol(t *config.Traces) string {
 	}
 	return telemetry.ProtocolHTTP
 }
+
+// ReopenLogs opens the access log's file anew, after it was renamed. It returns at once.
+func (g *Gateway) ReopenLogs() { g.telemetry.ReopenLogs() }
 
 func (g *Gateway) panicked(v any, stack []byte) {
 	g.log.Error().Interface("panic", v).Bytes("stack", stack).Msg("a handler panicked; its connection was closed")

@@ -3,6 +3,7 @@ package gateway
 import (
 	"github.com/rs/zerolog"
 
+	"wasmgate/config"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/server"
@@ -112,4 +113,27 @@ func upstreamStats(u *upstream.Upstream) telemetry.UpstreamStats {
 		}
 	}
 	return stats
+}
+
+// accessLog is the access log in telemetry's terms.
+func accessLog(c *config.AccessLog) telemetry.AccessLog {
+	if c.Output == "off" {
+		return telemetry.AccessLog{}
+	}
+	sample := float64(c.Sample)
+	o := telemetry.AccessLog{
+		Output: c.Output, Query: c.LogsQuery(), Sample: &sample, Slow: c.Slow.Std(), Buffer: int(c.Buffer),
+		RedactHeaders: c.Redact.Headers, RedactQuery: c.Redact.Query,
+	}
+	if network, address := c.SyslogServer(); network != "" {
+		o.Syslog = &telemetry.Syslog{
+			Network: network, Address: address, Facility: c.Syslog.Facility.Code(), Tag: c.Syslog.Tag,
+			BSD: c.Syslog.Protocol == config.SyslogRFC3164,
+		}
+	}
+	parts, _ := c.Format.Parts() // a config with an error in it was not loaded
+	for _, p := range parts {
+		o.Format = append(o.Format, telemetry.Part(p))
+	}
+	return o
 }

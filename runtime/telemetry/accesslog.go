@@ -21,17 +21,18 @@ func (r *Recorder) line(x *exchange.Exchange) {
 		e.Bytes("client", r.scratch)
 	}
 	e.Str("listener", x.Client.Server).Str("scheme", x.Client.Scheme)
-	e.Bytes("method", cutTo(x.Asked.Method, 32)).Bytes("host", cutTo(x.Asked.Authority, maxAgent)).Bytes("path", cutTo(x.Asked.Path, maxPath))
-	if r.query && len(x.Asked.Query) > 0 {
-		e.Bytes("query", cutTo(x.Asked.Query, maxPath))
-	}
-	if len(x.Asked.Method) == 0 {
-		// the request line could not be read
-	} else if x.Request.Minor == 0 {
-		e.Str("protocol", "HTTP/1.0")
+	e.Bytes("method", cutTo(x.Asked.Method, 32))
+	if r.redact.host && len(x.Asked.Authority) > 0 {
+		e.Str("host", hiddenText)
 	} else {
-		e.Str("protocol", "HTTP/1.1")
+		e.Bytes("host", cutTo(x.Asked.Authority, maxAgent))
 	}
+	e.Bytes("path", cutTo(x.Asked.Path, maxPath))
+	if r.redact.query && len(x.Asked.Query) > 0 {
+		r.scratch = r.redact.appendQuery(r.scratch[:0], cutTo(x.Asked.Query, maxPath))
+		e.Bytes("query", r.scratch)
+	}
+	text(e, "protocol", protocolOf(x))
 	e.Int("status", x.StatusSent).Int64("bytes_in", x.BytesIn).Int64("bytes_out", x.BytesOut)
 	e.Int64("duration_us", micros(x.Ended-x.Started))
 	if x.FirstByte != 0 {
@@ -41,7 +42,11 @@ func (r *Recorder) line(x *exchange.Exchange) {
 	if a := x.Attempt(); a != nil {
 		r.lineAttempt(e, x, a)
 	}
-	if agent := userAgent(x); len(agent) > 0 {
+	if agent := userAgent(x); len(agent) == 0 {
+		// there is none
+	} else if r.redact.agent {
+		e.Str("user_agent", hiddenText)
+	} else {
 		e.Bytes("user_agent", cutTo(agent, maxAgent))
 	}
 	e.Uint64("client_connection", x.Client.Conn).Uint64("client_ordinal", x.Client.Ordinal)

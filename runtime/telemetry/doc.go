@@ -7,7 +7,7 @@
 // misses is dropped and counted.
 //
 //	loop:  Begin (sample?) … StartAttempt … End ─┬─ cells ─────────────── collected by MetricsHandler
-//	                                              ├─ line buffer ═ ring ══ writer goroutine ── stdout, stderr, file
+//	                                              ├─ line buffer ═ ring ══ writer goroutine ── stdout, stderr, file, syslog
 //	       Session (TCP mode) ────────────────────┤
 //	       ConnOpened … ConnSegment … ConnClosed ─┴─ record ══════ ring ══ export goroutine ── OTLP
 //

@@ -1,10 +1,8 @@
 package telemetry
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,13 +30,14 @@ type lineQueue struct {
 	full    *ring[lineBuffer] // from the loop to the writer
 	free    *ring[lineBuffer] // and back
 	made    int               // buffers that exist
+	most    int               // that may
 	next    uint64
 	dropped *atomic.Uint64
 	waker   *waker
 }
 
-func newLineQueue(w *waker, dropped *atomic.Uint64) *lineQueue {
-	return &lineQueue{full: newRing[lineBuffer](lineBuffers), free: newRing[lineBuffer](lineBuffers), waker: w, dropped: dropped}
+func newLineQueue(w *waker, dropped *atomic.Uint64, most int) *lineQueue {
+	return &lineQueue{full: newRing[lineBuffer](most), free: newRing[lineBuffer](most), most: most, waker: w, dropped: dropped}
 }
 
 // Write appends one line, or drops and counts it if the writer is a whole set of buffers behind. It is the sink of the
@@ -58,7 +57,7 @@ func (q *lineQueue) Write(line []byte) (int, error) {
 		q.open.Store(b)
 		q.waker.kick(false)
 	} else if q.full.push(b) { // always: it has room for every buffer that exists
-		q.waker.kick(q.full.len() > lineBuffers/4)
+		q.waker.kick(q.full.len() > q.most/4)
 	}
 	return len(line), nil
 }
@@ -66,7 +65,7 @@ func (q *lineQueue) Write(line []byte) (int, error) {
 func (q *lineQueue) empty() *lineBuffer {
 	b := q.free.pop()
 	if b == nil {
-		if q.made == lineBuffers {
+		if q.made == q.most {
 			return nil
 		}
 		q.made++
@@ -83,27 +82,29 @@ func (q *lineQueue) empty() *lineBuffer {
 
 // lineWriter writes the loops' lines to the log's output, from a goroutine of its own.
 type lineWriter struct {
-	out      io.Writer
-	closer   io.Closer // nil: the output is not ours to close
+	out      output
 	queues   []*lineQueue
+	ahead    int // buffers for each loop
 	waker    waker
 	log      zerolog.Logger
-	notice   notice
+	failing  notice
+	behind   notice
+	dropped  uint64 // by the queues, as far as was said
+	reopen   atomic.Bool
 	stop     chan struct{}
 	done     chan struct{}
-	torn     bool // the output ends within a line
 	size     atomic.Uint64
 	lostSum  atomic.Uint64
 	gathered []*lineBuffer
 }
 
-func newLineWriter(out io.Writer, closer io.Closer, log zerolog.Logger) *lineWriter {
-	return &lineWriter{out: out, closer: closer, waker: newWaker(), log: log, stop: make(chan struct{}), done: make(chan struct{})}
+func newLineWriter(out output, log zerolog.Logger) *lineWriter {
+	return &lineWriter{out: out, ahead: lineBuffers, waker: newWaker(), log: log, stop: make(chan struct{}), done: make(chan struct{})}
 }
 
 // queue returns the side of one more loop. All must be made before run begins.
 func (w *lineWriter) queue(dropped *atomic.Uint64) *lineQueue {
-	q := newLineQueue(&w.waker, dropped)
+	q := newLineQueue(&w.waker, dropped, w.ahead)
 	w.queues = append(w.queues, q)
 	return q
 }
@@ -142,6 +143,8 @@ func (w *lineWriter) run() {
 
 // pass writes what there is, and says whether there was anything.
 func (w *lineWriter) pass() (any bool) {
+	w.openAnew()
+	w.tellDropped()
 	for _, q := range w.queues {
 		w.gathered = w.gathered[:0]
 		if b := q.open.Swap(nil); b != nil {
@@ -164,27 +167,45 @@ func (w *lineWriter) pass() (any bool) {
 }
 
 func (w *lineWriter) write(b *lineBuffer) {
-	n, err := 0, error(nil)
-	if w.torn { // whoever reads lines shall lose one of them, not two
-		_, err = w.out.Write(newline)
-		w.torn = err != nil
-	}
-	if err == nil {
-		n, err = w.out.Write(b.b)
-		n = min(max(n, 0), len(b.b))
-		w.torn = n > 0 && b.b[n-1] != '\n'
-		w.size.Add(uint64(n))
-	}
+	w.openAnew()
+	size, lost, err := w.out.write(b.b, b.lines)
+	w.size.Add(uint64(size))
+	w.lostSum.Add(uint64(lost))
 	if err != nil {
-		w.lostSum.Add(uint64(b.lines - bytes.Count(b.b[:n], newline)))
-		w.notice.say(func(times uint64) {
+		w.failing.say(func(times uint64) {
 			w.log.Error().Err(err).Uint64("lines_lost", w.lostSum.Load()).Uint64("failures", times).
 				Msg("the access log cannot be written: its lines are being lost, requests are served as before")
 		})
 	}
 }
 
-var newline = []byte("\n")
+// openAnew does what ReopenLogs was asked for.
+func (w *lineWriter) openAnew() {
+	if !w.reopen.Load() || !w.reopen.Swap(false) {
+		return
+	}
+	switch name, err := w.out.reopen(); {
+	case err != nil:
+		w.log.Error().Err(err).Msg("the access log cannot be opened anew: its lines go on to where they went")
+	case name != "":
+		w.log.Info().Str("file", name).Msg("the access log was opened anew")
+	}
+}
+
+// tellDropped says when lines do not reach the writer at all.
+func (w *lineWriter) tellDropped() {
+	var dropped uint64
+	for _, q := range w.queues {
+		dropped += q.dropped.Load()
+	}
+	if dropped > w.dropped {
+		w.dropped = dropped
+		w.behind.say(func(uint64) {
+			w.log.Warn().Uint64("lines_dropped", dropped).
+				Msg("the access log's output is slower than the requests: lines are being dropped, requests are served as before")
+		})
+	}
+}
 
 // shutdown writes what is left and ends the writer's goroutine, unless ctx ends first: a write to a pipe that nobody
 // reads cannot be interrupted.
@@ -195,13 +216,13 @@ func (w *lineWriter) shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("access log: the last lines were not written: %w", ctx.Err())
 	}
-	if w.closer != nil {
-		return w.closer.Close()
-	}
-	return nil
+	return w.out.close()
 }
 
 func (w *lineWriter) idle() bool {
+	if w.reopen.Load() {
+		return false
+	}
 	for _, q := range w.queues {
 		if q.open.Load() != nil || q.full.len() > 0 {
 			return false

@@ -176,8 +176,8 @@ func (d *disk) Write(b []byte) (int, error) {
 // A line that is cut off by a full disk costs itself, not the line that comes after it.
 func TestAFullDiskCostsWholeLines(t *testing.T) {
 	var log messages
-	w := newLineWriter(&disk{}, nil, log.log())
-	d := w.out.(*disk)
+	w := newLineWriter(&stream{w: &disk{}}, log.log())
+	d := w.out.(*stream).w.(*disk)
 	three := func() *lineBuffer { return &lineBuffer{b: []byte("{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n"), lines: 3} }
 	d.room = []int{12}
 	w.write(three()) // the first whole, the second torn

@@ -296,3 +296,25 @@ func compareFields(t *testing.T, heading string, log []map[string]any) {
 	}
 	compare(t, documented, emitted)
 }
+
+// README.md documents every variable of the access log's formats, and no other.
+func TestTheTableOfVariablesIsTrue(t *testing.T) {
+	documented := map[string]bool{"request_header_NAME": false, "response_header_NAME": false}
+	for _, heading := range []string{"Access log", "Access log of sessions"} {
+		for _, row := range table(t, heading) {
+			documented[row["field"]] = true
+		}
+	}
+	for _, row := range table(t, "Formats of the access log") {
+		if _, named := documented[row["variable"]]; named {
+			delete(documented, row["variable"])
+		} else if row["variable"] != "" && row["meaning"] != "" {
+			documented[row["variable"]] = true
+		}
+	}
+	emitted := map[string]bool{}
+	for _, f := range Fields() {
+		emitted[f] = true
+	}
+	compare(t, documented, emitted)
+}

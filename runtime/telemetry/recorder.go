@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"slices"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -20,19 +19,25 @@ type Recorder struct {
 	clock   lineClock
 	scratch []byte // for text that is made on the way
 
+	format       *format // nil: lines are JSON
+	redact       redaction
+	text, raw    []byte // the line that is being written, and a value that is escaped
+	sessionTrace exchange.Trace
+	keep         logSampler
+
 	sampler sampler
 	segment int64
-	query   bool
 }
 
 func newRecorder(t *Telemetry) *Recorder {
-	r := &Recorder{cells: newCells(), ids: newIDs(), sampler: t.sampler, segment: t.segment, query: t.query, scratch: make([]byte, 0, 256)}
+	r := &Recorder{cells: newCells(), ids: newIDs(), sampler: t.sampler, segment: t.segment, scratch: make([]byte, 0, 256)}
 	if t.export != nil {
 		r.spans = t.export.queue(func() { r.cells.spansDropped.Add(1) })
 	}
 	if t.lines != nil {
 		r.lines = t.lines.queue(&r.cells.linesDropped)
 		r.log = zerolog.New(r.lines)
+		r.format, r.redact, r.keep = t.format, t.redact, t.keep
 	}
 	return r
 }
@@ -45,6 +50,9 @@ func (r *Recorder) Begin(x *exchange.Exchange) {
 	}
 	if r.lines != nil || x.Trace.Sampled {
 		recordAsked(x)
+	}
+	if r.format != nil {
+		r.format.note(x)
 	}
 }
 
@@ -95,8 +103,12 @@ func (r *Recorder) StartAttempt(x *exchange.Exchange, a *exchange.Attempt) {
 // over what its spans are made of.
 func (r *Recorder) End(x *exchange.Exchange) {
 	r.count(x)
-	if r.lines != nil {
-		r.line(x)
+	if r.lines != nil && r.keeps(x.Err != nil || x.StatusSent >= 500, x.Ended-x.Started) {
+		if r.format != nil {
+			r.formatLine(x)
+		} else {
+			r.line(x)
+		}
 	}
 	if !x.Trace.Sampled || r.spans == nil {
 		return
@@ -265,27 +277,4 @@ func (r *Recorder) ConnClosed(c *facts.Connection) {
 	if c.Sampled && r.spans != nil {
 		r.giveSegment(c, c.Closed, true)
 	}
-}
-
-// lineClock writes times as RFC 3339 with microseconds, in UTC. It keeps the part down to the second, which the lines
-// of a second share.
-type lineClock struct {
-	second int64
-	text   [len(`"2006-01-02T15:04:05.000000Z"`)]byte
-}
-
-// json returns the time, quoted. It is valid until the next call.
-func (c *lineClock) json(ns int64) []byte {
-	second, rest := ns/1e9, ns%1e9
-	if second != c.second || c.text[0] == 0 {
-		var room [2 * len(c.text)]byte // AppendFormat writes all nine digits of a second before it cuts them
-		copy(c.text[:], time.Unix(second, 0).UTC().AppendFormat(room[:0], `"2006-01-02T15:04:05.000000Z"`))
-		c.second = second
-	}
-	micro := rest / 1e3
-	for i := len(c.text) - 3; i > len(c.text)-9; i-- {
-		c.text[i] = '0' + byte(micro%10)
-		micro /= 10
-	}
-	return c.text[:]
 }

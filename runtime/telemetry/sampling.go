@@ -57,3 +57,25 @@ func newSampler(o *Traces, env func(string) string) (sampler, error) {
 		return sampler{}, fmt.Errorf("OTEL_TRACES_SAMPLER %q is not known", name)
 	}
 }
+
+// logSampler decides which requests have a line in the access log.
+type logSampler struct {
+	bound uint64 // numbers of 63 bits below it are kept
+	slow  int64  // nanoseconds; 0: none is slow
+}
+
+func newLogSampler(o *AccessLog) (logSampler, error) {
+	s := logSampler{everything, int64(o.Slow)}
+	if o.Sample != nil {
+		if !(*o.Sample >= 0 && *o.Sample <= 1) {
+			return s, fmt.Errorf("access log: sample %v must be between 0 and 1", *o.Sample)
+		}
+		s.bound = ratioSampler(*o.Sample, false).bound
+	}
+	return s, nil
+}
+
+// keeps says whether something that ended, and took so long, has a line: what failed always has.
+func (r *Recorder) keeps(failed bool, took int64) bool {
+	return r.keep.bound >= everything || failed || r.keep.slow > 0 && took >= r.keep.slow || r.ids.source.Uint64()>>1 < r.keep.bound
+}

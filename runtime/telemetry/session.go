@@ -23,8 +23,12 @@ func (r *Recorder) Session(s *exchange.Session) {
 	if t.TraceID, t.Sampled = r.begins(); t.Sampled {
 		t.Server = r.ids.span()
 	}
-	if r.lines != nil {
-		r.sessionLine(s, &t)
+	if r.lines != nil && r.keeps(s.Err != nil, 0) { // a long session is none that is slow
+		if r.sessionTrace = t; r.format != nil {
+			r.formatSession(s)
+		} else {
+			r.sessionLine(s, &t)
+		}
 	}
 	if !t.Sampled {
 		return

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,11 +35,19 @@ type Traces struct {
 	Segment     time.Duration     // how often a connection in use is told of while it lives; 0: 30 s
 }
 
-// AccessLog says where a line for each request goes.
+// AccessLog says where a line for each request goes, and what is in it.
 type AccessLog struct {
-	Output string    // "stdout", "stderr", or a file that is appended to; empty: there is no access log
-	Writer io.Writer // instead of Output
-	Query  bool      // log the query too: it may hold what should not be kept
+	Output string        // "stdout", "stderr", or a file that is appended to; empty: there is no access log
+	Syslog *Syslog       // instead of Output
+	Writer io.Writer     // instead of both
+	Query  bool          // log queries too: they may hold what should not be kept
+	Format []Part        // of a line; nil: it is JSON
+	Sample *float64      // the share of requests that have a line, 0 to 1; nil: all. What failed always has one
+	Slow   time.Duration // a request that took so long always has one too; 0: none is slow
+	Buffer int           // bytes for each loop by which the output may fall behind before lines are dropped; 0: 1 MiB
+
+	RedactHeaders []string // fields whose values are written as ***, in any case
+	RedactQuery   []string // parameters of queries whose values are
 }
 
 // defaultSegment is how often a connection in use is told of while it lives.
@@ -54,8 +61,10 @@ type Telemetry struct {
 	sources   []func(*Live)
 	build     Build
 	sampler   sampler
-	segment   int64 // nanoseconds
-	query     bool
+	segment   int64   // nanoseconds
+	format    *format // nil: lines are JSON
+	redact    redaction
+	keep      logSampler
 	members   memberChanges
 	ended     atomic.Bool
 }
@@ -65,7 +74,7 @@ func New(o Options) (*Telemetry, error) {
 	if o.Env == nil {
 		o.Env = func(string) string { return "" }
 	}
-	t := &Telemetry{sources: o.Sources, build: o.Build, query: o.AccessLog.Query, segment: int64(o.Traces.Segment)}
+	t := &Telemetry{sources: o.Sources, build: o.Build, segment: int64(o.Traces.Segment)}
 	if t.segment <= 0 {
 		t.segment = int64(defaultSegment)
 	}
@@ -119,25 +128,42 @@ func (t *Telemetry) openTraces(o *Options) (err error) {
 	return nil
 }
 
-func (t *Telemetry) openAccessLog(o *Options) error {
-	out, closer := o.AccessLog.Writer, io.Closer(nil)
-	switch {
-	case out != nil:
-	case o.AccessLog.Output == "":
+func (t *Telemetry) openAccessLog(o *Options) (err error) {
+	a := &o.AccessLog
+	if a.Writer == nil && a.Syslog == nil && a.Output == "" {
 		return nil
-	case o.AccessLog.Output == "stdout":
-		out = os.Stdout
-	case o.AccessLog.Output == "stderr":
-		out = os.Stderr
-	default:
-		f, err := os.OpenFile(o.AccessLog.Output, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
-		if err != nil {
-			return fmt.Errorf("access log: %w", err)
-		}
-		out, closer = f, f
 	}
-	t.lines = newLineWriter(out, closer, o.Log)
+	if a.Format != nil {
+		if t.format, err = compile(a); err != nil {
+			return err
+		}
+	}
+	if t.keep, err = newLogSampler(a); err != nil {
+		return err
+	}
+	t.redact = redaction{query: a.Query, agent: a.hides("user-agent"), host: a.hides("host")}
+	for _, name := range a.RedactQuery {
+		t.redact.names = append(t.redact.names, strings.ToLower(name))
+	}
+	out, err := openOutput(a)
+	if err != nil {
+		return fmt.Errorf("access log: %w", err)
+	}
+	t.lines = newLineWriter(out, o.Log)
+	if a.Buffer > 0 {
+		t.lines.ahead = max(2, (a.Buffer+lineBufferSize-1)/lineBufferSize)
+	}
 	return nil
+}
+
+// ReopenLogs opens the access log's file anew, under the name that it was given: after a rename, further lines go to a new
+// file. It returns at once. A file that cannot be opened leaves everything as it is. Lines go to the one file or to the
+// other, whole, and in their order.
+func (t *Telemetry) ReopenLogs() {
+	if t.lines != nil {
+		t.lines.reopen.Store(true)
+		t.lines.waker.kick(true)
+	}
 }
 
 // Loop returns the recorder of the loop with this index. Only that loop may use it.
