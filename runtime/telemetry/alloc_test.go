@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
@@ -34,6 +36,15 @@ func recorded(t *testing.T, r *Recorder, fields ...string) (serve func()) {
 // What telemetry does on a loop for a request allocates nothing. (The race detector makes pools forget on purpose.)
 func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 	discard := AccessLog{Writer: io.Discard, Query: true}
+	share := 0.5
+	formatted := func(format string) Options {
+		return Options{AccessLog: AccessLog{Writer: io.Discard, Query: true, Sample: &share, Slow: time.Second, Format: formatOf(t, format),
+			RedactHeaders: []string{"authorization"}, RedactQuery: []string{"x", "y"}}}
+	}
+	every := ""
+	for _, f := range Fields() {
+		every += " $" + f
+	}
 	for name, c := range map[string]struct {
 		traces  bool
 		options Options
@@ -41,6 +52,10 @@ func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 	}{
 		"nothing":                      {false, Options{}, nil},
 		"access log":                   {false, Options{AccessLog: discard}, nil},
+		"access log, redacted":         {false, formatted("json"), nil},
+		"common":                       {false, formatted("common"), nil},
+		"combined":                     {false, formatted("combined"), []string{"Referer: http://a/?x=1\xff"}},
+		"every variable":               {false, formatted(every + "$request_header_authorization $request_header_x $response_header_y"), []string{"X: 1", "X: \"2", "Authorization: a"}},
 		"access log, a caller's trace": {false, Options{AccessLog: discard}, []string{callerParent}},
 		"traces, none sampled":         {true, Options{Traces: Traces{Sample: ratio(0)}, AccessLog: discard}, nil},
 		"traces, the caller says no":   {true, Options{}, []string{callerParent[:len(callerParent)-1] + "0"}},
@@ -67,15 +82,17 @@ func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 
 // Nor does it for a session of TCP mode.
 func TestASessionIsRecordedWithoutAllocation(t *testing.T) {
-	tel := start(t, Options{Traces: Traces{Endpoint: nowhere(t), Sample: ratio(0)}, AccessLog: AccessLog{Writer: io.Discard}})
-	s := session(connection(1))
-	s.Why, s.Err = exchange.EndUpstreamReset, failure(fault.UpstreamClosed, fault.Upstream, 0, "reset")
-	serve := func() { tel.Loop(0).Session(s) }
-	for range 2000 {
-		serve()
-	}
-	if n := testing.AllocsPerRun(2000, serve); n != 0 {
-		t.Errorf("%v allocations for each session", n)
+	for _, format := range []string{"json", "common", "combined", "$" + strings.Join(Fields(), " $")} {
+		tel := start(t, Options{Traces: Traces{Endpoint: nowhere(t), Sample: ratio(0)}, AccessLog: AccessLog{Writer: io.Discard, Format: formatOf(t, format)}})
+		s := session(connection(1))
+		s.Why, s.Err = exchange.EndUpstreamReset, failure(fault.UpstreamClosed, fault.Upstream, 0, "reset")
+		serve := func() { tel.Loop(0).Session(s) }
+		for range 2000 {
+			serve()
+		}
+		if n := testing.AllocsPerRun(2000, serve); n != 0 {
+			t.Errorf("%s: %v allocations for each session", format, n)
+		}
 	}
 }
 

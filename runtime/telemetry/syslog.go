@@ -93,7 +93,7 @@ func (s *syslogOutput) write(b []byte, lines int) (size, lost int, err error) {
 	if err := s.reach(); err != nil {
 		return 0, lines, err
 	}
-	_ = s.conn.SetWriteDeadline(s.now().Add(syslogWrite))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(syslogWrite))
 	if s.o.Network == "tcp" {
 		size, lost, err = s.sendStream(b)
 	} else {
@@ -210,7 +210,7 @@ func (s *syslogOutput) again(m []byte) error {
 	if err := s.reach(); err != nil {
 		return err
 	}
-	_ = s.conn.SetWriteDeadline(s.now().Add(syslogWrite))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(syslogWrite))
 	_, err := s.conn.Write(m)
 	return err
 }

@@ -16,10 +16,7 @@ func Fields() []string {
 	return slices.Sorted(maps.Keys(variables))
 }
 
-type (
-	ofRequest = func(r *Recorder, b []byte, x *exchange.Exchange) []byte
-	ofSession = func(r *Recorder, b []byte, s *exchange.Session) []byte
-)
+type ofRequest = func(r *Recorder, b []byte, x *exchange.Exchange) []byte
 
 // variables has two that are fields of the request's head, and so are made by compile.
 var variables = map[string]*variable{
@@ -207,7 +204,7 @@ func ofConnection(of func(b []byte, a *exchange.Attempt) []byte) ofRequest {
 }
 
 func ofError(of func(b []byte, e *fault.Error) []byte) *variable {
-	var session ofSession = func(_ *Recorder, b []byte, s *exchange.Session) []byte {
+	session := func(_ *Recorder, b []byte, s *exchange.Session) []byte {
 		if s.Err != nil {
 			return of(b, s.Err)
 		}
