@@ -321,9 +321,13 @@ func TestASyslogServerThatGoesAway(t *testing.T) {
 		}
 		more()
 		eventually(t, "the first arrives", func() bool { return len(s.messages()) == 1 })
+		eventually(t, "the writer is done with it", func() bool { return tel.lines.written() > 0 })
+		gone := tel.lines.out.(*syslogOutput).gone
 		s.close()
 		if network == "unixgram" {
 			os.Remove(s.address)
+		} else {
+			eventually(t, "it is seen", gone.Load) // what is written before that is lost without a trace
 		}
 		eventually(t, "lines are lost", func() bool {
 			more()
@@ -350,14 +354,15 @@ func TestASyslogServerThatIsRestarted(t *testing.T) {
 		tel := start(t, Options{AccessLog: AccessLog{Syslog: &Syslog{Network: network, Address: s.address}}})
 		r := tel.Loop(0)
 		for i := range 3 {
+			was := tel.lines.written()
 			end(r, sampled(t, r), 200)
-			eventually(t, "the line arrives", func() bool { return len(s.messages()) == i+1 })
+			eventually(t, "the line arrives", func() bool { return len(s.messages()) == i+1 && tel.lines.written() > was })
 			out := tel.lines.out.(*syslogOutput)
 			s.close()
 			if network == "unixgram" {
 				os.Remove(s.address)
 			} else {
-				gone := out.gone // the writer rests
+				gone := out.gone // the writer is done with it
 				eventually(t, "it is seen", gone.Load)
 			}
 			s.open()
