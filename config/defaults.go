@@ -15,8 +15,7 @@ func Default() Config {
 			HeadTimeout: 10 * sec, BodyIdleTimeout: 30 * sec, DrainTimeout: 30 * sec,
 		},
 		Telemetry: Telemetry{
-			ServiceName: "wasmgate",
-			Traces:      Traces{Protocol: TraceHTTP, Sample: 1},
+			Traces: Traces{Protocol: TraceHTTP, Segment: 30 * sec, KeepErrors: true, Slow: 5 * sec, KeepRate: 100, Propagation: []Propagation{PropagateW3C}},
 			AccessLog: AccessLog{
 				Output: "stdout", Format: AccessLogJSON, Sample: 1, Buffer: MiB,
 				Syslog: Syslog{Protocol: SyslogRFC5424, Facility: "local7", Tag: "wasmgate"},

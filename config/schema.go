@@ -32,28 +32,6 @@ type Limits struct {
 	DrainTimeout    Duration `koanf:"drain_timeout" min:"0s" example:"10s" doc:"When the gateway stops or a listener goes away: how long requests under way may take to finish. 0s cuts them at once."`
 }
 
-// Telemetry is what the gateway tells about itself.
-type Telemetry struct {
-	ServiceName string    `koanf:"service_name" example:"edge" doc:"service.name of everything that is exported."`
-	Traces      Traces    `koanf:"traces" doc:"Spans of requests and of upstream connections, over OTLP."`
-	AccessLog   AccessLog `koanf:"access_log" doc:"A line for each request, and for each session of TCP mode."`
-	Log         Log       `koanf:"log" doc:"The gateway's own log, to standard error."`
-}
-
-// Traces is the export of spans.
-type Traces struct {
-	Endpoint string            `koanf:"endpoint" example:"http://localhost:4318" doc:"OTLP receiver; https means TLS. Default: no traces."`
-	Protocol TraceProtocol     `koanf:"protocol" enum:"http,grpc" example:"grpc" doc:"OTLP over HTTP (port 4318 as a rule) or gRPC (4317)."`
-	Sample   Ratio             `koanf:"sample" example:"0.01" doc:"Part of the requests without a sampled parent that are traced. Requests with a traceparent follow it."`
-	Headers  map[string]string `koanf:"headers" key:"field" example:"{ authorization: \"Bearer ${OTLP_TOKEN}\" }" doc:"Fields sent with every export."`
-}
-
-// Log is the gateway's own log.
-type Log struct {
-	Level  LogLevel  `koanf:"level" enum:"trace,debug,info,warn,error,off" example:"debug" doc:"Least level that is written."`
-	Format LogFormat `koanf:"format" enum:"json,console" example:"console" doc:"json for machines, console for people."`
-}
-
 // Admin is the endpoint for operators.
 type Admin struct {
 	Address string `koanf:"address" example:"10.0.0.5:9901" doc:"Host and port; empty turns it off. It has no access control: keep it on loopback or a private network. Targets are changed on a loopback address only."`

@@ -231,6 +231,16 @@ const (
 	TraceGRPC TraceProtocol = "grpc"
 )
 
+// Propagation is a way in which a request names its trace.
+type Propagation string
+
+// The values of Propagation.
+const (
+	PropagateW3C     Propagation = "w3c"
+	PropagateB3      Propagation = "b3"
+	PropagateB3Multi Propagation = "b3multi"
+)
+
 // HostPolicy is the Host field that an upstream sees: HostPreserve, HostUpstream, or the field's text itself. On a
 // route the empty one means the upstream's.
 type HostPolicy string

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -162,29 +161,6 @@ func (v *validator) existingFile(p keyPath, path *string) {
 	}
 	v.files = append(v.files, resolved)
 	*path = resolved
-}
-
-func (v *validator) telemetry() {
-	t, p := &v.config.Telemetry, keyPath{"telemetry"}
-	v.label(p.key("service_name"), t.ServiceName)
-	q := p.key("traces").key("endpoint")
-	if e := t.Traces.Endpoint; e != "" && v.ok(q) {
-		u, err := url.Parse(e)
-		switch {
-		case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-			help := "write http://host:4318 or https://host:4318"
-			if t.Traces.Protocol == TraceGRPC {
-				help = "write http://host:4317 or https://host:4317; the scheme says whether TLS is used"
-			}
-			v.fail(q, help, "%s is not the URL of an OTLP receiver", quote(e))
-		case t.Traces.Protocol == TraceHTTP && u.Port() == "4317":
-			v.warn(q, "4318 speaks HTTP; for 4317 say `protocol: grpc`", "port 4317 is for gRPC as a rule, and the protocol is http")
-		case t.Traces.Protocol == TraceGRPC && u.Port() == "4318":
-			v.warn(q, "4317 speaks gRPC; for 4318 say `protocol: http`", "port 4318 is for HTTP as a rule, and the protocol is grpc")
-		}
-	}
-	v.fieldMap(p.key("traces").key("headers"), t.Traces.Headers, nil)
-	v.accessLog(p.key("access_log"), &t.AccessLog)
 }
 
 // fieldMap checks fields that are sent: names, values, and that no name is there twice in another case.

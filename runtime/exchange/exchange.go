@@ -38,11 +38,12 @@ type Exchange struct {
 	Local                     LocalResponse // an answer of our own, instead of an upstream's
 
 	Attempts []Attempt    // one for each time the request was given to an upstream, in order
-	Calls    []PluginCall // recorded only while Trace.Sampled
+	Calls    []PluginCall // recorded only while Trace.Recorded()
 	Tags     []Tag        // span attributes that plugins set; recorded only while Trace.Sampled
 
 	Started     int64 // the first byte of the head was there
 	HeadRead    int64 // the head was parsed
+	Matched     int64 // the route was found, for the last time if filters sent the request back to the routes
 	Routed      int64 // route and request filters were done
 	FirstByte   int64 // the head of the answer was there
 	Ended       int64
@@ -108,14 +109,22 @@ func (a *Asked) Noted(i int) ([]byte, bool) {
 	return a.buf[a.noted[i].from:a.noted[i].to], true
 }
 
-// Trace is the W3C trace context of the request. With Sampled false nothing else is filled in.
+// Trace is the trace context of the request. With Recorded false nothing else is filled in.
 type Trace struct {
-	Sampled bool
+	Sampled bool // it is exported
+	// Tail: it is not sampled, but may be kept when it has ended, if it failed or was slow. What a trace is made of is noted
+	// down, and those whom the request is sent to are told its ids and that it is not sampled.
+	Tail    bool
+	Debug   bool   // B3: its caller wants all of it
+	Kept    string // why it was kept, although it was not sampled; known at the end
 	TraceID [16]byte
 	Parent  [8]byte // the caller's span; zero if the trace begins here
 	Server  [8]byte // our server span
-	State   string  // tracestate as received
+	State   string  // tracestate as received, of a sampled one
 }
+
+// Recorded says whether what a trace is made of is to be noted down.
+func (t *Trace) Recorded() bool { return t.Sampled || t.Tail }
 
 // Target is where the request shall go: set by the route, overridden by plugins.
 type Target struct {
@@ -153,16 +162,34 @@ type Attempt struct {
 	Age       time.Duration // of the connection when it was taken
 	Idle      time.Duration // how long it had been idle
 	PoolWait  time.Duration // time in Acquire, dialling included
+	Queued    time.Duration // of that, in the queue for a connection
 	DNSAge    time.Duration // age of the DNS answer the connection was dialled by
+	Setup     Setup         // of a connection that was opened for it
+	Chosen    string        // how its server was chosen: a word of package facts
+	Passed    int           // servers that were tried in vain, or were full, before it
 	Started   int64
 	Acquired  int64
-	Sent      int64 // the request head was written
+	Sent      int64 // the request head was written, and what was at hand of the body
+	BodySent  int64 // the rest of the body was written; 0: there was no rest, or not all of it was
 	FirstByte int64
 	Ended     int64
 	Status    int
 	Err       *fault.Error
 	WhyClosed string // why the connection did not go back to the pool; "" if it did
+	Refused   string // why there was no attempt after it, although it failed: one of the Refused reasons; "" for all others
 }
+
+// Setup is how long each step of opening a connection took; 0: there was no such step, or the connection was another's.
+type Setup struct{ DNS, Connect, TLS time.Duration }
+
+// Why a request was not sent again after an attempt that failed.
+const (
+	RefusedKind     = "not_configured" // nothing that retries.on names
+	RefusedAttempts = "attempts"       // as often as allowed
+	RefusedTime     = "no_time"        // its whole time was over, or the gateway is stopping
+	RefusedUnsafe   = "not_repeatable" // a part of its body is gone, or the upstream may have acted on what it got
+	RefusedBudget   = "budget"         // the upstream's budget for sending again was used up
+)
 
 // Why there was an attempt after the first. Each is a metric label, a span attribute and a log field.
 const (
@@ -212,7 +239,7 @@ func (x *Exchange) Reset() {
 	x.words, x.states = x.words[:0], x.states[:0]
 	x.Route, x.Plugin, x.Local = "", "", LocalResponse{Body: x.Local.Body[:0]}
 	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
-	x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0
+	x.Started, x.HeadRead, x.Matched, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0, 0
 	x.BytesIn, x.BytesOut, x.StatusSent, x.Err = 0, 0, 0, nil
 }
 

@@ -126,37 +126,6 @@ func New(o Options) (*Gateway, error) {
 	return g, nil
 }
 
-func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
-	t := &g.options.Config.Telemetry
-	// Without an endpoint in the config the environment says where traces go, and how many of them.
-	var sample *float64
-	if t.Traces.Endpoint != "" {
-		ratio := float64(t.Traces.Sample)
-		sample = &ratio
-	}
-	o := telemetry.Options{
-		Loops: loops, Build: g.options.Build, Log: g.log, Env: g.options.Env,
-		Sources: []func(*telemetry.Live){g.live},
-		Traces: telemetry.Traces{
-			Endpoint: t.Traces.Endpoint, Protocol: protocol(&t.Traces), Headers: t.Traces.Headers,
-			Sample: sample, ServiceName: t.ServiceName,
-		},
-	}
-	o.AccessLog = accessLog(&t.AccessLog)
-	return o
-}
-
-// protocol is OTLP's transport in telemetry's terms. Without an endpoint in the config the environment has both.
-func protocol(t *config.Traces) string {
-	switch {
-	case t.Endpoint == "":
-		return ""
-	case t.Protocol == config.TraceGRPC:
-		return telemetry.ProtocolGRPC
-	}
-	return telemetry.ProtocolHTTP
-}
-
 // ReopenLogs opens the access log's file anew, after it was renamed. It returns at once.
 func (g *Gateway) ReopenLogs() { g.telemetry.ReopenLogs() }
 
@@ -167,6 +136,7 @@ func (g *Gateway) panicked(v any, stack []byte) {
 // Start opens the listeners and the admin endpoint, and returns.
 func (g *Gateway) Start() error {
 	g.group.Start()
+	g.sweep()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.openAdmin(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/pool"
 )
 
 // observer passes what a loop's server and proxy tell on to telemetry and to the watcher.
@@ -21,6 +22,7 @@ type observer struct {
 
 var (
 	_ server.Observer = (*observer)(nil)
+	_ server.Answerer = (*observer)(nil)
 	_ tcp.Observer    = (*observer)(nil)
 )
 
@@ -42,6 +44,9 @@ func (o *observer) AttemptStarted(x *exchange.Exchange, a *exchange.Attempt) {
 // EndCall is told of a request of a plugin's own.
 func (o *observer) EndCall(x *exchange.Exchange) { o.recorder.EndCall(x) }
 
+// Answer is told that the gateway itself is about to answer.
+func (o *observer) Answer(x *exchange.Exchange) { o.recorder.Answer(x) }
+
 func (o *observer) End(x *exchange.Exchange) {
 	o.recorder.End(x)
 	if o.watcher != nil {
@@ -56,7 +61,10 @@ type hooks struct {
 	log       zerolog.Logger
 }
 
-var _ upstream.Hooks = (*hooks)(nil)
+var (
+	_ upstream.Hooks = (*hooks)(nil)
+	_ pool.Mover     = (*hooks)(nil)
+)
 
 func (h *hooks) ConnOpened(l *netloop.Loop, c *facts.Connection) {
 	o := h.observers[l.Index()]
@@ -78,6 +86,14 @@ func (h *hooks) ConnClosed(l *netloop.Loop, c *facts.Connection) {
 	if o.watcher != nil {
 		o.watcher.ConnClosed(c)
 	}
+}
+
+func (h *hooks) ConnLeaves(l *netloop.Loop, c *facts.Connection) {
+	h.observers[l.Index()].recorder.ConnLeaves(c)
+}
+
+func (h *hooks) ConnArrived(l *netloop.Loop, c *facts.Connection) {
+	h.observers[l.Index()].recorder.ConnArrived(c)
 }
 
 // MemberChanged counts, and writes a line: a request that goes elsewhere than yesterday has its reason in the log.

@@ -12,6 +12,7 @@ const (
 	FieldAcceptEncoding
 	FieldAge
 	FieldAuthorization
+	FieldB3
 	FieldBaggage
 	FieldCacheControl
 	FieldConnection
@@ -54,6 +55,11 @@ const (
 	FieldVary
 	FieldVia
 	FieldWWWAuthenticate
+	FieldXB3Flags
+	FieldXB3ParentSpanID
+	FieldXB3Sampled
+	FieldXB3SpanID
+	FieldXB3TraceID
 	FieldXForwardedFor
 	FieldXForwardedHost
 	FieldXForwardedPort
@@ -67,7 +73,7 @@ const (
 
 var names = [fieldIDs]string{
 	FieldAccept: "Accept", FieldAcceptEncoding: "Accept-Encoding", FieldAge: "Age", FieldAuthorization: "Authorization",
-	FieldBaggage: "baggage", FieldCacheControl: "Cache-Control", FieldConnection: "Connection",
+	FieldB3: "b3", FieldBaggage: "baggage", FieldCacheControl: "Cache-Control", FieldConnection: "Connection",
 	FieldContentEncoding: "Content-Encoding", FieldContentLength: "Content-Length", FieldContentRange: "Content-Range",
 	FieldContentType: "Content-Type", FieldCookie: "Cookie", FieldDate: "Date", FieldETag: "ETag", FieldExpect: "Expect",
 	FieldExpires: "Expires", FieldForwarded: "Forwarded", FieldHTTP2Settings: "HTTP2-Settings", FieldHost: "Host",
@@ -79,7 +85,8 @@ var names = [fieldIDs]string{
 	FieldServer: "Server", FieldSetCookie: "Set-Cookie", FieldTE: "TE", FieldTraceparent: "traceparent",
 	FieldTracestate: "tracestate", FieldTrailer: "Trailer", FieldTransferEncoding: "Transfer-Encoding",
 	FieldUpgrade: "Upgrade", FieldUserAgent: "User-Agent", FieldVary: "Vary", FieldVia: "Via",
-	FieldWWWAuthenticate: "WWW-Authenticate", FieldXForwardedFor: "X-Forwarded-For", FieldXForwardedHost: "X-Forwarded-Host",
+	FieldWWWAuthenticate: "WWW-Authenticate", FieldXB3Flags: "X-B3-Flags", FieldXB3ParentSpanID: "X-B3-ParentSpanId",
+	FieldXB3Sampled: "X-B3-Sampled", FieldXB3SpanID: "X-B3-SpanId", FieldXB3TraceID: "X-B3-TraceId", FieldXForwardedFor: "X-Forwarded-For", FieldXForwardedHost: "X-Forwarded-Host",
 	FieldXForwardedPort: "X-Forwarded-Port", FieldXForwardedPrefix: "X-Forwarded-Prefix",
 	FieldXForwardedProto: "X-Forwarded-Proto", FieldXRealIP: "X-Real-IP", FieldXRequestID: "X-Request-ID",
 }
@@ -114,7 +121,8 @@ var (
 		FieldExpires, FieldDate, FieldLocation, FieldRetryAfter, FieldVary, FieldContentEncoding, FieldContentType,
 		FieldContentRange, FieldIfModifiedSince, FieldIfNoneMatch, FieldForwarded, FieldVia, FieldXForwardedFor,
 		FieldXForwardedHost, FieldXForwardedPort, FieldXForwardedPrefix, FieldXForwardedProto, FieldXRealIP,
-		FieldOrigin, FieldReferer, FieldTraceparent, FieldTracestate, FieldXRequestID)
+		FieldOrigin, FieldReferer, FieldTraceparent, FieldTracestate, FieldXRequestID,
+		FieldB3, FieldXB3Flags, FieldXB3ParentSpanID, FieldXB3Sampled, FieldXB3SpanID, FieldXB3TraceID)
 )
 
 // IsHopByHop says whether a field is about one connection only, and never crosses the gateway.

@@ -199,6 +199,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	f.sentBytes = 0
 	acquired, err := f.Upstream.Acquire(t, f.wanted(n))
 	if err != nil {
+		a.Queued, a.Passed = acquired.Queued, acquired.Passed
 		return err
 	}
 	f.up = acquired
@@ -250,8 +251,19 @@ func note(a *exchange.Attempt, up *upstream.Acquired) {
 	a.Reused, a.WhyNew = up.WhyNew == "", up.WhyNew
 	a.PoolWait = time.Duration(a.Acquired - a.Started)
 	a.DNSAge = c.DNSAge()
+	a.Queued, a.Chosen, a.Passed = up.Queued, up.Chosen, up.Passed
 	if a.Reused {
 		a.Age, a.Idle = up.Age(), up.Idle()
+		return
+	}
+	if c.DNSEnd != 0 {
+		a.Setup.DNS = time.Duration(c.DNSEnd - c.DNSStart)
+	}
+	if c.DialEnd != 0 {
+		a.Setup.Connect = time.Duration(c.DialEnd - c.DialStart)
+	}
+	if c.TLSEnd != 0 {
+		a.Setup.TLS = time.Duration(c.TLSEnd - c.TLSStart)
 	}
 }
 
@@ -452,6 +464,9 @@ func (f *Flight) finish(l *netloop.Loop) {
 	reason := f.why()
 	f.Answer.Close()
 	a.Ended = l.Now()
+	if f.pump.state == pumpDone {
+		a.BodySent = f.pump.doneAt
+	}
 	a.WhyClosed = f.up.Release(reason)
 	f.up.Conn = nil
 }

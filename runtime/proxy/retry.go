@@ -59,17 +59,21 @@ func (f *Flight) mayRepeat() bool {
 // again is the one retry decision. It is asked after attempt n has failed with err; nothing of an answer has been
 // sent to the client then.
 func (f *Flight) again(l *netloop.Loop, err *fault.Error, n int) bool {
+	refused := ""
 	switch {
 	case !f.Options.RetryOn.has(err):
-		return false // the client's fault, a refusal, an answer had begun, or the config says no
+		refused = exchange.RefusedKind // the client's fault, a refusal, an answer had begun, or the config says no
 	case n >= max(f.Options.Attempts, 1):
-		return false // as often as allowed
+		refused = exchange.RefusedAttempts
 	case f.pastDeadline(l) || l.Closing():
-		return false // no time left
+		refused = exchange.RefusedTime
 	case !f.mayRepeat():
-		return false // a part of the body is gone, or the upstream may have acted on what it got
+		refused = exchange.RefusedUnsafe
+	default:
+		return f.affords(err)
 	}
-	return f.affords(err)
+	f.X.Attempt().Refused = refused
+	return false
 }
 
 // affords takes what it costs to send the request again from the budget; a request that was not sent costs nothing.
@@ -87,6 +91,7 @@ func (f *Flight) withdraw() bool {
 	if f.Upstream.Budget().Withdraw() {
 		return true
 	}
+	f.X.Attempt().Refused = exchange.RefusedBudget
 	f.X.Tags = append(f.X.Tags, exchange.Tag{Key: "wasmgate.retry.refused", Value: "budget"})
 	return false
 }

@@ -196,6 +196,7 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 		if err != nil {
 			return nil, err
 		}
+		x.Matched = t.Loop().Now()
 		if x.Local.Set { // the matcher has answered
 			w.leave(snap)
 			x.Route = r.Name

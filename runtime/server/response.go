@@ -255,6 +255,11 @@ func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	if r != nil {
 		r.Response.apply(&x.Response.Head)
 	}
+	if s.server.observers != nil {
+		if o, ok := s.server.observers[t.Loop().Index()].(Answerer); ok {
+			o.Answer(x)
+		}
+	}
 	keep := s.mayKeep(w, snap) && s.drained(w)
 	resp := &x.Response
 	resp.Status, resp.Minor, x.StatusSent = x.Local.Status, 1, x.Local.Status

@@ -30,6 +30,12 @@ type Observer interface {
 	EndCall(*exchange.Exchange) // a request of a plugin's own is over
 }
 
+// Answerer is what an Observer may be too.
+type Answerer interface {
+	// Answer runs when the gateway itself is about to answer, and may set fields of the answer, which plugins have seen.
+	Answer(*exchange.Exchange)
+}
+
 // Server serves one listener. Its methods may be called from any goroutine unless they say otherwise.
 type Server struct {
 	group     *netloop.Group

@@ -53,7 +53,7 @@ func (r *Recorder) line(x *exchange.Exchange) {
 	if x.Err != nil {
 		lineError(e, x.Err)
 	}
-	if x.Trace.Sampled {
+	if x.Trace.Sampled || x.Trace.Kept != "" {
 		e.Hex("trace_id", x.Trace.TraceID[:]).Hex("span_id", x.Trace.Server[:])
 	}
 	e.Send()

@@ -34,6 +34,8 @@ type cells struct {
 	sessionList  atomic.Pointer[[]*sessionSeries]
 
 	spansDropped atomic.Uint64 // the ring was full
+	spansLimited atomic.Uint64 // there were too many of their kind
+	kept         [len(keptReasons)]atomic.Uint64
 	linesDropped atomic.Uint64
 	_            [cacheLine]byte
 }

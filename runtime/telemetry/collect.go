@@ -35,6 +35,7 @@ var (
 
 	mSpans        = metric{"wasmgate_telemetry_spans_exported_total", counter, "Spans that the collector took."}
 	mSpansDropped = metric{"wasmgate_telemetry_spans_dropped_total", counter, "Spans, or records of which spans would have been made, that were lost."}
+	mKept         = metric{"wasmgate_telemetry_requests_kept_total", counter, "Requests that were not sampled and whose traces were kept at their end, by why."}
 	mLines        = metric{"wasmgate_telemetry_log_bytes_total", counter, "Bytes of access log written."}
 	mLinesDropped = metric{"wasmgate_telemetry_log_lines_dropped_total", counter, "Access log lines that were lost."}
 )
@@ -280,9 +281,14 @@ func (p *page) reasons(name string, counts []uint64, list []string, labels ...st
 
 // ownMetrics tells what was lost on the way to those who read.
 func (t *Telemetry) ownMetrics(p *page) {
-	var spans, lines uint64
+	var spans, limited, lines uint64
+	var kept [len(keptReasons)]uint64
 	for _, r := range t.recorders {
 		spans += r.cells.spansDropped.Load()
+		limited += r.cells.spansLimited.Load()
+		for i := range kept {
+			kept[i] += r.cells.kept[i].Load()
+		}
 		lines += r.cells.linesDropped.Load()
 	}
 	p.head(mSpans)
@@ -290,6 +296,11 @@ func (t *Telemetry) ownMetrics(p *page) {
 	p.head(mSpansDropped)
 	p.count(mSpansDropped.name, spans, "reason", "queue_full")
 	p.count(mSpansDropped.name, t.export.lost(), "reason", "export_failed")
+	p.count(mSpansDropped.name, limited, "reason", "rate")
+	p.head(mKept)
+	for i, why := range keptReasons {
+		p.count(mKept.name, kept[i], "why", why)
+	}
 	p.head(mLines)
 	p.count(mLines.name, t.lines.written())
 	p.head(mLinesDropped)

@@ -2,11 +2,17 @@ package telemetry
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -15,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	tracesdk "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc/credentials"
 )
 
 // Protocols of Traces.Protocol.
@@ -30,30 +37,34 @@ const (
 	retryTotal = 3 * time.Second
 )
 
+// receiver is a collector and how it is spoken to.
+type receiver struct {
+	endpoint *url.URL // with the whole path, for HTTP
+	headers  map[string]string
+	tls      *tls.Config
+	timeout  time.Duration // of one attempt to send a batch
+	gzip     bool
+}
+
 // newSpanExporter connects to the collector. It does not fail because the collector is away: only what is wrong in o
-// is an error. What o leaves open the OTEL_EXPORTER_OTLP_* variables of the process say. closer closes the connections
-// that the exporter leaves idle when it ends.
+// is an error. What o leaves open the OTEL_EXPORTER_OTLP_* variables say. closer closes the connections that the exporter
+// leaves idle when it ends.
 func newSpanExporter(o *Traces, env func(string) string) (to tracesdk.SpanExporter, closer func(), err error) {
-	endpoint := ""
-	if o.Endpoint != "" {
-		u, err := endpointURL(o.Endpoint)
-		if err != nil {
-			return nil, nil, err
-		}
-		if o.Protocol != ProtocolGRPC && (u.Path == "" || u.Path == "/") {
-			u.Path = "/v1/traces"
-		}
-		endpoint = u.String()
-	}
 	var client otlptrace.Client
 	closer = func() {}
 	switch o.Protocol {
-	case "", ProtocolHTTP:
-		client, closer = httpClient(o, endpoint, env)
-	case ProtocolGRPC:
-		client = grpcClient(o, endpoint)
+	case "", ProtocolHTTP, ProtocolGRPC:
 	default:
 		return nil, nil, fmt.Errorf("traces: protocol %q is not known: %s or %s", o.Protocol, ProtocolHTTP, ProtocolGRPC)
+	}
+	c, err := newReceiver(o, env)
+	if err != nil {
+		return nil, nil, fmt.Errorf("traces: %w", err)
+	}
+	if o.Protocol == ProtocolGRPC {
+		client = c.grpc()
+	} else {
+		client, closer = c.http()
 	}
 	if to, err = otlptrace.New(context.Background(), client); err != nil {
 		return nil, nil, fmt.Errorf("traces: %w", err)
@@ -61,48 +72,119 @@ func newSpanExporter(o *Traces, env func(string) string) (to tracesdk.SpanExport
 	return to, closer, nil
 }
 
-func httpClient(o *Traces, endpoint string, env func(string) string) (client otlptrace.Client, closer func()) {
-	opts := []otlptracehttp.Option{otlptracehttp.WithRetry(otlptracehttp.RetryConfig{
-		Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryTotal})}
-	if endpoint != "" {
-		opts = append(opts, otlptracehttp.WithEndpointURL(endpoint))
+func newReceiver(o *Traces, env func(string) string) (c *receiver, err error) {
+	c = &receiver{headers: o.Headers, timeout: batchTimeout(env), gzip: otlp(env, "COMPRESSION") == "gzip"}
+	if c.endpoint, err = endpointOf(o, env); err != nil {
+		return nil, err
 	}
-	if len(o.Headers) > 0 {
-		opts = append(opts, otlptracehttp.WithHeaders(o.Headers))
+	if len(c.headers) == 0 {
+		if c.headers, err = environmentHeaders(env); err != nil {
+			return nil, err
+		}
 	}
-	closer = func() {}
-	if standard, ok := http.DefaultTransport.(*http.Transport); ok && !ownCertificates(env) {
-		// Their transport is one for all clients of the process, and stays when the exporter ends.
-		transport := standard.Clone()
-		opts = append(opts, otlptracehttp.WithHTTPClient(&http.Client{Transport: transport, Timeout: batchTimeout(env)}))
-		closer = transport.CloseIdleConnections
+	if c.endpoint.Scheme == "https" {
+		c.tls, err = collectorTLS(&o.TLS, env)
 	}
-	return otlptracehttp.NewClient(opts...), closer
+	return c, err
 }
 
-func grpcClient(o *Traces, endpoint string) otlptrace.Client {
-	opts := []otlptracegrpc.Option{otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{
-		Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryTotal})}
-	if endpoint != "" {
-		opts = append(opts, otlptracegrpc.WithEndpointURL(endpoint))
+func (c *receiver) http() (client otlptrace.Client, closer func()) {
+	// Their transport is one for all clients of the process, and stays when the exporter ends.
+	transport, _ := http.DefaultTransport.(*http.Transport)
+	transport = transport.Clone()
+	transport.TLSClientConfig = c.tls
+	compression := otlptracehttp.NoCompression
+	if c.gzip {
+		compression = otlptracehttp.GzipCompression
 	}
-	if len(o.Headers) > 0 {
-		opts = append(opts, otlptracegrpc.WithHeaders(o.Headers))
+	return otlptracehttp.NewClient(
+		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryTotal}),
+		otlptracehttp.WithEndpointURL(c.endpoint.String()), otlptracehttp.WithHeaders(c.headers), otlptracehttp.WithCompression(compression),
+		otlptracehttp.WithTimeout(c.timeout), otlptracehttp.WithHTTPClient(&http.Client{Transport: transport, Timeout: c.timeout}),
+	), transport.CloseIdleConnections
+}
+
+func (c *receiver) grpc() otlptrace.Client {
+	opts := []otlptracegrpc.Option{
+		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryTotal}),
+		otlptracegrpc.WithEndpointURL(c.endpoint.String()), otlptracegrpc.WithHeaders(c.headers), otlptracegrpc.WithTimeout(c.timeout),
+	}
+	if c.tls != nil {
+		opts = append(opts, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(c.tls)))
+	}
+	if c.gzip {
+		opts = append(opts, otlptracegrpc.WithCompressor("gzip"))
 	}
 	return otlptracegrpc.NewClient(opts...)
 }
 
-// otlp returns what the environment says of OTLP, of traces before of all signals.
-func otlp(env func(string) string, name string) string {
-	if v := env("OTEL_EXPORTER_OTLP_TRACES_" + name); v != "" {
-		return v
+// endpointOf is where spans are sent to. One for all signals, and one without a path, gets the path of traces.
+func endpointOf(o *Traces, env func(string) string) (*url.URL, error) {
+	endpoint, what, whole := o.Endpoint, "endpoint", true
+	if endpoint == "" {
+		if endpoint, what = env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"; endpoint == "" {
+			endpoint, what, whole = env("OTEL_EXPORTER_OTLP_ENDPOINT"), "OTEL_EXPORTER_OTLP_ENDPOINT", false
+		}
+		if o.Protocol == ProtocolGRPC && !strings.Contains(endpoint, "://") { // the environment may leave the scheme out
+			if strings.EqualFold(otlp(env, "INSECURE"), "true") {
+				endpoint = "http://" + endpoint
+			} else {
+				endpoint = "https://" + endpoint
+			}
+		}
 	}
-	return env("OTEL_EXPORTER_OTLP_" + name)
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("%s %q must be a URL such as http://localhost:4318", what, endpoint)
+	}
+	if o.Protocol != ProtocolGRPC && (!whole || u.Path == "" || u.Path == "/") {
+		if u.Path = path.Join("/", u.Path, "v1/traces"); what == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" {
+			u.Path = "/" // it is taken as it is
+		}
+	}
+	return u, nil
 }
 
-// ownCertificates says whether the environment names certificates; their client knows how to read them.
-func ownCertificates(env func(string) string) bool {
-	return otlp(env, "CERTIFICATE") != "" || otlp(env, "CLIENT_CERTIFICATE") != "" || otlp(env, "CLIENT_KEY") != ""
+// collectorTLS reads the certificates. A client's is read again for each connection, so that a new one is used when it is
+// there; one that cannot be read then leaves the last one.
+func collectorTLS(o *TLS, env func(string) string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName, InsecureSkipVerify: o.InsecureSkipVerify} //nolint:gosec // whoever configures it is warned
+	ca, cert, key := o.CA, o.Cert, o.Key
+	if ca == "" {
+		ca = otlp(env, "CERTIFICATE")
+	}
+	if cert == "" && key == "" {
+		cert, key = otlp(env, "CLIENT_CERTIFICATE"), otlp(env, "CLIENT_KEY")
+	}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, fmt.Errorf("the collector's authority: %w", err)
+		}
+		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("the collector's authority: %s has no certificate in PEM", ca)
+		}
+	}
+	switch {
+	case cert == "" && key == "":
+		return c, nil
+	case cert == "" || key == "":
+		return nil, errors.New("a client certificate for the collector and its key belong together")
+	}
+	last, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("the client certificate for the collector: %w", err)
+	}
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if pair, err := tls.LoadX509KeyPair(cert, key); err == nil {
+			return &pair, nil
+		}
+		return &last, nil
+	}
+	return c, nil
 }
 
 // batchTimeout is the time for one attempt to send a batch. The environment gives it in milliseconds.
@@ -129,28 +211,19 @@ func lostSpans(n int, err error) int {
 
 var partialSuccess = regexp.MustCompile(`(?s)OTLP partial success: .*\((-?[0-9]+) spans rejected\)`)
 
-func endpointURL(endpoint string) (*url.URL, error) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return nil, fmt.Errorf("traces: endpoint: %w", err)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("traces: endpoint %q must be a URL such as http://localhost:4318", endpoint)
-	}
-	return u, nil
-}
-
 // newResource says who exports. OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME add to it; a name in o has the last word.
 // An error beside a resource is about a detail that could not be found out.
-func newResource(o *Traces, b Build) (*resource.Resource, error) {
+func newResource(o *Traces, b Build, env func(string) string) (*resource.Resource, error) {
 	base := []attribute.KeyValue{attribute.String("service.name", "wasmgate")}
 	if b.Version != "" {
 		base = append(base, attribute.String("service.version", b.Version))
 	}
+	said, wrong := environmentResource(env)
 	opts := []resource.Option{resource.WithAttributes(base...), resource.WithTelemetrySDK(), resource.WithHost(),
-		resource.WithProcessPID(), resource.WithFromEnv()}
+		resource.WithProcessPID(), resource.WithAttributes(said...)}
 	if o.ServiceName != "" {
 		opts = append(opts, resource.WithAttributes(attribute.String("service.name", o.ServiceName)))
 	}
-	return resource.New(context.Background(), opts...)
+	res, err := resource.New(context.Background(), opts...)
+	return res, errors.Join(wrong, err)
 }

@@ -15,6 +15,12 @@ const (
 	spanWait       = "wait_for_connection" // .NET's name for the time until a request has a connection
 	spanPlugin     = "plugin.call"
 	spanSession    = "tcp.session"
+	spanQueue      = "wait.queue" // what an attempt has waited for, in its wait_for_connection
+	spanWaitDNS    = "wait.dns"
+	spanWaitDial   = "wait.connect"
+	spanWaitTLS    = "wait.tls"
+	spanAnswer     = "wait_for_answer"
+	spanBody       = "response.body"
 )
 
 // Attributes of OpenTelemetry's semantic conventions, 1.43. The constants are theirs, so that a name of ours cannot drift.
@@ -84,6 +90,11 @@ const (
 	attrPluginPhase     = attribute.Key("wasmgate.plugin.phase")
 	attrPluginFuel      = attribute.Key("wasmgate.plugin.fuel")
 	attrPluginOutcome   = attribute.Key("wasmgate.plugin.outcome")
+	attrKept            = attribute.Key("wasmgate.kept")
+	attrChosen          = attribute.Key("wasmgate.target.chosen")
+	attrPassed          = attribute.Key("wasmgate.target.passed")
+	attrRefused         = attribute.Key("wasmgate.retry.reason")
+	attrBaggagePrefix   = "wasmgate.baggage."               // before the name of a member of baggage
 	attrDropped         = attribute.Key("wasmgate.dropped") // attempts, calls and tags beyond what a record holds
 	attrTagPrefix       = "wasmgate.tag."                   // before the key of an attribute that a plugin set
 )
@@ -97,4 +108,10 @@ const (
 	eventException        = "exception"
 	eventSessionRouted    = "session.routed"
 	eventSessionConnected = "session.connected"
+	eventMatched          = "route.matched" // the decision trail: what was decided, when, and why
+	eventPlugin           = "plugin.decided"
+	eventChosen           = "target.chosen"
+	eventBegun            = "attempt.begun"
+	eventRefused          = "retry.refused"
+	eventBodySent         = "request.body_sent"
 )

@@ -100,6 +100,7 @@ func emitEverything(t *testing.T, r *Recorder) {
 	r.Begin(x)
 	attempt(x, r, c)
 	end(r, x, 200)
+	emitKept(t, r, c, trap)
 	c.Closed, c.WhyClosed, c.Err = wall+int64(time.Minute), facts.CloseError, closed
 	r.ConnClosed(c)
 	for _, phase := range []int{1, 2, 3} {
@@ -125,6 +126,25 @@ func emitEverything(t *testing.T, r *Recorder) {
 	r.Session(s)
 }
 
+// emitKept is a request that its caller does not want to be traced, and that fails.
+func emitKept(t *testing.T, r *Recorder, c *facts.Connection, trap *fault.Error) {
+	x := request(t, "GET /users/42 HTTP/1.1", "Host: api.test", strings.TrimSuffix(callerParent, "1")+"0", "Baggage: tenant.id=blue")
+	r.Begin(x)
+	x.Route, x.Matched, x.Routed, x.FirstByte = "user-by-id", at(1), at(2), at(15)
+	x.Calls = append(x.Calls, exchange.PluginCall{Plugin: "tenant", Phase: "request_head", Started: at(1), Took: 1, Fuel: 5, Outcome: "route"})
+	a := attempt(x, r, c)
+	a.Setup, a.Queued, a.BodySent = exchange.Setup{DNS: 1, Connect: 1, TLS: 1}, 1, at(8)
+	a.Err, a.Refused = failure(fault.UpstreamClosed, fault.Upstream, 502, "closed"), exchange.RefusedAttempts
+	x.Attempts = append(x.Attempts, exchange.Attempt{Upstream: "users", Why: exchange.AgainRetry, Started: at(19), Ended: at(20), Err: trap})
+	r.StartAttempt(x, x.Attempt())
+	end(r, x, 500)
+
+	s, was := session(c), r.sampler
+	s.Why, s.Err, r.sampler = exchange.EndUpstreamReset, failure(fault.UpstreamClosed, fault.Upstream, 0, "reset"), ratioSampler(0, true)
+	r.Session(s)
+	r.sampler = was
+}
+
 // live fills in what other packages know.
 func live(l *Live) {
 	l.Gateway = GatewayStats{Panics: 1, Reloaded: time.Unix(0, wall)}
@@ -139,7 +159,7 @@ func run(t *testing.T) (spans *collector, page exposition, log []map[string]any)
 	var out bytes.Buffer
 	c := httpCollector(t)
 	tel := start(t, Options{
-		Build: Build{Version: "1"}, Sources: []func(*Live){live}, Traces: Traces{Endpoint: c.url},
+		Build: Build{Version: "1"}, Sources: []func(*Live){live}, Traces: Traces{Endpoint: c.url, KeepErrors: true, KeepRate: 2, Baggage: []string{"tenant.id"}},
 		AccessLog: AccessLog{Writer: &out, Query: true},
 	})
 	emitEverything(t, tel.Loop(0))
@@ -171,6 +191,9 @@ func TestTheTableOfSpansIsTrue(t *testing.T) {
 		for k, v := range attrs {
 			if strings.HasPrefix(k, attrTagPrefix) {
 				k = attrTagPrefix + "{key}"
+			}
+			if strings.HasPrefix(k, attrBaggagePrefix) {
+				k = attrBaggagePrefix + "{name}"
 			}
 			kind := map[string]string{"string": "string", "int64": "int", "float64": "double", "bool": "bool"}[fmt.Sprintf("%T", v)]
 			emitted[strings.Join([]string{on, "attribute", k, kind}, " ; ")] = true

@@ -32,22 +32,23 @@ type record struct {
 	kind recordKind
 
 	// of a request
-	text                                              []byte // what the cuts cut
-	method, authority, path, agent                    cut    // as the client sent them
-	sentMethod, sentAuthority, sentPath               cut    // as they were forwarded
-	minor                                             int
-	client                                            exchange.Client
-	trace                                             exchange.Trace
-	route, plugin                                     string
-	started, headRead, routed, firstByte, ended, wall int64
-	bytesIn, bytesOut                                 int64
-	status                                            int
-	err                                               *fault.Error
-	attempts                                          []exchange.Attempt
-	calls                                             []exchange.PluginCall
-	tags                                              []exchange.Tag
-	dropped                                           int // attempts, calls and tags that did not fit
-	attemptsDropped                                   int
+	text                                                       []byte // what the cuts cut
+	method, authority, path, agent                             cut    // as the client sent them
+	sentMethod, sentAuthority, sentPath                        cut    // as they were forwarded
+	minor                                                      int
+	client                                                     exchange.Client
+	trace                                                      exchange.Trace
+	route, plugin                                              string
+	started, headRead, matched, routed, firstByte, ended, wall int64
+	bytesIn, bytesOut                                          int64
+	status                                                     int
+	err                                                        *fault.Error
+	attempts                                                   []exchange.Attempt
+	calls                                                      []exchange.PluginCall
+	tags                                                       []exchange.Tag
+	baggage                                                    []member
+	dropped                                                    int // attempts, calls and tags that did not fit
+	attemptsDropped                                            int
 
 	// of a session, beside trace
 	session exchange.Session
@@ -76,7 +77,7 @@ func (r *record) clear() {
 	clear(r.attempts)
 	clear(r.calls)
 	clear(r.tags)
-	*r = record{text: r.text[:0], attempts: r.attempts[:0], calls: r.calls[:0], tags: r.tags[:0]}
+	*r = record{text: r.text[:0], attempts: r.attempts[:0], calls: r.calls[:0], tags: r.tags[:0], baggage: r.baggage[:0]}
 }
 
 // connection copies the facts. Of the error too: whoever sent the request may add to what it says, and goes on to.

@@ -2,10 +2,12 @@ package telemetry
 
 import (
 	"slices"
+	"time"
 
 	"github.com/rs/zerolog"
 
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/http1"
 	"wasmgate/runtime/upstream/facts"
 )
 
@@ -23,21 +25,32 @@ type Recorder struct {
 	redact       redaction
 	text, raw    []byte // the line that is being written, and a value that is escaped
 	sessionTrace exchange.Trace
-	keep         logSampler
+	logged       logSampler
 
-	sampler sampler
-	segment int64
+	sampler     sampler
+	keeper      keeper
+	propagation []propagation
+	baggage     []string
+	refusals    *limiter // of connections that could not be opened
+	segment     int64
+	answers     bool
+
+	live  []*facts.Connection // that are told of while they live
+	swept int                 // where Sweep was last
 }
 
 func newRecorder(t *Telemetry) *Recorder {
-	r := &Recorder{cells: newCells(), ids: newIDs(), sampler: t.sampler, segment: t.segment, scratch: make([]byte, 0, 256)}
+	r := &Recorder{
+		cells: newCells(), ids: newIDs(), sampler: t.sampler, keeper: t.keeper, propagation: t.propagation, baggage: t.baggage,
+		refusals: t.refusals, segment: t.segment, answers: t.answers, scratch: make([]byte, 0, 256),
+	}
 	if t.export != nil {
 		r.spans = t.export.queue(func() { r.cells.spansDropped.Add(1) })
 	}
 	if t.lines != nil {
 		r.lines = t.lines.queue(&r.cells.linesDropped)
 		r.log = zerolog.New(r.lines)
-		r.format, r.redact, r.keep = t.format, t.redact, t.keep
+		r.format, r.redact, r.logged = t.format, t.redact, t.logged
 	}
 	return r
 }
@@ -48,7 +61,7 @@ func (r *Recorder) Begin(x *exchange.Exchange) {
 	if r.spans != nil {
 		r.sample(x)
 	}
-	if r.lines != nil || x.Trace.Sampled {
+	if r.lines != nil || x.Trace.Recorded() {
 		recordAsked(x)
 	}
 	if r.format != nil {
@@ -56,26 +69,26 @@ func (r *Recorder) Begin(x *exchange.Exchange) {
 	}
 }
 
-// sample decides by the caller's traceparent, or else by ratio.
+// sample decides by what the caller says, or else by ratio. What is not sampled goes on as it came, unless it may be kept
+// at the end: then those behind must have been told the ids under which it is.
 func (r *Recorder) sample(x *exchange.Exchange) {
-	parent, found := requestParent(x)
-	switch {
-	case found && r.sampler.parentBased:
-		if !parent.sampled {
+	c := callerOf(&x.Request.Head, r.propagation)
+	sampled := c.sampled
+	followed := c.decided && r.sampler.parentBased
+	if !c.joined {
+		if (followed && !sampled || r.sampler.bound == 0 && !followed) && !r.keeper.on() {
 			return
 		}
-	case found:
-		if !randomBelow(parent.traceID, r.sampler.bound) {
-			return
-		}
-	default:
-		var sampled bool
-		if parent.traceID, sampled = r.begins(); !sampled {
-			return
-		}
+		c.traceID = r.ids.trace()
 	}
-	x.Trace = exchange.Trace{Sampled: true, TraceID: parent.traceID, Parent: parent.spanID, Server: r.ids.span()}
-	takeTracestate(x, found)
+	if !followed {
+		sampled = randomBelow(c.traceID, r.sampler.bound)
+	}
+	if !sampled && !r.keeper.on() {
+		return
+	}
+	x.Trace = exchange.Trace{Sampled: sampled, Tail: !sampled, Debug: c.debug, TraceID: c.traceID, Parent: c.spanID, Server: r.ids.span()}
+	r.takeTracestate(x, c.from == w3c)
 }
 
 // begins decides about a trace that has no caller, and gives it its id.
@@ -88,21 +101,32 @@ func (r *Recorder) begins() (id [16]byte, sampled bool) {
 }
 
 // StartAttempt is called before the request head is written to an upstream, for each attempt. It gives the attempt of
-// a traced request its span, and the head a traceparent that names it. Of a request that is not traced it changes
-// nothing: a traceparent of the client's goes on as it came.
+// a traced request its span, and the head the fields that name it. Of a request that is not traced, and will not be, it
+// changes nothing: a traceparent of the client's goes on as it came.
 func (r *Recorder) StartAttempt(x *exchange.Exchange, a *exchange.Attempt) {
-	if !x.Trace.Sampled {
+	if !x.Trace.Recorded() {
 		return
 	}
 	a.SpanID = r.ids.span()
-	r.scratch = AppendTraceparent(r.scratch[:0], &x.Trace, a.SpanID)
-	setTraceparent(x, r.scratch)
+	r.propagate(x, a.SpanID)
 }
 
-// End is called when the request has ended in whatever way, with x.Ended set. It counts it, writes its line, and hands
-// over what its spans are made of.
+// Answer is called when the gateway itself is about to answer, with the head of the answer made. It names the request's
+// trace there, if that is asked for.
+func (r *Recorder) Answer(x *exchange.Exchange) {
+	if r.answers && x.Trace.Recorded() {
+		r.scratch = AppendTraceparent(r.scratch[:0], &x.Trace, x.Trace.Server)
+		x.Response.SetID(http1.FieldTraceparent, r.scratch)
+	}
+}
+
+// End is called when the request has ended in whatever way, with x.Ended set. It counts it, decides whether it is kept if
+// it was not sampled, writes its line, and hands over what its spans are made of.
 func (r *Recorder) End(x *exchange.Exchange) {
 	r.count(x)
+	if x.Trace.Tail {
+		r.keep(x)
+	}
 	if r.lines != nil && r.keeps(x.Err != nil || x.StatusSent >= 500, x.Ended-x.Started) {
 		if r.format != nil {
 			r.formatLine(x)
@@ -110,13 +134,22 @@ func (r *Recorder) End(x *exchange.Exchange) {
 			r.line(x)
 		}
 	}
-	if !x.Trace.Sampled || r.spans == nil {
-		return
-	}
-	if rec := r.spans.take(); rec != nil {
-		fillRequest(rec, x)
+	if rec := r.told(x); rec != nil {
+		r.takeBaggage(rec, x)
 		r.spans.give(rec)
 	}
+}
+
+// told returns the record of an exchange that spans are made of, filled in; nil: of this one there are none.
+func (r *Recorder) told(x *exchange.Exchange) *record {
+	if !x.Trace.Sampled && x.Trace.Kept == "" || r.spans == nil {
+		return nil
+	}
+	rec := r.spans.take()
+	if rec != nil {
+		fillRequest(rec, x)
+	}
+	return rec
 }
 
 func (r *Recorder) count(x *exchange.Exchange) {
@@ -154,14 +187,14 @@ func (r *Recorder) countAttempts(x *exchange.Exchange, last *upstreamSeries) {
 }
 
 // EndCall is called when a request of a plugin's own has ended: its attempts are counted as all are, and are spans in the
-// trace of the request that the plugin made it for.
+// trace of the request that the plugin made it for. If that is not sampled they are kept for what they are themselves: what
+// will become of that is not known yet.
 func (r *Recorder) EndCall(x *exchange.Exchange) {
 	r.countAttempts(x, nil)
-	if !x.Trace.Sampled || r.spans == nil {
-		return
+	if x.Trace.Tail {
+		r.keep(x)
 	}
-	if rec := r.spans.take(); rec != nil {
-		fillRequest(rec, x)
+	if rec := r.told(x); rec != nil {
 		rec.kind, rec.plugin = callRecord, x.Plugin
 		r.spans.give(rec)
 	}
@@ -196,6 +229,7 @@ func (r *Recorder) ConnOpened(c *facts.Connection) {
 	up.setup(c)
 	if c.WhyOpened != facts.OpenHealthCheck {
 		r.giveSetup(c)
+		r.lives(c)
 	}
 }
 
@@ -263,10 +297,13 @@ func (r *Recorder) giveSegment(c *facts.Connection, to int64, last bool) {
 func (r *Recorder) ConnClosed(c *facts.Connection) {
 	up := r.cells.upstream(c.Upstream)
 	up.closed[slot(closeSlots, c.WhyClosed, reasonSlots)].Add(1)
+	r.gone(c)
 	if c.Established == 0 {
 		up.opened[slot(openSlots, c.WhyOpened, reasonSlots)].Add(1)
 		up.setup(c)
-		if rec := r.connRecord(c, setupRecord); rec != nil {
+		if !r.refusals.allow(c.Closed, int64(time.Second)) { // an upstream that is down, and many who ask for it
+			r.cells.spansLimited.Add(1)
+		} else if rec := r.connRecord(c, setupRecord); rec != nil {
 			r.spans.give(rec)
 		}
 		return

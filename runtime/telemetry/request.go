@@ -1,54 +1,35 @@
 package telemetry
 
 import (
+	"slices"
+
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/http1"
 )
 
-// requestParent returns what the request's traceparent says. One that is not valid, or comes twice, is as none.
-func requestParent(x *exchange.Exchange) (p parentContext, found bool) {
+// takeTracestate copies the tracestate of a sampled request, which goes on to the upstream as it came; without a
+// traceparent that was followed, or not valid, it must not (W3C Trace Context §3.3, §4.3). Of a request that is not sampled
+// it is read when it is kept.
+func (r *Recorder) takeTracestate(x *exchange.Exchange, followed bool) {
 	h := &x.Request.Head
-	for i := range h.Len() {
-		if h.ID(i) != http1.FieldTraceparent {
-			continue
-		}
-		if found {
-			return parentContext{}, false
-		}
-		if p, found = parseTraceparent(h.Value(i)); !found {
-			return parentContext{}, false
-		}
-	}
-	return p, found
-}
-
-// takeTracestate copies the tracestate, which goes on to the upstream as it came; without a parent, or not valid, it
-// must not (W3C Trace Context §3.3, §4.3).
-func takeTracestate(x *exchange.Exchange, parent bool) {
-	h := &x.Request.Head
-	var state []byte
-	fields := 0
-	for i := range h.Len() {
-		if h.ID(i) == http1.FieldTracestate {
-			state = h.Value(i)
-			fields++
-		}
-	}
-	if fields == 0 {
+	state, fields := one(h, http1.FieldTracestate)
+	switch {
+	case fields == 0 || !slices.Contains(r.propagation, w3c):
 		return
+	case fields > 1:
+		r.scratch = joinTracestate(r.scratch[:0], h)
+		state = r.scratch
 	}
-	if fields > 1 {
-		state = joinTracestate(h)
-	}
-	if parent && validTracestate(state) {
+	switch {
+	case !followed || !validTracestate(state):
+		h.DelID(http1.FieldTracestate)
+	case x.Trace.Sampled:
 		x.Trace.State = string(state)
-		return
 	}
-	h.DelID(http1.FieldTracestate)
 }
 
 // joinTracestate makes one list of several fields, as RFC 9110 §5.3 allows.
-func joinTracestate(h *http1.Head) (all []byte) {
+func joinTracestate(all []byte, h *http1.Head) []byte {
 	for i := range h.Len() {
 		if h.ID(i) == http1.FieldTracestate && len(all) <= maxTracestateBytes {
 			if len(all) > 0 {
@@ -58,10 +39,6 @@ func joinTracestate(h *http1.Head) (all []byte) {
 		}
 	}
 	return all
-}
-
-func setTraceparent(x *exchange.Exchange, value []byte) {
-	x.Request.SetID(http1.FieldTraceparent, value)
 }
 
 // recordAsked keeps the request line as it is now.
@@ -87,5 +64,9 @@ func fillRequest(r *record, x *exchange.Exchange) {
 	r.minor, r.client, r.trace, r.route = x.Request.Minor, x.Client, x.Trace, x.Route
 	r.started, r.headRead, r.routed, r.firstByte, r.ended = x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended
 	r.wall, r.bytesIn, r.bytesOut, r.status, r.err = x.WallStarted, x.BytesIn, x.BytesOut, x.StatusSent, x.Err
+	r.matched = x.Matched
+	if x.Trace.Kept != "" && x.Trace.Parent != [8]byte{} && x.Plugin == "" {
+		r.trace.State = string(joinTracestate(nil, &x.Request.Head))
+	}
 	r.lists(x)
 }

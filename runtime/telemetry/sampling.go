@@ -77,5 +77,5 @@ func newLogSampler(o *AccessLog) (logSampler, error) {
 
 // keeps says whether something that ended, and took so long, has a line: what failed always has.
 func (r *Recorder) keeps(failed bool, took int64) bool {
-	return r.keep.bound >= everything || failed || r.keep.slow > 0 && took >= r.keep.slow || r.ids.source.Uint64()>>1 < r.keep.bound
+	return r.logged.bound >= everything || failed || r.logged.slow > 0 && took >= r.logged.slow || r.ids.source.Uint64()>>1 < r.logged.bound
 }

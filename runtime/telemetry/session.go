@@ -22,6 +22,8 @@ func (r *Recorder) Session(s *exchange.Session) {
 	var t exchange.Trace
 	if t.TraceID, t.Sampled = r.begins(); t.Sampled {
 		t.Server = r.ids.span()
+	} else {
+		r.keepSession(s, &t)
 	}
 	if r.lines != nil && r.keeps(s.Err != nil, 0) { // a long session is none that is slow
 		if r.sessionTrace = t; r.format != nil {
@@ -30,7 +32,7 @@ func (r *Recorder) Session(s *exchange.Session) {
 			r.sessionLine(s, &t)
 		}
 	}
-	if !t.Sampled {
+	if !t.Sampled && t.Kept == "" {
 		return
 	}
 	if rec := r.spans.take(); rec != nil {
@@ -122,7 +124,7 @@ func (r *Recorder) sessionLine(s *exchange.Session, t *exchange.Trace) {
 	if s.Err != nil {
 		lineError(e, s.Err)
 	}
-	if t.Sampled {
+	if t.Sampled || t.Kept != "" {
 		e.Hex("trace_id", t.TraceID[:]).Hex("span_id", t.Server[:])
 	}
 	e.Send()
@@ -160,7 +162,7 @@ func (m *spanMaker) session(r *record) {
 	}
 	s := m.add(&span{
 		name: spanSession + " " + valid(f.Client.Server), kind: trace.SpanKindServer, start: f.WallStarted, end: wall(f.Ended),
-		context: trace.NewSpanContext(trace.SpanContextConfig{TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: trace.FlagsSampled}),
+		context: trace.NewSpanContext(trace.SpanContextConfig{TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: r.flags()}),
 	})
 	s.setText(attrListener, f.Client.Server)
 	s.setText(attrServerAddress, f.SNI)

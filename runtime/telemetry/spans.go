@@ -171,6 +171,13 @@ func (m *spanMaker) child(parent *span, name string, kind trace.SpanKind, start,
 
 // make turns r into spans.
 func (m *spanMaker) make(r *record) {
+	if why := r.trace.Kept; why != "" {
+		defer func(first int) {
+			for _, s := range m.spans[first:] {
+				s.(*span).setText(attrKept, why)
+			}
+		}(len(m.spans))
+	}
 	switch r.kind {
 	case requestRecord:
 		m.request(r)
@@ -197,8 +204,16 @@ func (r *record) at(loopTime int64) int64 {
 func (r *record) context() trace.SpanContext {
 	state, _ := trace.ParseTraceState(r.trace.State) // refused: it is left out
 	return trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: trace.FlagsSampled, TraceState: state,
+		TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: r.flags(), TraceState: state,
 	})
+}
+
+// flags are what those behind the gateway were told. Of a request that was kept they were told that it is not sampled.
+func (r *record) flags() trace.TraceFlags {
+	if r.trace.Kept != "" {
+		return 0
+	}
+	return trace.FlagsSampled
 }
 
 // outbound makes the spans of a request of a plugin's own: children of the span of the request that it was made for.
@@ -250,9 +265,6 @@ func (m *spanMaker) request(r *record) {
 	if s.dropped = r.dropped; r.dropped > 0 {
 		s.set(attrDropped.Int(r.dropped))
 	}
-	s.event(wall(r.headRead), eventHeadRead)
-	s.event(wall(r.routed), eventRouted)
-	s.event(wall(r.firstByte), eventFirstByte)
 	if r.err != nil {
 		s.fail(r.err)
 		if r.status > 0 && r.status < 500 {
@@ -261,12 +273,16 @@ func (m *spanMaker) request(r *record) {
 	} else if r.status >= 500 {
 		s.failStatus(r.status)
 	}
+	for _, member := range r.baggage {
+		s.setText(attribute.Key(attrBaggagePrefix+member.name), decoded(string(r.text[member.value.from:member.value.to])))
+	}
 	for i := range r.calls {
 		m.call(s, &r.calls[i], wall)
 	}
 	for i := range r.attempts {
 		m.attempt(s, r, i, wall)
 	}
+	m.trail(s, r)
 }
 
 func hasTag(tags []exchange.Tag, key string) bool {
@@ -288,72 +304,6 @@ func (m *spanMaker) call(parent *span, c *exchange.PluginCall, wall func(int64) 
 	if c.Err != nil {
 		s.fail(c.Err)
 	}
-}
-
-func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int64) {
-	a := &r.attempts[i]
-	end := a.Ended
-	if end == 0 {
-		end = max(a.Started, a.Acquired, a.Sent, a.FirstByte)
-	}
-	method, original := knownMethod(r.get(r.sentMethod))
-	s := m.child(parent, spanName(method, a.Upstream), trace.SpanKindClient, wall(a.Started), wall(end))
-	if a.SpanID != [8]byte{} {
-		s.context = s.context.WithSpanID(a.SpanID)
-	}
-	s.set(attrMethod.String(method))
-	s.setText(attrMethodOriginal, original)
-	s.setText(attrUpstream, a.Upstream)
-	c := carrierOf(a.Host, a.Address, a.ConnID, a.ConnTrace, a.ConnSpan, a.Err)
-	s.setHost(c.host, a.TLS)
-	scheme := "http"
-	if a.TLS {
-		scheme = "https"
-	}
-	s.set(attrScheme.String(scheme))
-	if path := r.get(r.sentPath); path != "" {
-		s.set(attrURL.String(scheme+"://"+r.get(r.sentAuthority)+path), attrPath.String(path))
-	}
-	s.setAddress(attrPeerAddress, attrPeerPort, c.address)
-	if i > 0 && i == len(r.attempts)-1 {
-		i += r.attemptsDropped // those between the others and the last one
-	}
-	n := ordinal(a, i)
-	if s.set(attrAttemptNumber.Int(n)); n > 1 {
-		s.set(attrResend.Int(n - 1))
-	}
-	s.setText(attrAttemptWhy, a.Why)
-	if a.Status != 0 {
-		s.set(attrStatus.Int(a.Status))
-	}
-	m.attemptConnection(s, a)
-	c.link(s)
-	s.event(wall(a.Sent), eventSent)
-	s.event(wall(a.FirstByte), eventFirstByte)
-	switch {
-	case a.Err != nil:
-		s.fail(a.Err)
-	case a.Status >= 400:
-		s.failStatus(a.Status)
-	}
-	if a.Acquired > a.Started {
-		m.child(s, spanWait, trace.SpanKindInternal, wall(a.Started), wall(a.Acquired))
-	}
-}
-
-// attemptConnection says how the attempt came to the connection that carried it.
-func (m *spanMaker) attemptConnection(s *span, a *exchange.Attempt) {
-	s.setSeconds(attrPoolWait, a.PoolWait)
-	s.setText(attrConnWhyNew, a.WhyNew)
-	s.setText(attrConnWhyClosed, a.WhyClosed)
-	if a.ConnID == 0 {
-		return
-	}
-	s.setCount(attrConnOrdinal, a.Ordinal)
-	s.set(attrConnReused.Bool(a.Reused))
-	s.setSeconds(attrConnAge, a.Age)
-	s.setSeconds(attrConnIdle, a.Idle)
-	s.setSeconds(attrDNSAge, a.DNSAge)
 }
 
 // setup makes the root span of a connection's trace, and one below it for each thing that took time.

@@ -30,9 +30,25 @@ type Traces struct {
 	Endpoint    string            // a URL; https means TLS; without a path /v1/traces is used for HTTP
 	Protocol    string            // ProtocolHTTP or ProtocolGRPC; empty: what OTEL_EXPORTER_OTLP_(TRACES_)PROTOCOL says, else HTTP
 	Headers     map[string]string // sent with each export
+	TLS         TLS               // for an https endpoint
 	Sample      *float64          // the share of requests without a caller's decision that is traced, 0 to 1; nil: OTEL_TRACES_SAMPLER, else 1
 	ServiceName string            // empty: OTEL_SERVICE_NAME, else "wasmgate"
 	Segment     time.Duration     // how often a connection in use is told of while it lives; 0: 30 s
+	KeepErrors  bool              // keep requests that were not sampled, if they have failed
+	Slow        time.Duration     // keep those that took longer; 0: none for that
+	KeepRate    int               // of those, how many in a second at most; 0: none
+	Propagation []string          // PropagateW3C, PropagateB3, PropagateB3Multi: how traces are told, the one that counts most first; none: W3C
+	Baggage     []string          // members of the field baggage that become attributes
+	Answers     bool              // name the trace in the gateway's own answers
+}
+
+// TLS is how the collector is verified and what it is shown. What is empty OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE
+// and _CLIENT_KEY say.
+type TLS struct {
+	CA                 string // PEM file of the authorities that are trusted instead of the system's
+	ServerName         string // empty: the endpoint's host
+	InsecureSkipVerify bool
+	Cert, Key          string // PEM files of a client certificate
 }
 
 // AccessLog says where a line for each request goes, and what is in it.
@@ -55,26 +71,37 @@ const defaultSegment = 30 * time.Second
 
 // Telemetry is where all loops' facts go. It outlives configurations.
 type Telemetry struct {
-	recorders []*Recorder
-	export    *exporter   // nil: traces are off
-	lines     *lineWriter // nil: there is no access log
-	sources   []func(*Live)
-	build     Build
-	sampler   sampler
-	segment   int64   // nanoseconds
-	format    *format // nil: lines are JSON
-	redact    redaction
-	keep      logSampler
-	members   memberChanges
-	ended     atomic.Bool
+	recorders   []*Recorder
+	export      *exporter   // nil: traces are off
+	lines       *lineWriter // nil: there is no access log
+	sources     []func(*Live)
+	build       Build
+	sampler     sampler
+	keeper      keeper
+	propagation []propagation
+	baggage     []string
+	refusals    *limiter
+	segment     int64   // nanoseconds
+	format      *format // nil: lines are JSON
+	redact      redaction
+	logged      logSampler
+	answers     bool
+	members     memberChanges
+	ended       atomic.Bool
 }
+
+// refusedRate is how many connections that could not be opened are told of in a second.
+const refusedRate = 100
 
 // New starts telemetry. Shutdown ends it.
 func New(o Options) (*Telemetry, error) {
 	if o.Env == nil {
 		o.Env = func(string) string { return "" }
 	}
-	t := &Telemetry{sources: o.Sources, build: o.Build, segment: int64(o.Traces.Segment)}
+	t := &Telemetry{
+		sources: o.Sources, build: o.Build, segment: int64(o.Traces.Segment),
+		baggage: o.Traces.Baggage, answers: o.Traces.Answers, refusals: newLimiter(refusedRate),
+	}
 	if t.segment <= 0 {
 		t.segment = int64(defaultSegment)
 	}
@@ -112,7 +139,13 @@ func (t *Telemetry) openTraces(o *Options) (err error) {
 	if t.sampler, err = newSampler(&traces, o.Env); err != nil {
 		return err
 	}
-	res, err := newResource(&traces, o.Build)
+	if t.propagation, err = newPropagation(traces.Propagation); err != nil {
+		return err
+	}
+	if (t.sampler != sampler{}) { // else there are no traces at all
+		t.keeper = newKeeper(&traces)
+	}
+	res, err := newResource(&traces, o.Build, o.Env)
 	if res == nil {
 		return fmt.Errorf("traces: resource: %w", err)
 	}
@@ -138,7 +171,7 @@ func (t *Telemetry) openAccessLog(o *Options) (err error) {
 			return err
 		}
 	}
-	if t.keep, err = newLogSampler(a); err != nil {
+	if t.logged, err = newLogSampler(a); err != nil {
 		return err
 	}
 	t.redact = redaction{query: a.Query, agent: a.hides("user-agent"), host: a.hides("host")}

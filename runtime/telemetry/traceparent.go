@@ -67,8 +67,7 @@ func appendHex(dst, src []byte) []byte {
 	return dst
 }
 
-// AppendTraceparent appends the value of the traceparent field that names span as the parent of what follows, for a
-// sampled trace. It does not set the random flag of the Level 2 draft: widespread readers of version 00 refuse it.
+// AppendTraceparent appends the value of the traceparent field that names span as the parent of what follows. It does not set the random flag of the Level 2 draft: widespread readers of version 00 refuse it.
 func AppendTraceparent(dst []byte, t *exchange.Trace, span [8]byte) []byte {
 	dst = append(dst, "00-"...)
 	dst = append(appendHex(dst, t.TraceID[:]), '-')

@@ -93,7 +93,7 @@ func checkUserRequest(t *testing.T, got spanList, traceparent string) {
 		"wasmgate.listener": "public", "wasmgate.client.connection.id": int64(7), "wasmgate.client.connection.ordinal": int64(3),
 		"wasmgate.tag.tenant": "green",
 	})
-	wantEvents(t, server, "request.head_read", 1, "request.routed", 2, "response.first_byte", 15)
+	wantEvents(t, server, "request.head_read", 1, "request.routed", 2, "plugin.decided", 2, "attempt.begun", 2, "response.first_byte", 15)
 	if below := got.below(server); !slices.Equal(below, []string{"plugin.call tenant", "POST users"}) {
 		t.Errorf("below the server span are %v", below)
 	}
@@ -113,8 +113,8 @@ func checkUserRequest(t *testing.T, got spanList, traceparent string) {
 		"wasmgate.connection.ordinal": int64(1), "wasmgate.connection.reused": false, "wasmgate.connection.age": 0.0,
 		"wasmgate.connection.idle": 0.0, "wasmgate.connection.why_new": "no_idle", "wasmgate.pool.wait": 0.004, "wasmgate.dns.age": 2.0, "wasmgate.attempt.number": int64(1),
 	})
-	wantEvents(t, client, "request.sent", 7, "response.first_byte", 15)
-	if below := got.below(client); !slices.Equal(below, []string{"wait_for_connection"}) {
+	wantEvents(t, client, "target.chosen", 6, "request.sent", 7, "response.first_byte", 15)
+	if below := got.below(client); !slices.Equal(below, []string{"wait_for_connection", "wait_for_answer", "response.body"}) {
 		t.Errorf("below the attempt are %v", below)
 	}
 	root := got.one(t, "upstream.connection")

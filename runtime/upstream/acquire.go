@@ -8,6 +8,7 @@ import (
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/balance"
+	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/pool"
 )
 
@@ -38,7 +39,11 @@ func (c *cluster) acquire(task *netloop.Task, r *Request) (Acquired, *fault.Erro
 	m := first.b.Owner.(*Member)
 	var conn *pool.Conn
 	if conn, first.why, first.got = m.pool.Try(task, r.Request); first.got == pool.Idle {
-		return m.take(conn, ""), nil
+		a := m.take(conn, "")
+		if first.pinned {
+			a.Chosen = facts.ChosenSession
+		}
+		return a, nil
 	}
 	return c.search(task, r, v, first)
 }
@@ -66,13 +71,34 @@ type search struct {
 	dnsFrom  int64             // the look-up that the request waited for, if it did
 	dnsTo    int64
 	deadline int64   // of the wait in the queue
+	queued   int64   // time spent there
+	served   bool    // by the queue
 	granted  *Member // whose pool serves the request, when it has waited; the queue's lock guards it until then
 }
 
-// search goes from member to member until one has a connection, beginning with from. A member that cannot be connected
-// to is passed over for the next one, since no byte of the request has been sent.
+// search finds a connection, and says how.
 func (c *cluster) search(task *netloop.Task, r *Request, v *view, from start) (Acquired, *fault.Error) {
 	s := &search{cluster: c, task: task, r: *r, view: v}
+	a, err := s.run(from)
+	a.Queued = time.Duration(s.queued)
+	if a.Passed = len(s.tried) - s.avoid + len(s.full); err != nil {
+		return a, err
+	}
+	switch {
+	case a.Member == s.pinned:
+		a.Chosen = facts.ChosenSession
+	case s.served:
+		a.Chosen = facts.ChosenQueue
+	case a.Passed > 0:
+		a.Chosen = facts.ChosenNext
+	}
+	return a, nil
+}
+
+// run goes from member to member until one has a connection, beginning with from. A member that cannot be connected
+// to is passed over for the next one, since no byte of the request has been sent.
+func (s *search) run(from start) (Acquired, *fault.Error) {
+	task := s.task
 	b, why, got := from.b, from.why, from.got
 	if from.pinned {
 		s.pinned = b.Owner.(*Member)
@@ -96,14 +122,17 @@ func (c *cluster) search(task *netloop.Task, r *Request, v *view, from start) (A
 			case err != nil:
 				return Acquired{}, err
 			case conn != nil:
+				s.served = true
 				return m.take(conn, ""), nil
 			case m != nil:
 				b, why, got = m.choice.Load(), opened, pool.Leave
 			} // else there may be somebody new
+			s.served = m != nil
 			continue
 		}
 		m := b.Owner.(*Member)
-		if conn, why, got = m.pool.Try(task, r.Request); got == pool.Idle {
+		s.served = false
+		if conn, why, got = m.pool.Try(task, s.r.Request); got == pool.Idle {
 			return m.take(conn, ""), nil
 		}
 	}
@@ -113,6 +142,7 @@ func (c *cluster) search(task *netloop.Task, r *Request, v *view, from start) (A
 func (s *search) begin() (err *fault.Error) {
 	if s.view == nil {
 		if s.view, s.dnsFrom, s.dnsTo, err = s.first(s.task); err != nil {
+			s.nameless(err)
 			return err
 		}
 	}
@@ -132,6 +162,23 @@ func (s *search) begin() (err *fault.Error) {
 		return s.unavailable("the session's target cannot be used, and sticky.failover is off")
 	}
 	return nil
+}
+
+// nameless tells of a connection that could not be opened since its name has no address.
+func (s *search) nameless(err *fault.Error) {
+	u, l := s.upstream, s.task.Loop()
+	if u.hooks == nil || err.Kind != fault.DNS {
+		return
+	}
+	f := facts.Connection{
+		Upstream: u.name, Host: err.Host, WhyOpened: facts.OpenFirst, Opened: s.dnsFrom, DNSStart: s.dnsFrom,
+		WhyClosed: facts.CloseConnectFailed, Closed: l.WallNow(), Err: err,
+	}
+	if s.r.Tunnel {
+		f.WhyOpened = facts.OpenTunnel
+	}
+	u.hooks.ConnClosed(l, &f)
+	err.ConnTrace, err.ConnSpan = f.TraceID, f.SpanID
 }
 
 func (s *search) failover() bool { return s.upstream.config.Load().Failover }
@@ -199,7 +246,9 @@ func (s *search) wait() (m *Member, conn *pool.Conn, why string, err *fault.Erro
 	if s.bound() {
 		only = s.pinned.pool
 	}
+	since := l.Now()
 	_, conn, why, err = s.queue.Wait(s.task, s.r.Request, only, s.acceptable, time.Duration(s.deadline-l.Now()), cfg.Queue.Max)
+	s.queued += l.Now() - since
 	if v := s.current.Load(); v != nil {
 		s.view = v
 	}

@@ -1,9 +1,12 @@
 package upstream
 
 import (
+	"time"
+
 	"wasmgate/runtime/breaker"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/balance"
+	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/health"
 	"wasmgate/runtime/upstream/pool"
 )
@@ -13,7 +16,10 @@ import (
 type Acquired struct {
 	*pool.Conn
 	Member *Member
-	WhyNew string // "" if the connection was used before; otherwise a reason of package facts
+	WhyNew string        // "" if the connection was used before; otherwise a reason of package facts
+	Chosen string        // how the member was: a word of package facts
+	Passed int           // members that were tried in vain, or were full, before it
+	Queued time.Duration // in the queue for a connection; known of a failure too
 
 	breaker *breaker.Shared // nil: it was told
 	moved   uint64          // bytes on the connection before
@@ -23,7 +29,7 @@ type Acquired struct {
 // take gives the connection to a request.
 func (m *Member) take(c *pool.Conn, why string) Acquired {
 	m.load.Start()
-	return Acquired{Conn: c, Member: m, WhyNew: why, moved: c.Facts.BytesIn + c.Facts.BytesOut, begun: c.Net.Loop().Now()}
+	return Acquired{Conn: c, Member: m, WhyNew: why, Chosen: facts.ChosenBalance, moved: c.Facts.BytesIn + c.Facts.BytesOut, begun: c.Net.Loop().Now()}
 }
 
 // Report tells the member, and the upstream's breaker, how an attempt went. A second report of the same is the

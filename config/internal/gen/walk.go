@@ -171,7 +171,12 @@ func (k *key) text() string {
 // texts writes a list that is a default, element by element.
 func (k *key) texts() (list []string) {
 	for i := range k.value.Len() {
-		list = append(list, written(k.value.Index(i).Interface().(encoding.TextMarshaler)))
+		switch v := k.value.Index(i).Interface().(type) {
+		case encoding.TextMarshaler:
+			list = append(list, written(v))
+		default:
+			list = append(list, fmt.Sprint(v))
+		}
 	}
 	return list
 }

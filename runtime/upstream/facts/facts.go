@@ -54,6 +54,7 @@ type Connection struct {
 	Segments        int
 	SegmentFrom     int64  // where the next one begins
 	SegmentRequests uint64 // Requests at the end of the last one
+	Place           int    // in the list of what lives on the loop, from 1; 0: it is not there
 }
 
 // Why a connection was opened.
@@ -132,6 +133,14 @@ const (
 	NewAddressChanged = OpenAddressChanged
 	NewHedge          = OpenHedge
 	NewProxyProtocol  = OpenProxyProtocol
+)
+
+// How the server of an attempt was chosen: exchange.Attempt.Chosen.
+const (
+	ChosenBalance = "balance" // by upstreams.*.balance
+	ChosenSession = "session" // it is the sticky session's own
+	ChosenNext    = "next"    // by balance too, after others that could not be connected to or were full
+	ChosenQueue   = "queue"   // the first that had a connection for a request that has waited
 )
 
 // DNSAge is how old the DNS answer was when the connection was dialled; 0 if no name was looked up.

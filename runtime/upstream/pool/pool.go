@@ -73,6 +73,12 @@ type Hooks interface {
 	ConnClosed(*netloop.Loop, *facts.Connection)
 }
 
+// Mover is what Hooks may be too, to be told when a connection moves to another loop. Nobody has it in between.
+type Mover interface {
+	ConnLeaves(*netloop.Loop, *facts.Connection)  // runs on the loop that it leaves
+	ConnArrived(*netloop.Loop, *facts.Connection) // runs on its new loop; it may be closed next, if that could not take it
+}
+
 // Stream carries bytes; Read and Write park the task.
 type Stream interface {
 	Read(t *netloop.Task, b []byte) (int, error)
@@ -110,6 +116,7 @@ type Conn struct {
 // other methods may be called anywhere.
 type Pool struct {
 	hooks    Hooks
+	mover    Mover // hooks, if they are one
 	options  atomic.Pointer[Options]
 	queue    *Queue
 	only     list // who waits for this pool and no other; guarded by queue.mu but for the count
@@ -143,6 +150,7 @@ type shard struct {
 // New makes an empty pool for a group of so many loops, whose waiters stand in q. hooks may be nil.
 func New(loops int, o Options, q *Queue, hooks Hooks) *Pool {
 	p := &Pool{hooks: hooks, queue: q, shards: make([]shard, loops)}
+	p.mover, _ = hooks.(Mover)
 	p.options.Store(&o)
 	q.add(p)
 	return p

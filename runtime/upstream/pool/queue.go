@@ -288,8 +288,9 @@ func (w *waiter) hand(p *Pool, c *Conn, from *netloop.Loop) {
 		return
 	}
 	from.Post(func() { // not inside an event of the connection itself, such as the end of its dial
+		c.leaves(from)
 		c.Net.MoveTo(to, func(*netloop.Conn) {
-			c.arrived()
+			c.arrived(to)
 			w.end(p, c, "", nil)
 		})
 	})

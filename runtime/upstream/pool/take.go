@@ -298,8 +298,9 @@ func (p *Pool) rob(t *netloop.Task, i int, take func(*netloop.Loop) (*Conn, bool
 			return
 		}
 		c.Net.OnEvent(nil)
+		c.leaves(from)
 		c.Net.MoveTo(to, func(*netloop.Conn) {
-			c.arrived()
+			c.arrived(to)
 			p.stolen(to, got, c, false)
 		})
 	})
@@ -323,7 +324,16 @@ func (p *Pool) stolen(l *netloop.Loop, got *theft, c *Conn, place bool) {
 	}
 }
 
-func (c *Conn) arrived() {
+func (c *Conn) leaves(l *netloop.Loop) {
+	if m := c.pool.mover; m != nil {
+		m.ConnLeaves(l, &c.Facts)
+	}
+}
+
+func (c *Conn) arrived(l *netloop.Loop) {
 	c.Facts.MovedBetweenLoops++
 	c.moved = true
+	if m := c.pool.mover; m != nil {
+		m.ConnArrived(l, &c.Facts)
+	}
 }

@@ -204,7 +204,7 @@ func (p *Plugin) failed(x *exchange.Exchange, phase uint32, started, fuel int64,
 
 // began is when a call begins, if anybody will be told.
 func (p *Plugin) began(x *exchange.Exchange) int64 {
-	if !x.Trace.Sampled {
+	if !x.Trace.Recorded() {
 		return 0
 	}
 	return x.Task.Loop().Tick()
@@ -212,7 +212,7 @@ func (p *Plugin) began(x *exchange.Exchange) int64 {
 
 // record notes a call of the guest for the trace.
 func (p *Plugin) record(x *exchange.Exchange, phase uint32, started, fuel int64, word string, err *fault.Error) {
-	if !x.Trace.Sampled {
+	if !x.Trace.Recorded() {
 		return
 	}
 	x.Calls = append(x.Calls, exchange.PluginCall{

@@ -150,7 +150,7 @@ func (p *Plugin) Response(x *exchange.Exchange, place int) (filter.Verdict, erro
 func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int, b *held) (filter.Verdict, error) {
 	k, l := p.core.keeper, x.Task.Loop()
 	var started int64
-	if x.Trace.Sampled {
+	if x.Trace.Recorded() {
 		started = l.Tick()
 	}
 	in, err := k.Get(x.Task)
@@ -178,7 +178,7 @@ func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int, b *hel
 	if b != nil {
 		b.asked = true
 	}
-	if x.Trace.Sampled {
+	if x.Trace.Recorded() {
 		p.record(x, l, phase, started, fuel, o.word, nil)
 	}
 	return o.verdict, nil
@@ -259,7 +259,7 @@ func (p *Plugin) operations(g *guest, x *exchange.Exchange, phase, role uint32, 
 func (p *Plugin) failed(x *exchange.Exchange, phase uint32, started, fuel int64, err error) (filter.Verdict, error) {
 	l := x.Task.Loop()
 	f := p.core.fail(l, err, phase)
-	if x.Trace.Sampled {
+	if x.Trace.Recorded() {
 		p.record(x, l, phase, started, fuel, "error", f)
 	}
 	if p.core.options.OnError == FailOpen {

@@ -51,7 +51,7 @@ func (s *stage) Chunk(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 func (s *stage) piece(t *netloop.Task, dst, data []byte, last bool, trailers *http1.Head) ([]byte, int, *fault.Error) {
 	p, l := s.plugin, t.Loop()
 	k, phase := p.core.keeper, phaseRequestBody+s.message
-	if s.started == 0 && s.x.Trace.Sampled {
+	if s.started == 0 && s.x.Trace.Recorded() {
 		s.started = l.Tick()
 	}
 	in, err := k.Get(t)

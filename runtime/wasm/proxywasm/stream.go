@@ -113,9 +113,9 @@ func (s *stream) call(t *netloop.Task, phase string, cb callback, args ...uint64
 		return callbackTypes[cb].otherwise, nil
 	}
 	s.phase = phase
-	sampled := x != nil && x.Trace.Sampled
+	recorded := x != nil && x.Trace.Recorded()
 	var begun int64
-	if sampled {
+	if recorded {
 		begun = v.loop.Tick()
 	}
 	var answer uint64
@@ -128,7 +128,7 @@ func (s *stream) call(t *netloop.Task, phase string, cb callback, args ...uint64
 		err = v.dead
 	}
 	v.leave()
-	if sampled && s.x == x {
+	if recorded && s.x == x {
 		word := "ok"
 		switch {
 		case err != nil:

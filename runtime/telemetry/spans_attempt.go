@@ -1,0 +1,179 @@
+package telemetry
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	tracesdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/upstream/facts"
+)
+
+func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int64) {
+	a := &r.attempts[i]
+	end := a.Ended
+	if end == 0 {
+		end = max(a.Started, a.Acquired, a.Sent, a.FirstByte)
+	}
+	method, original := knownMethod(r.get(r.sentMethod))
+	s := m.child(parent, spanName(method, a.Upstream), trace.SpanKindClient, wall(a.Started), wall(end))
+	if a.SpanID != [8]byte{} {
+		s.context = s.context.WithSpanID(a.SpanID)
+	}
+	s.set(attrMethod.String(method))
+	s.setText(attrMethodOriginal, original)
+	s.setText(attrUpstream, a.Upstream)
+	c := carrierOf(a.Host, a.Address, a.ConnID, a.ConnTrace, a.ConnSpan, a.Err)
+	s.setHost(c.host, a.TLS)
+	scheme := "http"
+	if a.TLS {
+		scheme = "https"
+	}
+	s.set(attrScheme.String(scheme))
+	if path := r.get(r.sentPath); path != "" {
+		s.set(attrURL.String(scheme+"://"+r.get(r.sentAuthority)+path), attrPath.String(path))
+	}
+	s.setAddress(attrPeerAddress, attrPeerPort, c.address)
+	n := r.number(i)
+	if s.set(attrAttemptNumber.Int(n)); n > 1 {
+		s.set(attrResend.Int(n - 1))
+	}
+	s.setText(attrAttemptWhy, a.Why)
+	if a.Status != 0 {
+		s.set(attrStatus.Int(a.Status))
+	}
+	m.attemptConnection(s, a)
+	c.link(s)
+	s.event(wall(a.Acquired), eventChosen, attrChosen.String(cmp.Or(a.Chosen, facts.ChosenBalance)), attrPassed.Int(a.Passed))
+	s.event(wall(a.Sent), eventSent)
+	switch {
+	case a.BodySent > a.FirstByte:
+		s.event(wall(a.FirstByte), eventFirstByte)
+		s.event(wall(a.BodySent), eventBodySent)
+	default:
+		s.event(wall(a.BodySent), eventBodySent)
+		s.event(wall(a.FirstByte), eventFirstByte)
+	}
+	switch {
+	case a.Err != nil:
+		s.fail(a.Err)
+	case a.Status >= 400:
+		s.failStatus(a.Status)
+	}
+	m.phases(s, a, wall)
+}
+
+// phaseLeast is how long a part of an attempt must have lasted to be a span of its own: its events tell of the others.
+const phaseLeast = int64(time.Millisecond)
+
+// phases makes spans of the parts of an attempt that took time.
+func (m *spanMaker) phases(s *span, a *exchange.Attempt, wall func(int64) int64) {
+	switch {
+	case a.Acquired > a.Started:
+		m.wait(m.child(s, spanWait, trace.SpanKindInternal, wall(a.Started), wall(a.Acquired)), a)
+	case a.Acquired == 0 && a.Ended > a.Started && a.Err != nil:
+		w := m.child(s, spanWait, trace.SpanKindInternal, wall(a.Started), wall(a.Ended))
+		m.wait(w, a)
+		w.fail(a.Err)
+	}
+	part := func(name string, from, to int64) {
+		if from != 0 && to-from >= phaseLeast {
+			m.child(s, name, trace.SpanKindInternal, wall(from), wall(to))
+		}
+	}
+	part(spanAnswer, a.Sent, a.FirstByte)
+	if a.FirstByte != 0 {
+		part(spanBody, a.FirstByte, a.Ended)
+	}
+}
+
+// wait makes spans of what the attempt has waited for until it had a connection. How long each took is known, and in which
+// order they were; other servers, tried in vain, may have come between.
+func (m *spanMaker) wait(w *span, a *exchange.Attempt) {
+	end := w.end
+	before := func(name string, took time.Duration) {
+		if took > 0 {
+			start := max(end-int64(took), w.start)
+			m.child(w, name, trace.SpanKindInternal, start, end)
+			end = start
+		}
+	}
+	before(spanWaitTLS, a.Setup.TLS)
+	before(spanWaitDial, a.Setup.Connect)
+	before(spanQueue, a.Queued)
+	before(spanWaitDNS, a.Setup.DNS)
+}
+
+// trail adds the events of a request, in the order of their times: what has happened, and what was decided.
+func (m *spanMaker) trail(s *span, r *record) {
+	s.event(r.at(r.headRead), eventHeadRead)
+	if r.route != "" {
+		s.event(r.at(r.matched), eventMatched, attrRoute.String(valid(r.route)))
+	}
+	s.event(r.at(r.routed), eventRouted)
+	s.event(r.at(r.firstByte), eventFirstByte)
+	for i := range r.calls {
+		c := &r.calls[i]
+		s.event(r.at(c.Started+int64(c.Took)), eventPlugin, attrPlugin.String(valid(c.Plugin)), attrPluginPhase.String(valid(c.Phase)), attrPluginOutcome.String(valid(c.Outcome)))
+	}
+	for i := range r.attempts {
+		a := &r.attempts[i]
+		n := r.number(i)
+		about := []attribute.KeyValue{attrAttemptNumber.Int(n), attrUpstream.String(valid(a.Upstream))}
+		if n > 1 {
+			about = append(about, attrAttemptWhy.String(a.Why))
+			if why := r.cause(n - 1); why != "" {
+				about = append(about, attrErrorType.String(why))
+			}
+		}
+		s.event(r.at(a.Started), eventBegun, about...)
+		if a.Refused != "" {
+			s.event(r.at(max(a.Ended, a.FirstByte)), eventRefused, attrAttemptNumber.Int(n), attrRefused.String(a.Refused))
+		}
+	}
+	slices.SortStableFunc(s.events, func(a, b tracesdk.Event) int { return a.Time.Compare(b.Time) })
+}
+
+// number is which attempt of its request the one at a place of the list is, from 1.
+func (r *record) number(i int) int {
+	a := &r.attempts[i]
+	if i > 0 && i == len(r.attempts)-1 {
+		i += r.attemptsDropped // those between the others and the last one
+	}
+	return ordinal(a, i)
+}
+
+// cause says what an attempt failed with, or which status was not wanted; "" if that is not known, or it did not fail.
+func (r *record) cause(number int) string {
+	for i := range r.attempts {
+		a := &r.attempts[i]
+		switch {
+		case r.number(i) != number:
+		case a.Err != nil:
+			return a.Err.Kind.String()
+		case a.Status != 0:
+			return strconv.Itoa(a.Status)
+		}
+	}
+	return ""
+}
+
+// attemptConnection says how the attempt came to the connection that carried it.
+func (m *spanMaker) attemptConnection(s *span, a *exchange.Attempt) {
+	s.setSeconds(attrPoolWait, a.PoolWait)
+	s.setText(attrConnWhyNew, a.WhyNew)
+	s.setText(attrConnWhyClosed, a.WhyClosed)
+	if a.ConnID == 0 {
+		return
+	}
+	s.setCount(attrConnOrdinal, a.Ordinal)
+	s.set(attrConnReused.Bool(a.Reused))
+	s.setSeconds(attrConnAge, a.Age)
+	s.setSeconds(attrConnIdle, a.Idle)
+	s.setSeconds(attrDNSAge, a.DNSAge)
+}
