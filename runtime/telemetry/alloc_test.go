@@ -13,6 +13,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
 )
 
 // recorded is a request that fails at its first attempt and at its second, told to r again and again.
@@ -58,6 +59,9 @@ func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 		"every variable":               {false, formatted(every + "$request_header_authorization $request_header_x $response_header_y"), []string{"X: 1", "X: \"2", "Authorization: a"}},
 		"access log, a caller's trace": {false, Options{AccessLog: discard}, []string{callerParent}},
 		"traces, none sampled":         {true, Options{Traces: Traces{Sample: ratio(0)}, AccessLog: discard}, nil},
+		"traces, failures kept":        {true, Options{Traces: Traces{Sample: ratio(0), KeepErrors: true, KeepRate: 1}, AccessLog: discard}, nil},
+		"failures kept, a caller's no": {true, Options{Traces: Traces{KeepErrors: true, Slow: 1, KeepRate: 1}}, []string{callerParent[:len(callerParent)-1] + "0", "tracestate: a=b", "tracestate: c=d"}},
+		"failures kept, B3":            {true, Options{Traces: Traces{KeepErrors: true, KeepRate: 1, Propagation: []string{PropagateB3, PropagateB3Multi, PropagateW3C}}}, []string{"b3: 0"}},
 		"traces, the caller says no":   {true, Options{}, []string{callerParent[:len(callerParent)-1] + "0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,6 +79,46 @@ func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 			}
 			if n := testing.AllocsPerRun(2000, serve); n != 0 {
 				t.Errorf("%v allocations for each request", n)
+			}
+		})
+	}
+}
+
+// Nor does it for one that went well and could have been kept.
+func TestARequestThatIsNotKeptIsRecordedWithoutAllocation(t *testing.T) {
+	tel := start(t, Options{Traces: keeping(nowhere(t))})
+	r, conn := tel.Loop(0), connection(1)
+	x := request(t, "GET /users/42?x=1 HTTP/1.1", "Host: api.test", "User-Agent: curl/8")
+	serve := func() {
+		x.Trace, x.Attempts = exchange.Trace{}, x.Attempts[:0]
+		r.Begin(x)
+		attempt(x, r, conn)
+		end(r, x, 200)
+	}
+	for range 2000 {
+		serve()
+	}
+	if n := testing.AllocsPerRun(2000, serve); n != 0 {
+		t.Errorf("%v allocations for each request", n)
+	}
+}
+
+// BenchmarkUnsampled is a request that is not traced: without traces, and where it could have been kept.
+func BenchmarkUnsampled(b *testing.B) {
+	for name, o := range map[string]Traces{"off": {}, "ratio": {Endpoint: "http://127.0.0.1:1", Sample: ratio(0)}, "kept": keeping("http://127.0.0.1:1")} {
+		b.Run(name, func(b *testing.B) {
+			tel := start(b, Options{Traces: o})
+			r, conn := tel.Loop(0), connection(1)
+			x := request(b, "GET /users/42?x=1 HTTP/1.1", "Host: api.test", "User-Agent: curl/8", "Accept: */*")
+			var head http1.Head
+			head.CopyFrom(&x.Request.Head)
+			b.ReportAllocs()
+			for b.Loop() {
+				x.Request.Head.CopyFrom(&head) // a field that is set again takes room
+				x.Trace, x.Attempts = exchange.Trace{}, x.Attempts[:0]
+				r.Begin(x)
+				attempt(x, r, conn)
+				end(r, x, 200)
 			}
 		})
 	}

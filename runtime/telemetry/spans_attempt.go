@@ -109,18 +109,18 @@ func (m *spanMaker) wait(w *span, a *exchange.Attempt) {
 	before(spanWaitDNS, a.Setup.DNS)
 }
 
-// trail adds the events of a request, in the order of their times: what has happened, and what was decided.
+// trail adds the events of a request, in the order of their times: what has happened, and what was decided. What has the
+// same time, which is that of a turn of the loop, stays in the order of the request's way.
 func (m *spanMaker) trail(s *span, r *record) {
 	s.event(r.at(r.headRead), eventHeadRead)
 	if r.route != "" {
 		s.event(r.at(r.matched), eventMatched, attrRoute.String(valid(r.route)))
 	}
-	s.event(r.at(r.routed), eventRouted)
-	s.event(r.at(r.firstByte), eventFirstByte)
 	for i := range r.calls {
 		c := &r.calls[i]
 		s.event(r.at(c.Started+int64(c.Took)), eventPlugin, attrPlugin.String(valid(c.Plugin)), attrPluginPhase.String(valid(c.Phase)), attrPluginOutcome.String(valid(c.Outcome)))
 	}
+	s.event(r.at(r.routed), eventRouted)
 	for i := range r.attempts {
 		a := &r.attempts[i]
 		n := r.number(i)
@@ -136,6 +136,7 @@ func (m *spanMaker) trail(s *span, r *record) {
 			s.event(r.at(max(a.Ended, a.FirstByte)), eventRefused, attrAttemptNumber.Int(n), attrRefused.String(a.Refused))
 		}
 	}
+	s.event(r.at(r.firstByte), eventFirstByte)
 	slices.SortStableFunc(s.events, func(a, b tracesdk.Event) int { return a.Time.Compare(b.Time) })
 }
 

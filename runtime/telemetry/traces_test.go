@@ -93,7 +93,7 @@ func checkUserRequest(t *testing.T, got spanList, traceparent string) {
 		"wasmgate.listener": "public", "wasmgate.client.connection.id": int64(7), "wasmgate.client.connection.ordinal": int64(3),
 		"wasmgate.tag.tenant": "green",
 	})
-	wantEvents(t, server, "request.head_read", 1, "request.routed", 2, "plugin.decided", 2, "attempt.begun", 2, "response.first_byte", 15)
+	wantEvents(t, server, "request.head_read", 1, "plugin.decided", 2, "request.routed", 2, "attempt.begun", 2, "response.first_byte", 15)
 	if below := got.below(server); !slices.Equal(below, []string{"plugin.call tenant", "POST users"}) {
 		t.Errorf("below the server span are %v", below)
 	}
