@@ -28,6 +28,8 @@ const (
 	attrSpanKind  = "span.kind"
 	spanDNS       = "dns.lookup"
 	spanConnect   = "tcp.connect"
+	attrKept      = "wasmgate.kept"
+	brokenPath    = "/broken" // which the upstream answers with 500
 	gatewaySource = "../.."
 )
 
@@ -60,7 +62,7 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 	api := NewAPI(j.Ports.QueryURL())
 	up := startUpstream(t)
 	service := "wasmgate-" + protocol
-	gw := startGateway(t, j, up, protocol, service)
+	gw := startGateway(t, j, up, protocol, service, "1.0")
 
 	gw.get(t, "/first", nil)
 	gw.get(t, "/second", http.Header{"Traceparent": {"00-" + clientTrace + "-" + clientSpan + "-01"}})
@@ -96,6 +98,41 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 		}
 		return false, fmt.Sprintf("%d segments, none closed by the shutdown after 2 requests", len(c.segments))
 	})
+}
+
+// TestGatewayKeepsErrors samples nothing: in Jaeger there is the one request that failed, with its attempt and the link to the
+// connection, although another one had opened that; the upstream was told that it is not sampled, by the ids that are there.
+func TestGatewayKeepsErrors(t *testing.T) {
+	j := theJaeger(t)
+	api := NewAPI(j.Ports.QueryURL())
+	up := startUpstream(t)
+	const service = "wasmgate-errors"
+	gw := startGateway(t, j, up, "http", service, "0")
+	gw.get(t, "/first", nil)
+	res, err := http.Get(gw.url + brokenPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusInternalServerError {
+		t.Fatalf("status %d", res.StatusCode)
+	}
+	c := connectionWithUses(t, api, service, 1)
+	u := c.uses[0]
+	for key, want := range map[string]string{attrKept: "error", attrStatus: "500", attrSpanKind: "server"} {
+		if got := text(&u.request, key); got != want {
+			t.Errorf("the request: %s is %s, want %s", key, got, want)
+		}
+	}
+	for key, want := range map[string]string{attrKept: "error", attrConnOrdinal: "2", attrConnReused: "true", attrConnID: text(&c.root, attrConnID)} {
+		if got := text(&u.attempt, key); got != want {
+			t.Errorf("the attempt: %s is %s, want %s", key, got, want)
+		}
+	}
+	if want, got := "00-"+u.attempt.TraceID+"-"+u.attempt.SpanID+"-00", up.seen(1); got != want {
+		t.Errorf("the upstream was given traceparent %q, want %q", got, want)
+	}
+	gw.stop(t)
 }
 
 // connectionWithUses waits for the service's one connection and n requests that link to it.
@@ -189,7 +226,7 @@ type gateway struct {
 
 // startGateway starts wasmgate with the tour's configuration, its addresses replaced. With gRPC, which is the difference
 // in nothing else, the route names the upstream's address, so that its name is looked up with the first request.
-func startGateway(t *testing.T, j *Jaeger, up *upstream, protocol, service string) *gateway {
+func startGateway(t *testing.T, j *Jaeger, up *upstream, protocol, service, sample string) *gateway {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(gatewaySource, "main.go")); err != nil {
 		missing(t, "the gateway's main package")
@@ -213,6 +250,7 @@ func startGateway(t *testing.T, j *Jaeger, up *upstream, protocol, service strin
 		`"127.0.0.1:9901"`:                    strconv.Quote(admin),
 		`"http://localhost:4318"`:             endpoint,
 		`service_name: wasmgate`:              "service_name: " + service,
+		`sample: 1.0`:                         "sample: " + sample,
 		`targets: ["http://localhost:16686"]`: fmt.Sprintf("%s\n    dns: { server: %q }", targets, up.dns),
 		"upstream: jaeger\n":                  route,
 	})
@@ -327,6 +365,9 @@ func startUpstream(t *testing.T) *upstream {
 		u.mu.Lock()
 		u.traceparents = append(u.traceparents, r.Header.Get("Traceparent"))
 		u.mu.Unlock()
+		if r.URL.Path == brokenPath {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
 		fmt.Fprintf(w, "you asked for %s", r.URL.Path)
 	}))
 	t.Cleanup(s.Close)

@@ -3,7 +3,8 @@
 //
 // Each loop has a Recorder. It counts into cells that no other loop writes, appends log lines to a buffer, and copies
 // what a sampled request leaves into a record that a goroutine of the exporter turns into spans: nothing on a loop
-// waits, locks, or, in the steady state, allocates. Where a reader is slower than the gateway, or gone, what it
+// waits, locks, or, in the steady state, allocates. A request that was not sampled may be kept when it has ended: what an
+// exchange knows by then is enough for a trace. Where a reader is slower than the gateway, or gone, what it
 // misses is dropped and counted.
 //
 //	loop:  Begin (sample?) … StartAttempt … End ─┬─ cells ─────────────── collected by MetricsHandler
