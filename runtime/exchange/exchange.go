@@ -29,16 +29,17 @@ type Exchange struct {
 	Trace  Trace
 	Target Target
 
-	Route  string   // the name of the route that matched
-	Plugin string   // whose request it is, if that is not a client's (package filter, Caller)
-	words  []uint64 // of filters, by their place
-	states []any
+	Route        string   // the name of the route that matched
+	Plugin       string   // whose request it is, if that is not a client's (package filter, Caller)
+	CallsDropped int      // calls that Calls has no room for
+	words        []uint64 // of filters, by their place
+	states       []any
 	// RequestBody is there while filters see the request, ResponseBody while they see the answer.
 	RequestBody, ResponseBody Body
 	Local                     LocalResponse // an answer of our own, instead of an upstream's
 
 	Attempts []Attempt    // one for each time the request was given to an upstream, in order
-	Calls    []PluginCall // recorded only while Trace.Recorded()
+	Calls    []PluginCall // recorded only while Trace.Recorded(), by AddCall
 	Tags     []Tag        // span attributes that plugins set; recorded only while Trace.Sampled
 
 	Started     int64 // the first byte of the head was there
@@ -223,6 +224,21 @@ type PluginCall struct {
 	Err     *fault.Error
 }
 
+// MaxCalls is how many calls of guests are noted down of a request: a large body may be shown in ever so many pieces.
+const MaxCalls = 64
+
+// AddCall notes a call of a guest down, if there is room for it. One that failed takes the last one's place.
+func (x *Exchange) AddCall(c PluginCall) {
+	switch {
+	case len(x.Calls) < MaxCalls:
+		x.Calls = append(x.Calls, c)
+		return
+	case c.Err != nil:
+		x.Calls[MaxCalls-1] = c
+	}
+	x.CallsDropped++
+}
+
 // Tag is a span attribute.
 type Tag struct{ Key, Value string }
 
@@ -237,6 +253,7 @@ func (x *Exchange) Reset() {
 	x.RequestBody, x.ResponseBody = nil, nil
 	clear(x.states)
 	x.words, x.states = x.words[:0], x.states[:0]
+	x.CallsDropped = 0
 	x.Route, x.Plugin, x.Local = "", "", LocalResponse{Body: x.Local.Body[:0]}
 	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
 	x.Started, x.HeadRead, x.Matched, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0, 0

@@ -12,7 +12,7 @@ const (
 	maxPath     = 2 << 10
 	maxAgent    = 512
 	maxAttempts = 16
-	maxCalls    = 64
+	maxCalls    = exchange.MaxCalls
 	maxTags     = 32
 	maxTagBytes = 1 << 10 // of a tag's value
 )
@@ -105,7 +105,7 @@ func (r *record) lists(x *exchange.Exchange) {
 		}
 	}
 	r.attemptsDropped = len(x.Attempts) - len(r.attempts)
-	r.dropped = len(x.Attempts) - len(r.attempts) + len(x.Calls) - len(r.calls) + len(x.Tags) - len(r.tags)
+	r.dropped = len(x.Attempts) - len(r.attempts) + x.CallsDropped + len(x.Calls) - len(r.calls) + len(x.Tags) - len(r.tags)
 }
 
 // recordQueue is one loop's side of the exporter.

@@ -215,7 +215,7 @@ func (p *Plugin) record(x *exchange.Exchange, phase uint32, started, fuel int64,
 	if !x.Trace.Recorded() {
 		return
 	}
-	x.Calls = append(x.Calls, exchange.PluginCall{
+	x.AddCall(exchange.PluginCall{
 		Plugin: p.options.Name, Phase: phaseNames[phase], Started: started,
 		Took: time.Duration(x.Task.Loop().Tick() - started), Fuel: fuel, Outcome: word, Err: err,
 	})

@@ -270,7 +270,7 @@ func (p *Plugin) failed(x *exchange.Exchange, phase uint32, started, fuel int64,
 
 // record notes a call of the guest for the trace.
 func (p *Plugin) record(x *exchange.Exchange, l *netloop.Loop, phase uint32, started, fuel int64, word string, err *fault.Error) {
-	x.Calls = append(x.Calls, exchange.PluginCall{
+	x.AddCall(exchange.PluginCall{
 		Plugin: p.core.options.Name, Phase: phaseNames[phase], Started: started,
 		Took: time.Duration(l.Tick() - started), Fuel: fuel, Outcome: word, Err: err,
 	})

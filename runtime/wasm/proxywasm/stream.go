@@ -140,7 +140,7 @@ func (s *stream) call(t *netloop.Task, phase string, cb callback, args ...uint64
 		case cb >= onRequestHeaders && cb <= onResponseTrailers:
 			word = "continue"
 		}
-		x.Calls = append(x.Calls, exchange.PluginCall{
+		x.AddCall(exchange.PluginCall{
 			Plugin: s.plugin.core.options.Name, Phase: phase, Started: begun, Took: time.Duration(v.loop.Tick() - begun), Fuel: fuel, Outcome: word, Err: err,
 		})
 	}
