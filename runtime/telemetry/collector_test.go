@@ -94,7 +94,7 @@ func TestACollectorIsReachedByTLS(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			for from, o := range map[string]Options{
 				"config": {Traces: Traces{Endpoint: got.url, Protocol: protocol, TLS: files}},
-				"environment": {Traces: Traces{TLS: TLS{ServerName: "collector.test"}}, Env: variables(map[string]string{
+				"environment": {Traces: Traces{TLS: TLS{ServerName: "collector.test"}}, Env: environment(map[string]string{
 					"OTEL_EXPORTER_OTLP_ENDPOINT": got.url, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_CERTIFICATE": s.ca,
 					"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": s.cert, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY": s.key,
 					"OTEL_EXPORTER_OTLP_HEADERS": "x-from=env%20ironment",
@@ -121,7 +121,7 @@ func TestACollectorIsReachedByTLS(t *testing.T) {
 	}
 }
 
-func variables(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
+func environment(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
 
 // The environment that is handed down counts, and not the process' own, which OpenTelemetry's libraries read by themselves.
 func TestOnlyTheEnvironmentThatIsHandedDownCounts(t *testing.T) {
@@ -129,7 +129,7 @@ func TestOnlyTheEnvironmentThatIsHandedDownCounts(t *testing.T) {
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "leaked=true")
 	t.Setenv("OTEL_SERVICE_NAME", "leaked")
 	got := httpCollector(t)
-	tel := start(t, Options{Traces: Traces{Endpoint: got.url}, Env: variables(map[string]string{"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=t%C3%A9st,service.name=named"})})
+	tel := start(t, Options{Traces: Traces{Endpoint: got.url}, Env: environment(map[string]string{"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=t%C3%A9st,service.name=named"})})
 	end(tel.Loop(0), sampled(t, tel.Loop(0)), 200)
 	finish(t, tel)
 	if got.header.Get("Authorization") != "" {
@@ -153,7 +153,7 @@ func TestWhereSpansGo(t *testing.T) {
 		{"", ProtocolGRPC, "OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317", "https://c:4317"},
 		{"", "", "OTEL_EXPORTER_OTLP_ENDPOINT", "c:4318", ""},
 	} {
-		u, err := endpointOf(&Traces{Endpoint: c.config, Protocol: c.protocol}, variables(map[string]string{c.env: c.value}))
+		u, err := endpointOf(&Traces{Endpoint: c.config, Protocol: c.protocol}, environment(map[string]string{c.env: c.value}))
 		if got := ""; err == nil {
 			if got = u.String(); got != c.want {
 				t.Errorf("%+v: %s", c, got)
@@ -172,7 +172,7 @@ func TestWhereSpansGo(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	if _, err := New(Options{Traces: Traces{Endpoint: "http://c"}, Env: variables(map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "secret"})}); err == nil {
+	if _, err := New(Options{Traces: Traces{Endpoint: "http://c"}, Env: environment(map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "secret"})}); err == nil {
 		t.Error("fields that are none are taken")
 	}
 }
