@@ -3,7 +3,6 @@
 package netloop
 
 import (
-	"runtime"
 	"sync"
 	"time"
 )
@@ -152,7 +151,11 @@ func (t *Task) Wake() {
 // Yield lets everything else on the loop go first: of the tasks that yield, one goes on in each turn of the loop, or one for
 // each eight events in it, in their order. Here the Go scheduler decides. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
 // the same event, so that what others wait for arrives in between.
-func (t *Task) Yield() { t.blocking(runtime.Gosched) }
+func (t *Task) Yield() {
+	turn := make(chan struct{})
+	t.loop.Post(func() { close(turn) }) // who only gave the baton away would often have it back before those who wait for it
+	t.blocking(func() { <-turn })
+}
 
 // SetPatient says whether the task lets others go first each time that a socket is ready for it, as with Yield. Here the Go
 // scheduler decides, and it changes nothing.
