@@ -30,7 +30,8 @@ var anyABI = wasm.ABI{Name: "any", Hosts: func(m *meter.Module) ([]wasm.HostModu
 	case httpwasm.Speaks(m):
 		return httpwasm.ABI.Hosts(m)
 	}
-	return nil, errors.New("the module speaks no ABI that is known here: it has no exports wasmgate_v1_… (native) or proxy_abi_version_… (Proxy-Wasm), and imports no http_handler (http-wasm)")
+	return nil, errors.New("the module speaks no plugin ABI: it exports nothing that begins with " + abi.ExportPrefix + "1_ (native) or proxy_abi_version_ (Proxy-Wasm), " +
+		"and no handle_request and handle_response (http-wasm)")
 }}
 
 // newGuest starts a plugin.
