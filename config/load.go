@@ -55,7 +55,7 @@ func Load(s Source) (*Config, *Report, error) {
 	}
 	raw := layers(c, s)
 	config := Default()
-	report := &Report{marks: c.marks}
+	report := &Report{marks: c.marks, lines: c.lines}
 	if raw != nil {
 		d := decoder{c}
 		d.structure(nil, raw, reflect.ValueOf(&config).Elem())

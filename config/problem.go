@@ -94,6 +94,9 @@ func (e Errors) Error() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// Sort puts them in the order of the file; those outside of files come last.
+func (e Errors) Sort() { sorted(e) }
+
 // Report is what else there is to say about a config that was read.
 type Report struct {
 	Warnings []Problem // things that work and are probably not meant, in the order of the file
@@ -122,6 +125,15 @@ func (r *Report) At(path string) Position {
 	}
 	return Position{}
 }
+
+// Given says whether a key was set, to whatever value; all else are defaults.
+func (r *Report) Given(path string) bool {
+	_, is := r.marks[path]
+	return is
+}
+
+// Warn adds warnings that were found after reading.
+func (r *Report) Warn(list ...Problem) { r.Warnings = sorted(append(r.Warnings, list...)) }
 
 // mark is where a key and its value stand. For an element of a list both are the value's.
 type mark struct{ key, value Position }

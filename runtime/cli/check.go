@@ -16,7 +16,8 @@ func newCheck(p *Process) *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Say everything that is wrong with a config",
 		Long: `Reads a config as run would, with the environment and --set, and says every mistake at once, each with its place and
-what to write instead. Plugins are compiled and given their config. Nothing listens, and nothing is sent.
+what to write instead. Plugins are compiled and given their config. Nothing listens; modules that are in no cache are
+fetched. A module that is not what its digest says is an error; one whose server cannot be asked is a warning.
 
 The exit code is 0 if the config can be served, also with warnings, and 1 if it cannot.`,
 		Args: cobra.MaximumNArgs(1),
@@ -39,14 +40,18 @@ func check(p *Process, s *source) error {
 		return errors.New("check what? No FILE was given, and there is no " + defaultFile + " in this folder")
 	}
 	c, report, err := s.load()
-	if len(report.Warnings) > 0 {
-		fmt.Fprintln(p.Stderr, report)
-	}
+	untried := err != nil && report.Given("plugins")
 	if err == nil {
 		err = tryPlugins(p, c, report)
 	}
+	if len(report.Warnings) > 0 {
+		fmt.Fprintln(p.Stderr, report)
+	}
 	if err != nil {
 		fmt.Fprintln(p.Stderr, err)
+		if untried {
+			fmt.Fprintln(p.Stderr, "plugins are tried once the rest is right")
+		}
 		return told(exitFailed)
 	}
 	fmt.Fprintf(p.Stdout, "%s: ok: %s%s\n", name(s), inventory(c), warnings(report))

@@ -68,7 +68,7 @@ func TestCheck(t *testing.T) {
 		{[]string{"check", "bad.yaml"}, exitFailed, "", []string{"bad.yaml:4:13: error: upstreams.app.pool.enableuse", "pool.reuse", "bad.yaml:5:1: error: ", "2 errors"}},
 		{[]string{"check", "warn.yaml"}, exitOK, "warn.yaml: ok: 1 listener, 1 route, 2 upstreams; 1 warning\n", []string{"warn.yaml:3:", "warning"}},
 		{[]string{"check", "warn.yaml", "--set", "limits.head=1"}, exitFailed, "", []string{"--set", "limits.head"}},
-		{[]string{"check", "module.yaml"}, exitFailed, "", []string{"module.yaml:2:3: error: plugins.p: "}},
+		{[]string{"check", "module.yaml"}, exitFailed, "", []string{"module.yaml:2:16: error: plugins.p.module: the module cannot be used: "}},
 		{[]string{"check", "nowhere.yaml"}, exitFailed, "", []string{"nowhere.yaml"}},
 		{[]string{"check"}, exitUsage, "", []string{"no wasmgate.yaml"}},
 		{[]string{"check", "a", "b"}, exitUsage, "", []string{"wasmgate --help"}},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -9,30 +10,50 @@ import (
 	"wasmgate/runtime/gateway"
 )
 
-// tryPlugins makes everything that a gateway makes of a config before it listens: plugins are compiled and given their
-// config, certificates are read. Each error gets the place of what it is about. The plugin cache is used and filled, as
-// run would; access log and traces are left alone.
+// tryPlugins makes everything that a gateway makes of a config before it listens: modules are fetched, plugins are compiled
+// and given their config, certificates are read. Each error and warning gets the place of what it is about; warnings are
+// added to the report. The plugin cache is used and filled, as run would; access log and traces are left alone.
 func tryPlugins(p *Process, c *config.Config, report *config.Report) error {
 	trial := *c
 	trial.Loops = 1
 	trial.Telemetry.AccessLog.Output = "off"
 	trial.Telemetry.Traces.Endpoint = ""
+	trial.PluginSources.Wait = max(c.PluginSources.Wait, config.Default().PluginSources.Wait) // a gateway may start without modules
 	g, err := gateway.New(gateway.Options{Config: &trial, Log: zerolog.Nop(), Env: noExport(p)})
-	if err == nil {
-		g.Close()
-		return nil
-	}
 	var list config.Errors
-	for _, e := range unjoin(err) {
-		problem := config.Problem{Message: e.Error()}
-		if path, message, ok := strings.Cut(e.Error(), ": "); ok && !strings.Contains(path, " ") {
-			if at := report.At(path); at != (config.Position{}) {
-				problem = config.Problem{Position: at, Path: path, Message: message}
+	if err != nil {
+		for _, e := range unjoin(err) {
+			list = append(list, placed(report, e))
+		}
+	} else {
+		for _, r := range g.Review() {
+			switch at := report.Problem(r.Path, r.Message, r.Help); {
+			case r.Wrong:
+				list = append(list, at)
+			case report.Given(r.Path):
+				report.Warn(at)
 			}
 		}
-		list = append(list, problem)
+		g.Close()
 	}
+	if len(list) == 0 {
+		return nil
+	}
+	list.Sort()
 	return list
+}
+
+// placed is an error of the gateway at the place that it is about.
+func placed(report *config.Report, err error) config.Problem {
+	var r *gateway.Remark
+	if errors.As(err, &r) {
+		return report.Problem(r.Path, r.Message, r.Help)
+	}
+	path, message, ok := strings.Cut(err.Error(), ": ")
+	if ok && !strings.Contains(path, " ") && report.At(path) != (config.Position{}) {
+		return report.Problem(path, message, "")
+	}
+	return config.Problem{Message: err.Error()}
 }
 
 // noExport is the environment without what would switch the export of telemetry on.

@@ -263,7 +263,7 @@ upstreams: { db: { targets: ['http://127.0.0.1:1'] } }
 plugins: { tenant: { module: %q } }
 `, module(t, kit)))
 	_, err := gateway.New(gateway.Options{Config: c, Log: zerolog.Nop()})
-	if err == nil || !strings.Contains(err.Error(), "plugins: tenant has no callbacks for connections") {
+	if err == nil || !strings.Contains(err.Error(), "listeners[0].plugins[0]: tenant has no callbacks for connections") {
 		t.Errorf("%v", err)
 	}
 }

@@ -84,17 +84,16 @@ func (g *Gateway) buildListeners(s *state) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for i := range c.Listeners {
-		b, err := g.buildListener(s, &c.Listeners[i], &server.Snapshot{
+		b, err := g.buildListener(s, i, &server.Snapshot{
 			Limits: limits, MaxBody: int64(c.Limits.Body), HeadTimeout: c.Limits.HeadTimeout.Std(), BodyIdle: c.Limits.BodyIdleTimeout.Std(),
 			Routes: routes, Upstreams: s.servers,
 		})
-		if err != nil {
-			return fmt.Errorf("listeners[%d]: %w", i, err)
-		}
+		errs = append(errs, err)
 		s.listeners = append(s.listeners, b)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func hostPolicy(p config.HostPolicy) server.HostPolicy {

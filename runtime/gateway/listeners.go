@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -27,14 +28,15 @@ type listener struct {
 }
 
 // buildListener completes common, which has what all listeners share, or makes the listener one of TCP mode.
-func (g *Gateway) buildListener(s *state, l *config.Listener, common *server.Snapshot) (blueprint, error) {
+func (g *Gateway) buildListener(s *state, i int, common *server.Snapshot) (blueprint, error) {
+	l := &s.config.Listeners[i]
 	b := blueprint{name: l.Name}
 	if b.name == "" {
 		b.name = l.Address
 	}
 	loops := len(g.group.Loops())
 	if l.Mode == config.ModeTCP {
-		snap, err := s.tcpListener(l)
+		snap, err := s.tcpListener(fmt.Sprintf("listeners[%d]", i), l)
 		if err != nil {
 			return b, err
 		}
@@ -57,15 +59,20 @@ func (g *Gateway) buildListener(s *state, l *config.Listener, common *server.Sna
 	return b, nil
 }
 
-// tcpListener is a listener that passes bytes.
-func (s *state) tcpListener(l *config.Listener) (*tcp.Snapshot, error) {
+// tcpListener is a listener that passes bytes. path is its place in the config.
+func (s *state) tcpListener(path string, l *config.Listener) (*tcp.Snapshot, error) {
 	snap := &tcp.Snapshot{AcceptProxy: l.ProxyProtocol, IdleTimeout: l.IdleTimeout.Std()}
-	for _, name := range l.Plugins {
-		n, err := s.plugins[name].network(name)
-		if err != nil {
-			return nil, err
+	var errs []error
+	for i, name := range l.Plugins {
+		n, wrong := s.plugins[name].network(name)
+		if wrong != nil {
+			wrong.Path = fmt.Sprintf("%s.plugins[%d]", path, i)
+			errs = append(errs, wrong)
 		}
 		snap.Filters = append(snap.Filters, n)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	if l.Upstream != "" {
 		snap.Default = bytesTo{s.upstreams[l.Upstream].Upstream}
@@ -79,7 +86,7 @@ func (s *state) tcpListener(l *config.Listener) (*tcp.Snapshot, error) {
 	}
 	var err error
 	if snap.SNI, err = tcp.NewNames(routes); err != nil {
-		return nil, fmt.Errorf("sni: %w", err)
+		return nil, fmt.Errorf("%s.sni: %w", path, err)
 	}
 	return snap, nil
 }

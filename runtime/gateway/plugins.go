@@ -43,7 +43,7 @@ func (p *plugin) present() bool {
 }
 
 // network is the plugin as a listener in TCP mode has it.
-func (p *plugin) network(name string) (filter.Network, error) {
+func (p *plugin) network(name string) (filter.Network, *Remark) {
 	switch g := p.guest.(type) {
 	case *absent:
 		return g, nil
@@ -52,7 +52,10 @@ func (p *plugin) network(name string) (filter.Network, error) {
 			return networkGuest(g), nil
 		}
 	}
-	return nil, fmt.Errorf("plugins: %s has no callbacks for connections: with mode: tcp a plugin speaks Proxy-Wasm and exports proxy_on_new_connection, proxy_on_downstream_data or proxy_on_upstream_data", name)
+	return nil, &Remark{
+		Message: name + " has no callbacks for connections",
+		Help:    "with mode: tcp a plugin speaks Proxy-Wasm and exports proxy_on_new_connection, proxy_on_downstream_data or proxy_on_upstream_data",
+	}
 }
 
 // newEngine opens the cache of compiled modules. The default folder may not be there for a user without a home; what was
@@ -86,8 +89,9 @@ func (g *Gateway) buildPlugins(s *state, old *state) error {
 		work.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			if made[i], errs[i] = g.buildPlugin(s, name, found[name], old); errs[i] != nil {
-				errs[i] = fmt.Errorf("plugins.%s: %w", name, errs[i])
+			var err error
+			if made[i], err = g.buildPlugin(s, name, found[name], old); err != nil {
+				errs[i] = unusable(name, err)
 			}
 		})
 	}
@@ -120,7 +124,7 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 		p.guest = &absent{name: name, why: m.pending, open: c.OnError == config.FailOpen}
 		return p, nil
 	case m.err != nil:
-		return nil, fmt.Errorf("module: %w", m.err)
+		return nil, fmt.Errorf("the module cannot be used: %w", m.err)
 	default:
 		p.digest = sha256.Sum256(m.bytes)
 	}

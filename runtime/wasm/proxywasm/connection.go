@@ -140,3 +140,14 @@ func (p *Plugin) SpeaksTCP() bool {
 	fs := &p.core.group.functions
 	return fs[onNewConnection].there || fs[onDownstreamData].there || fs[onUpstreamData].there
 }
+
+// OnlyTCP says whether the module has callbacks for connections and none for messages: in a route it does nothing.
+func (p *Plugin) OnlyTCP() bool {
+	fs := &p.core.group.functions
+	for cb := onRequestHeaders; cb <= onResponseTrailers; cb++ {
+		if fs[cb].there {
+			return false
+		}
+	}
+	return p.SpeaksTCP()
+}
