@@ -62,5 +62,5 @@ type Breaker struct {
 // PluginLog is what a plugin may write to the log.
 type PluginLog struct {
 	Level LogLevel `koanf:"level" enum:"trace,debug,info,warn,error,off" example:"warn" doc:"Least level that is kept."`
-	Rate  int      `koanf:"rate" unit:"lines/s" min:"0" example:"100" doc:"Most lines in a second; those above are counted, not written."`
+	Rate  int      `koanf:"rate" unit:"lines/s" min:"0" example:"100" doc:"Most lines in a second, of all loops together; those above are counted (wasmgate_plugin_log_lines_dropped_total, and suppressed in the next line), not written. 0: none."`
 }

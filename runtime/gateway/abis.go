@@ -130,7 +130,7 @@ func (p httpwasmGuest) stats() telemetry.PluginStats {
 func figures(s wasm.Stats) telemetry.PluginStats {
 	t := telemetry.PluginStats{
 		Calls: s.Calls, Fuel: s.Fuel, Instances: int(s.Live), Started: uint64(s.Started), //nolint:gosec // not negative
-		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, Failures: map[string]uint64{},
+		MemoryBytes: s.MemoryBytes, BreakerOpen: s.BreakerOpen, LinesHeld: s.LinesHeld, Failures: map[string]uint64{},
 	}
 	for kind, n := range s.Failures {
 		if n > 0 {

@@ -50,6 +50,7 @@ type PluginStats struct {
 	Started     uint64 // instances ever made
 	MemoryBytes int64  // of the instances' linear memories
 	BreakerOpen bool
+	LinesHeld   uint64         // of its log, over its rate
 	Metrics     []PluginMetric // of its own
 }
 
@@ -82,6 +83,7 @@ var (
 	mPluginStarted = metric{"wasmgate_plugin_instances_started_total", counter, "Instances of a plugin that were ever made."}
 	mPluginMemory  = metric{"wasmgate_plugin_memory_bytes", gauge, "Linear memory of a plugin's instances."}
 	mPluginBreaker = metric{"wasmgate_plugin_breaker_open", gauge, "1 while a plugin is not called because it failed too often."}
+	mPluginLines   = metric{"wasmgate_plugin_log_lines_dropped_total", counter, "Lines that a plugin wrote to the log and that were dropped, since there were more than its log.rate."}
 	mLoopBusy      = metric{"wasmgate_loop_busy_seconds_total", counter, "Time that an event loop did not spend waiting."}
 	mLoopWorst     = metric{"wasmgate_loop_worst_turn_seconds", gauge, "The longest turn of an event loop since the last collection."}
 	mLoopConns     = metric{"wasmgate_loop_connections", gauge, "Connections that an event loop owns."}
@@ -139,6 +141,7 @@ func (l *Live) plugins(p *page) {
 	each(p, mPluginStarted, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Started) })
 	each(p, mPluginMemory, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.MemoryBytes) })
 	each(p, mPluginBreaker, l.Plugins, "plugin", func(s PluginStats) float64 { return oneIf(s.BreakerOpen) })
+	each(p, mPluginLines, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.LinesHeld) })
 }
 
 func (l *Live) loops(p *page) {

@@ -52,9 +52,10 @@ type Stats struct {
 	Failures                                                [fault.Kinds]uint64
 	Live                                                    int64 // instances that exist; up to a quarter of a second old, like those that follow
 	Started, Discarded, Recycled, ClosedIdle, BreakerOpened int64
-	MemoryBytes                                             int64 // of the linear memories of instances that are not in use
-	BreakerOpen                                             bool  // on one loop at least: calls fail at once
-	Parked                                                  int64 // instances whose guests, or whose exchanges, wait for an upstream
+	MemoryBytes                                             int64  // of the linear memories of instances that are not in use
+	BreakerOpen                                             bool   // on one loop at least: calls fail at once
+	Parked                                                  int64  // instances whose guests, or whose exchanges, wait for an upstream
+	LinesHeld                                               uint64 // of the guest's log, over its rate
 }
 
 // NewKeeper returns a keeper without instances. c belongs to it from now on.
@@ -180,6 +181,9 @@ func (k *Keeper) Stats() (s Stats) {
 		s.MemoryBytes += c.memory.Load()
 		s.Parked += c.parked.Load()
 		s.BreakerOpen = s.BreakerOpen || c.open.Load()
+	}
+	if k.options.Report != nil {
+		s.LinesHeld = k.options.Report.Held()
 	}
 	return s
 }

@@ -3,7 +3,9 @@ package wasm
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wasmgate/runtime/fault"
@@ -77,19 +79,26 @@ type Reporter struct {
 	level   uint32
 	log     Sink
 	repeats *Repeats
-	cells   []reportCell
+	rate    sharedRate
+	cells   []reportCell // of the loops, and one for all other goroutines
 	begun   time.Time
 
 	mu    sync.Mutex // for lines from outside of loops, where a lock does no harm
 	lines Limiter
-	held  int64 // lines that an instance held back, not told yet
 }
 
-// reportCell is a loop's part.
+// reportCell counts what one loop held back.
 type reportCell struct {
-	lines Limiter
-	held  int64
-	_     [64]byte
+	untold atomic.Int64 // since the last line that was written
+	all    atomic.Int64
+	_      [48]byte
+}
+
+func (c *reportCell) hold(n int64) {
+	if n != 0 {
+		c.untold.Add(n)
+		c.all.Add(n)
+	}
 }
 
 // NewReporter returns a Reporter.
@@ -103,55 +112,83 @@ func NewReporter(o ReporterOptions) *Reporter {
 	}
 	r := &Reporter{
 		plugin: o.Plugin, level: o.Level, log: o.Log, repeats: NewRepeats(int64(repeatEvery)), begun: time.Now(),
-		cells: make([]reportCell, o.Loops), lines: Limiter{PerSecond: o.Rate, Burst: 5 * o.Rate},
+		cells: make([]reportCell, o.Loops+1), lines: Limiter{PerSecond: o.Rate, Burst: 5 * o.Rate},
 	}
-	perLoop := o.Rate / float64(o.Loops)
-	for i := range r.cells {
-		r.cells[i].lines = Limiter{PerSecond: perLoop, Burst: max(1, perLoop)}
-	}
+	r.rate.set(o.Rate)
 	return r
 }
 
 // Level is the least level of the guest's lines that is kept.
 func (r *Reporter) Level() uint32 { return r.level }
 
+// Held is how many of the guest's lines were not written because there were too many. It may be called from any goroutine.
+func (r *Reporter) Held() (n uint64) {
+	for i := range r.cells {
+		n += uint64(r.cells[i].all.Load()) //nolint:gosec // not negative
+	}
+	return n
+}
+
 // Guest takes a line of the guest's, on a loop or with NoLoop on any goroutine. now is the loop's clock. held is how many
 // lines were held back before this one by others.
 func (r *Reporter) Guest(loop int, now int64, phase string, level uint32, text []byte, held int64) {
-	if loop == NoLoop {
-		r.guestOutside(phase, level, text, held)
-		return
+	c := &r.cells[len(r.cells)-1]
+	if loop != NoLoop {
+		c = &r.cells[loop]
 	}
-	c := &r.cells[loop]
-	c.held += held
-	if level < r.level {
-		return
-	}
-	if ok, suppressed := c.lines.Allow(now); ok {
-		r.guestLine(phase, level, text, suppressed+c.held)
-		c.held = 0
+	c.hold(held)
+	switch {
+	case level < r.level:
+	case loop == NoLoop && r.outside() || loop != NoLoop && r.rate.allow(now):
+		r.guestLine(phase, level, text)
+	default:
+		c.hold(1)
 	}
 }
 
-func (r *Reporter) guestOutside(phase string, level uint32, text []byte, held int64) {
-	if level < r.level {
-		return
-	}
+// outside says whether there is room for a line of an instance that starts.
+func (r *Reporter) outside() bool {
 	r.mu.Lock()
-	r.held += held
-	ok, suppressed := r.lines.Allow(int64(time.Since(r.begun)))
-	if ok {
-		suppressed += r.held
-		r.held = 0
-	}
-	r.mu.Unlock()
-	if ok {
-		r.guestLine(phase, level, text, suppressed)
-	}
+	defer r.mu.Unlock()
+	ok, _ := r.lines.Allow(int64(time.Since(r.begun)))
+	return ok
 }
 
-func (r *Reporter) guestLine(phase string, level uint32, text []byte, suppressed int64) {
-	r.log(Line{Plugin: r.plugin, Phase: phase, Level: level, Text: LineText(text), Guest: true, Suppressed: suppressed})
+func (r *Reporter) guestLine(phase string, level uint32, text []byte) {
+	held := int64(0)
+	for i := range r.cells {
+		if c := &r.cells[i]; c.untold.Load() != 0 {
+			held += c.untold.Swap(0)
+		}
+	}
+	r.log(Line{Plugin: r.plugin, Phase: phase, Level: level, Text: LineText(text), Guest: true, Suppressed: held})
+}
+
+// sharedRate is a token bucket of all loops together, with one word: they agree without a lock, and who finds it empty
+// only reads. It holds the tokens of a second, or one. Clocks that differ by a loop's turn do no harm.
+type sharedRate struct {
+	every int64        // nanoseconds that a token takes to come
+	whole int64        // that a full bucket takes
+	taken atomic.Int64 // the time up to which tokens were taken
+}
+
+func (s *sharedRate) set(perSecond float64) {
+	s.every = max(1, int64(float64(time.Second)/perSecond))
+	s.whole = max(s.every, int64(time.Second))
+	s.taken.Store(math.MinInt64 / 2)
+}
+
+func (s *sharedRate) allow(now int64) bool {
+	for {
+		taken := s.taken.Load()
+		next := max(taken, now-s.whole) + s.every
+		if next > now {
+			return false
+		}
+		if s.taken.CompareAndSwap(taken, next) {
+			return true
+		}
+	}
 }
 
 // Failed says a failure. now is a clock of the caller's, the same for all calls.

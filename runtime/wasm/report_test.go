@@ -2,6 +2,8 @@ package wasm
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"wasmgate/runtime/fault"
@@ -14,12 +16,12 @@ func TestReporterHoldsAPluginToItsRate(t *testing.T) {
 		r.Guest(0, 0, "request", LogInfo, []byte("a"), 1)
 		r.Guest(1, 0, "request", LogDebug, []byte("too little"), 0)
 	}
-	if len(lines) != 2 || lines[0] != (Line{Plugin: "p", Phase: "request", Level: LogInfo, Text: "a", Guest: true, Suppressed: 1}) {
+	if len(lines) != 4 || lines[0] != (Line{Plugin: "p", Phase: "request", Level: LogInfo, Text: "a", Guest: true, Suppressed: 1}) {
 		t.Errorf("%+v", lines)
 	}
 	r.Guest(0, 1e9, "response", LogError, []byte("b"), 0)
-	if len(lines) != 3 || lines[2].Suppressed != 8+8 || lines[2].Text != "b" {
-		t.Errorf("%+v", lines[2:])
+	if len(lines) != 5 || lines[4].Suppressed != 6+6 || lines[4].Text != "b" || r.Held() != 10+6 {
+		t.Errorf("%+v, %d held", lines[4:], r.Held())
 	}
 	lines = nil
 	for range 100 {
@@ -27,6 +29,45 @@ func TestReporterHoldsAPluginToItsRate(t *testing.T) {
 	}
 	if len(lines) < 20 || len(lines) > 30 || lines[0].Text != "\uFFFD" {
 		t.Errorf("%d lines while instances start", len(lines))
+	}
+}
+
+// TestTheRateIsThatOfAllLoopsTogether: one loop may use all of it, and all of them have no more.
+func TestTheRateIsThatOfAllLoopsTogether(t *testing.T) {
+	const loops, rate, seconds, offered = 16, 20, 3, 1000
+	var lines, told atomic.Int64
+	r := NewReporter(ReporterOptions{Loops: loops, Rate: rate, Log: func(l Line) {
+		lines.Add(1)
+		told.Add(l.Suppressed)
+	}})
+	for range rate {
+		r.Guest(3, 1e12, "request", LogInfo, []byte("of one request"), 0)
+	}
+	if n := lines.Load(); n != rate {
+		t.Errorf("one loop wrote %d lines of %d at once", n, rate)
+	}
+	for second := range int64(seconds) {
+		var all sync.WaitGroup
+		for loop := range loops {
+			all.Go(func() {
+				for i := range int64(offered) {
+					r.Guest(loop, 1e12+second*1e9+i*1e6, "request", LogInfo, nil, 0)
+				}
+			})
+		}
+		all.Wait()
+	}
+	n := lines.Load()
+	if n < rate*seconds-1 || n > rate*(seconds+1) {
+		t.Errorf("%d lines in %d seconds", n, seconds)
+	}
+	r.Guest(5, 2e12, "request", LogInfo, nil, 0)
+	if all := int64(rate + seconds*loops*offered); n+told.Load() != all || n+int64(r.Held()) != all { //nolint:gosec // small
+		t.Errorf("%d lines, %d told to be held, %d held, of %d", n, told.Load(), r.Held(), all)
+	}
+	r = NewReporter(ReporterOptions{Rate: 1e-9})
+	if n := testing.AllocsPerRun(100, func() { r.Guest(0, 1, "request", LogInfo, []byte("too many"), 0) }); n != 0 {
+		t.Errorf("a line that is held back allocates %v times", n)
 	}
 }
 

@@ -136,6 +136,7 @@ func (p *Plugin) Stats() (s Stats) {
 		s.MemoryBytes += c.memory.Load()
 		s.BreakerOpen = s.BreakerOpen || c.open.Load()
 	}
+	s.LinesHeld = p.core.report.Held()
 	return s
 }
 
