@@ -92,6 +92,8 @@ const (
 	sayActive  = "say `health.active: {type: http, path: /healthz}`"
 	sayPassive = "say `health.passive`: failures in a row, `eject_for`, `fail_on_status`"
 	sayUpper   = "say `upstreams`, a map of names to `{targets: [...]}`"
+	sayFetched = "say `module: https://HOST/FILE.wasm@sha256:DIGEST`, or `oci://`; a file has its path alone"
+	sayOrder   = "plugins are asked in the order of `plugins` in a listener or a route"
 	sayRoutes  = "say `routes`, a list of `{match: ..., upstream: NAME}`"
 )
 
@@ -282,7 +284,12 @@ var foreignIn = map[string]map[string]string{
 		"status": "in a target say `state`; for checks `health.active.status`",
 	},
 	"plugins": {
-		"path": "say `module`", "file": "say `module`", "wasm": "say `module`", "image": "say `module`, the path of a file", "url": "say `module`, the path of a file",
+		"path": "say `module`", "file": "say `module`", "wasm": "say `module`", "image": sayFetched, "url": sayFetched, "guest": "say `module`", "code": "say `module`, beside `proxy_wasm`",
+		"sha256": sayFetched, "digest": sayFetched, "imagepullsecret": "say `plugin_sources.docker_config`", "imagepullsecrets": "say `plugin_sources.docker_config`",
+		"imagepullpolicy": "a module is pinned by its digest, and fetched when it is in no cache; there is nothing to set",
+		"pluginrootid":    "say `proxy_wasm.root_id`", "pluginname": "the name of a plugin is its key below `plugins`", "pluginconfig": "say `config`", "failstrategy": "say `on_error`",
+		"priority": sayOrder, "phase": sayOrder, "httpwasm": "what a module speaks is found in it, and http-wasm has no keys of its own: say `config`",
+		"poolsize":      "instances are made as they are needed; there is nothing to set",
 		"configuration": "say `config`", "settings": "say `config`", "failopen": "say `on_error: fail_open`", "failurepolicy": "say `on_error`",
 		"memory": "say `limits.memory`", "timeout": "calls are bounded by `limits.fuel`", "maxmemory": "say `limits.memory`", "environment": "say `env`",
 	},

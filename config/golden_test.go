@@ -70,7 +70,11 @@ func said(r *Report, err error) string {
 	if len(r.Warnings) > 0 {
 		parts = append(parts, r.String())
 	}
-	return strings.Join(parts, "\n")
+	all := strings.Join(parts, "\n")
+	if here, err := os.Getwd(); err == nil { // the same wherever the repository is
+		all = strings.ReplaceAll(all, here+string(filepath.Separator), "/here/")
+	}
+	return all
 }
 
 func splitGolden(data string) (content, golden string) {

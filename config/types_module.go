@@ -309,7 +309,11 @@ func (v *validator) modulePath(p keyPath, m *Module) {
 		return
 	}
 	if strings.Contains(m.Path, digestMark) && v.source.Stat(v.source.resolve(m.Path)) != nil {
-		v.fail(p, "write it with https:// or oci:// before it", "a reference with a digest, and without a scheme")
+		help := "write it with https:// or oci:// before it"
+		if file, _, _ := strings.Cut(m.Path, digestMark); strings.HasSuffix(file, ".wasm") {
+			help = "a file has no digest: write `" + file + "`; if it is to be fetched, " + help
+		}
+		v.fail(p, help, "a reference with a digest, and without a scheme")
 		return
 	}
 	v.existingFile(p, &m.Path)

@@ -155,12 +155,20 @@ func (v *validator) existingFile(p keyPath, path *string) {
 	if err := v.source.Stat(resolved); err != nil {
 		help := ""
 		if v.source.File != "" && !filepath.IsAbs(*path) {
-			help = "a relative path starts at the folder of " + v.source.File + ": it is " + resolved
+			help = "a relative path starts at the folder of " + v.source.File + ": it is " + absolute(resolved)
 		}
 		v.fail(p, help, "cannot use the file: %v", err)
 	}
 	v.files = append(v.files, resolved)
 	*path = resolved
+}
+
+// absolute is a path as it is from anywhere, for people; the path itself where that cannot be known.
+func absolute(path string) string {
+	if whole, err := filepath.Abs(path); err == nil {
+		return whole
+	}
+	return path
 }
 
 // fieldMap checks fields that are sent: names, values, and that no name is there twice in another case.
