@@ -220,8 +220,18 @@ func TestModulesThatAreRefused(t *testing.T) {
 		t.Errorf("version %d", v)
 	}
 	// A plugin without a callback is passed by.
-	if r := b.exchange(message{head: simpleHead}, okAnswer, p); r.err != nil || r.got != "hello" || p.WantsResponse() || p.SpeaksTCP() || p.Name() != "p" {
+	if r := b.exchange(message{head: simpleHead}, okAnswer, p); r.err != nil || r.got != "hello" || p.WantsResponse() || p.SpeaksTCP() || p.OnlyTCP() || p.Name() != "p" {
 		t.Errorf("%v %q", r.err, r.got)
+	}
+	for request, only := range map[string]bool{"": true, "proxy_on_request_headers": false, "proxy_on_response_trailers": false} {
+		m := &handmade{}
+		m.export("proxy_on_new_connection", 1, []byte{wt.I32}, wt.I32Const(0))
+		if request != "" {
+			m.export(request, 2, []byte{wt.I32}, wt.I32Const(0))
+		}
+		if p := b.mustLoad(m.finish("0_2_1", "malloc"), Options{}, wasm.Limits{}); !p.SpeaksTCP() || p.OnlyTCP() != only {
+			t.Errorf("with %q: for connections only: %v", request, p.OnlyTCP())
+		}
 	}
 }
 

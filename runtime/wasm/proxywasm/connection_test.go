@@ -2,6 +2,7 @@ package proxywasm
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,12 @@ func TestConnections(t *testing.T) {
 	up, down, err := b.talk(p, []string{"a", "b"}, []string{"x"})
 	if up != "<a<b" || down != "x>" || err != nil {
 		t.Errorf("%q %q %v", up, down, err)
+	}
+	b.mu.Lock()
+	created := b.lines[slices.IndexFunc(b.lines, func(l wasm.Line) bool { return l.Text == "create(2 1)" })]
+	b.mu.Unlock()
+	if created.Phase != "connection" {
+		t.Errorf("a connection's context is made in phase %s", created.Phase)
 	}
 	b.wantSays("create(2 1)", "connection(2)", "prop -> 0 192.0.2.7:4711", "prop -> 0 db.example", "prop -> 1", "pairs -> 0", "body -> 1", "resume -> 2",
 		"downstream(2 1 0)", "prop -> 0 192.0.2.9:5432", "prop -> 0 db", "body -> 0 a", "setbody -> 0",

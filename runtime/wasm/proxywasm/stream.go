@@ -244,7 +244,11 @@ func (s *stream) lost() *fault.Error {
 // create tells the guest of the stream.
 func (s *stream) create(t *netloop.Task) *fault.Error {
 	s.created = true
-	_, err := s.call(t, "request", onContextCreate, uint64(s.id), uint64(s.root.id))
+	phase := "request"
+	if s.tcp {
+		phase = "connection"
+	}
+	_, err := s.call(t, phase, onContextCreate, uint64(s.id), uint64(s.root.id))
 	return err
 }
 
