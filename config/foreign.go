@@ -92,7 +92,7 @@ const (
 	sayActive  = "say `health.active: {type: http, path: /healthz}`"
 	sayPassive = "say `health.passive`: failures in a row, `eject_for`, `fail_on_status`"
 	sayUpper   = "say `upstreams`, a map of names to `{targets: [...]}`"
-	sayFetched = "say `module: https://HOST/FILE.wasm@sha256:DIGEST`, or `oci://`; a file has its path alone"
+	sayFetched = "say `module: https://HOST/FILE.wasm@sha256:DIGEST`, or the same with oci://; a file has its path alone"
 	sayOrder   = "plugins are asked in the order of `plugins` in a listener or a route"
 	sayRoutes  = "say `routes`, a list of `{match: ..., upstream: NAME}`"
 )

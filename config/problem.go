@@ -95,7 +95,14 @@ func (e Errors) Error() string {
 }
 
 // Sort puts them in the order of the file; those outside of files come last.
-func (e Errors) Sort() { sorted(e) }
+func (e Errors) Sort() {
+	slices.SortStableFunc(e, func(a, b Problem) int {
+		if (a.Line == 0) != (b.Line == 0) {
+			return cmp.Compare(b.Line, a.Line)
+		}
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.File, b.File))
+	})
+}
 
 // Report is what else there is to say about a config that was read.
 type Report struct {
@@ -293,13 +300,8 @@ func (c *collector) within(at Position, text string) Position {
 	return at
 }
 
-// sorted puts problems in the order of the file; those outside of files come last.
+// sorted is list in the order of Sort.
 func sorted(list Errors) Errors {
-	slices.SortStableFunc(list, func(a, b Problem) int {
-		if (a.Line == 0) != (b.Line == 0) {
-			return cmp.Compare(b.Line, a.Line)
-		}
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.File, b.File))
-	})
+	list.Sort()
 	return list
 }

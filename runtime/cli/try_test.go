@@ -17,6 +17,10 @@ const (
 	proxyModule  = "../wasm/proxywasm/testdata/tenant.wasm"
 	httpModule   = "../wasm/httpwasm/testdata/kit.wasm"
 	noABI        = "\x00asm\x01\x00\x00\x00"
+	// onlyTCP exports memory, proxy_abi_version_0_2_1, malloc and proxy_on_new_connection.
+	onlyTCP = noABI + "\x01\x0e\x03`\x00\x00`\x01\x7f\x01\x7f`\x02\x7f\x7f\x00\x03\x04\x03\x00\x01\x01\x05\x03\x01\x00\x01" +
+		"\x07G\x04\x06memory\x02\x00\x17proxy_abi_version_0_2_1\x00\x00\x06malloc\x00\x01\x17proxy_on_new_connection\x00\x02" +
+		"\x0a\x0f\x03\x02\x00\x0b\x05\x00A\x80\x08\x0b\x04\x00A\x00\x0b"
 )
 
 // inNewFolder copies modules to a new folder, with one that speaks no ABI, and goes there.
@@ -150,4 +154,22 @@ routes: [{ plugins: [native, proxy, http], upstream: db }]
 	for _, key := range []string{"proxy.upstreams", "proxy.state", "proxy.recycle_after", "proxy.limits.wait", "http.upstreams", "http.state", "http.calls", "http.proxy_wasm"} {
 		contains(t, text, "warning: plugins."+key+": has no effect")
 	}
+}
+
+// TestCheckWarnsOfPluginsThatNoRequestReaches: they have callbacks for connections alone.
+func TestCheckWarnsOfPluginsThatNoRequestReaches(t *testing.T) {
+	inNewFolder(t, nil)
+	write(t, "tcp.wasm", onlyTCP)
+	write(t, "c.yaml", `listeners:
+  - { address: ":9000", mode: tcp, upstream: db, plugins: [tcp] }
+  - { address: ":9001", plugins: [tcp] }
+upstreams: { db: { targets: ["http://127.0.0.1:1"] } }
+plugins: { tcp: { module: tcp.wasm } }
+routes: [{ plugins: [tcp], upstream: db }]
+`)
+	code, out, text := call("check", "c.yaml")
+	if code != exitOK || !strings.Contains(out, "; 2 warnings") {
+		t.Errorf("exit code %d, %q", code, out)
+	}
+	contains(t, text, "c.yaml:3:35: warning: listeners[1].plugins[0]: tcp has callbacks for connections and none for requests", "c.yaml:6:22: warning: routes[0].plugins[0]: ", "`mode: tcp`")
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"wasmgate/config"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/modules"
 )
@@ -78,14 +79,25 @@ func (g *Gateway) Review() (list []Remark) {
 			list = append(list, Remark{Path: path + "." + key, Message: "has no effect: the module speaks " + abi, Help: help})
 		}
 	}
+	for i := range s.config.Listeners {
+		if l := &s.config.Listeners[i]; l.Mode != config.ModeTCP {
+			list = append(list, s.deaf(fmt.Sprintf("listeners[%d]", i), l.Plugins)...)
+		}
+	}
 	for i := range s.config.Routes {
-		for j, name := range s.config.Routes[i].Plugins {
-			if p, is := s.plugins[name].guest.(proxywasmGuest); is && p.OnlyTCP() {
-				list = append(list, Remark{
-					Path: fmt.Sprintf("routes[%d].plugins[%d]", i, j), Message: name + " has callbacks for connections and none for requests: it has no effect here",
-					Help: "name it in `plugins` of a listener with `mode: tcp`",
-				})
-			}
+		list = append(list, s.deaf(fmt.Sprintf("routes[%d]", i), s.config.Routes[i].Plugins)...)
+	}
+	return list
+}
+
+// deaf are the plugins of a listener or a route that requests do not reach.
+func (s *state) deaf(path string, plugins []string) (list []Remark) {
+	for i, name := range plugins {
+		if p, is := s.plugins[name].guest.(proxywasmGuest); is && p.OnlyTCP() {
+			list = append(list, Remark{
+				Path: fmt.Sprintf("%s.plugins[%d]", path, i), Message: name + " has callbacks for connections and none for requests: it has no effect here",
+				Help: "name it in `plugins` of a listener with `mode: tcp`",
+			})
 		}
 	}
 	return list
