@@ -6,6 +6,7 @@ import (
 
 	"wasmgate/runtime/body"
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
@@ -18,6 +19,7 @@ type Measured struct {
 	PerSecond     float64 // on one event loop that does nothing else
 	Fuel          int64   // for a call, on average
 	Failed        int
+	Failure       *fault.Error // the first one
 }
 
 // Figures are what a case took.
@@ -27,26 +29,32 @@ type Figures struct {
 	Memory   int64     // of the plugin's instances, in bytes, afterwards
 }
 
-// warmUp is how many calls are made before it counts.
-const warmUp = 200
+// warmUp is how many calls are made before it counts, unless they take longer than warmTime: each may wait for something.
+const (
+	warmUp   = 200
+	warmTime = time.Second
+	fewest   = 10 // calls that are measured, unless that takes longer than warmTime
+)
 
 // Measure sends a case through the plugin again and again, for at least so long and at most so often.
 func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error) {
 	c.Untraced = true
 	var err error
 	times := [2][]time.Duration{}
-	var failed [2]int
-	var fuel [2]int64
+	var failed failures
+	var fuel int64
 	p.host.On(func(t *netloop.Task) {
 		r := &run{p: p, c: &c, x: &exchange.Exchange{Task: t}}
-		for range warmUp {
+		began := time.Now()
+		for n := 0; n < warmUp && time.Since(began) < warmTime; n++ {
 			if err = r.timed(t, &[2]time.Duration{}, &failed); err != nil {
 				return
 			}
 		}
-		failed = [2]int{}
-		begin, began := p.running.figures(), time.Now()
-		for n := 0; n < most && (n < 10 || time.Since(began) < least); n++ {
+		failed = failures{}
+		begin := p.running.figures()
+		began = time.Now()
+		for n := 0; n < most && (n == 0 || n < fewest && time.Since(began) < warmTime || time.Since(began) < least); n++ {
 			var took [2]time.Duration
 			if err = r.timed(t, &took, &failed); err != nil {
 				return
@@ -59,13 +67,13 @@ func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error
 		}
 		end := p.running.figures()
 		if n := end.calls - begin.calls; n > 0 {
-			fuel[0] = int64((end.fuel - begin.fuel) / n) //nolint:gosec // far from the bounds
+			fuel = int64((end.fuel - begin.fuel) / n) //nolint:gosec // far from the bounds
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	f := &Figures{Request: measured(times[0], fuel[0], failed[0])}
+	f := &Figures{Request: measured(times[0], fuel, &failed, 0)}
 	if len(times[1]) > 0 {
 		// Both phases are in the counter: what the request took is measured alone.
 		c.Response = nil
@@ -74,7 +82,7 @@ func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error
 			return nil, err
 		}
 		f.Request.Fuel = alone.Request.Fuel
-		m := measured(times[1], 2*fuel[0]-alone.Request.Fuel, failed[1])
+		m := measured(times[1], 2*fuel-alone.Request.Fuel, &failed, 1)
 		f.Response = &m
 	}
 	// What an instance has is made known a few times in a second.
@@ -83,8 +91,24 @@ func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error
 	return f, nil
 }
 
+// failures are how often each phase has failed, and how the first time.
+type failures struct {
+	count [2]int
+	first [2]*fault.Error
+}
+
+func (f *failures) add(phase int, err error) {
+	if err == nil {
+		return
+	}
+	f.count[phase]++
+	if f.first[phase] == nil {
+		f.first[phase] = fault.From(err)
+	}
+}
+
 // timed sends the case through once.
-func (r *run) timed(t *netloop.Task, took *[2]time.Duration, failed *[2]int) error {
+func (r *run) timed(t *netloop.Task, took *[2]time.Duration, failed *failures) error {
 	x, l := r.x, t.Loop()
 	x.Reset()
 	if err := prepare(x, r.c); err != nil {
@@ -96,11 +120,11 @@ func (r *run) timed(t *netloop.Task, took *[2]time.Duration, failed *[2]int) err
 	x.RequestBody = &r.bodies[0]
 	begin := l.Tick()
 	v, err := r.p.running.Request(x, r.c.Role, 0)
-	drain(t, &r.bodies[0])
-	took[0] = time.Duration(l.Tick() - begin)
-	if err != nil {
-		failed[0]++
+	if err == nil && v != filter.Respond {
+		err = drain(t, &r.bodies[0])
 	}
+	took[0] = time.Duration(l.Tick() - begin)
+	failed.add(0, err)
 	if r.c.Response != nil && v == filter.Continue && err == nil && r.p.running.WantsResponse() {
 		if err := parseResponse(x, r.c.Response); err != nil {
 			return err
@@ -109,12 +133,12 @@ func (r *run) timed(t *netloop.Task, took *[2]time.Duration, failed *[2]int) err
 		r.bodies[1].Init(t, &r.sources[1], x.Response.Framing, string(x.Request.Method) == "HEAD")
 		x.ResponseBody = &r.bodies[1]
 		begin = l.Tick()
-		_, err := r.p.running.Response(x, 0)
-		drain(t, &r.bodies[1])
-		took[1] = time.Duration(l.Tick() - begin)
-		if err != nil {
-			failed[1]++
+		v, err := r.p.running.Response(x, 0)
+		if err == nil && v != filter.Respond {
+			err = drain(t, &r.bodies[1])
 		}
+		took[1] = time.Duration(l.Tick() - begin)
+		failed.add(1, err)
 	}
 	if e, ok := r.p.running.Filter.(filter.Ender); ok {
 		e.End(x, 0)
@@ -123,16 +147,21 @@ func (r *run) timed(t *netloop.Task, took *[2]time.Duration, failed *[2]int) err
 }
 
 // drain sends a body on, if a filter has a part in it.
-func drain(t *netloop.Task, b *body.Body) {
+func drain(t *netloop.Task, b *body.Body) error {
 	for b.Touched() && !b.Done() {
-		if piece, err := b.Next(t); err != nil || len(piece) == 0 {
-			return
+		piece, err := b.Next(t)
+		switch {
+		case err != nil && b.Done():
+			return nil
+		case err != nil || len(piece) == 0:
+			return err
 		}
 	}
+	return nil
 }
 
-func measured(times []time.Duration, fuel int64, failed int) Measured {
-	m := Measured{Calls: len(times), Fuel: fuel, Failed: failed}
+func measured(times []time.Duration, fuel int64, failed *failures, phase int) Measured {
+	m := Measured{Calls: len(times), Fuel: fuel, Failed: failed.count[phase], Failure: failed.first[phase]}
 	if len(times) == 0 {
 		return m
 	}
@@ -170,7 +199,7 @@ func MeasureStarts(module []byte, limits wasm.Limits, s Settings, dir string) (*
 			return nil, err
 		}
 		begin := time.Now()
-		c, err := h.Compile("plugin", module, *abi.compile, limits)
+		c, err := h.Compile(or(s.Name, defaultName), module, *abi.compile, limits)
 		*took = time.Since(begin)
 		if err == nil && took == &out.Cached {
 			m := &Module{host: h, binary: module, limits: limits, abi: abi, keep: c}

@@ -59,17 +59,21 @@ const (
 // Decisions are all of them.
 var Decisions = []string{Continue, Routed, Denied, Respond, NoMatch, Rematch, Failed}
 
-// typicalRuns is how often a case is repeated to know what its calls usually take.
-const typicalRuns = 15
+// typicalRuns is how often a case is repeated to know what its calls usually take, and typicalTime how long at most.
+const (
+	typicalRuns = 15
+	typicalTime = time.Second
+)
 
 // Typical sends a case several times and returns what its calls usually take: the medians of time and fuel for each call
 // of the guest, in order. The first calls of an instance take longer than those that follow. It is nil if not all of them
-// are the same.
+// are the same, or they take too long.
 func (p *Plugin) Typical(c Case) []exchange.PluginCall {
 	var all [][]exchange.PluginCall
+	began := time.Now()
 	for range typicalRuns {
 		o, err := p.Do(c)
-		if err != nil {
+		if err != nil || time.Since(began) > typicalTime {
 			return nil
 		}
 		calls := o.Request.Calls

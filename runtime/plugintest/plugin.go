@@ -1,6 +1,8 @@
 package plugintest
 
 import (
+	"time"
+
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/kv"
@@ -34,7 +36,18 @@ type Settings struct {
 
 	RootID, VMID string // of Proxy-Wasm
 	VMConfig     []byte
+	// MaxPause is how long a stream of Proxy-Wasm may be paused; 0: DefaultPause.
+	MaxPause time.Duration
+	// StopIteration is what pausing in a callback for headers means, in the words of a config: auto, all, headers; "" is auto.
+	StopIteration string
 }
+
+// DefaultPause is how long a stream may be paused: nobody wants to wait here as long as a gateway does for one that is
+// never continued.
+const DefaultPause = time.Second
+
+// defaultName is what a plugin is called that has no name.
+const defaultName = "plugin"
 
 // mostBody bounds the bodies that are held for a plugin, in bytes.
 const mostBody = 1 << 26
@@ -100,14 +113,15 @@ type Module struct {
 	keep   *wasm.Compiled // so that it is compiled once
 }
 
-// Load compiles a module. The error is what the gateway would say. Close the module behind its plugins.
-func (h *Host) Load(module []byte, limits wasm.Limits) (*Module, error) {
+// Load compiles a module. The error is what the gateway would say of a plugin of that name; "" is one without. Close the
+// module behind its plugins.
+func (h *Host) Load(name string, module []byte, limits wasm.Limits) (*Module, error) {
 	_, abi, err := ReadModule(module, limits)
 	if err != nil {
 		return nil, err
 	}
 	m := &Module{host: h, binary: module, limits: limits, abi: abi}
-	m.keep, err = h.Compile("plugin", module, *abi.compile, limits)
+	m.keep, err = h.Compile(or(name, defaultName), module, *abi.compile, limits)
 	return m, err
 }
 
@@ -122,8 +136,9 @@ func (m *Module) Close() { m.keep.Close() }
 
 // Start gives a plugin its configuration. The error is what the gateway would say.
 func (m *Module) Start(s Settings) (*Plugin, error) {
-	if s.Name == "" {
-		s.Name = "plugin"
+	s.Name = or(s.Name, defaultName)
+	if s.MaxPause == 0 {
+		s.MaxPause = DefaultPause
 	}
 	c, err := m.host.Compile(s.Name, m.binary, *m.abi.compile, m.limits)
 	if err != nil {

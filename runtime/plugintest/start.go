@@ -81,6 +81,8 @@ func startNative(h *Host, c *wasm.Compiled, s *settings) (*running, error) {
 	}, nil
 }
 
+var stopIteration = map[string]proxywasm.StopIteration{"": proxywasm.StopAuto, "auto": proxywasm.StopAuto, "all": proxywasm.StopAll, "headers": proxywasm.StopHeaders}
+
 // startProxyWasm starts a plugin of Proxy-Wasm.
 func startProxyWasm(h *Host, c *wasm.Compiled, s *settings) (*running, error) {
 	s.upstreams, s.choice = append(slices.Clone(s.Upstreams), s.Calls...), len(s.Upstreams)
@@ -88,6 +90,7 @@ func startProxyWasm(h *Host, c *wasm.Compiled, s *settings) (*running, error) {
 		Name: s.Name, Config: s.Config, RootID: s.RootID, VMID: s.VMID, VMConfig: s.VMConfig, Group: h.group, Shared: proxywasm.NewShared(proxywasm.SharedOptions{}),
 		Grants: proxywasm.Grants{Calls: ids(s.upstreams), Caller: s.caller(), Upstreams: s.upstreams},
 		Sys:    s.sys(), Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{}, LogLevel: wasm.LogDebug, LogRate: logRate, Log: s.lines, MaxBody: s.Body,
+		MaxPause: s.MaxPause, StopIteration: stopIteration[s.StopIteration],
 	})
 	if err != nil {
 		return nil, err

@@ -40,6 +40,7 @@ type caseFigure struct {
 	Fuel   int64   `json:"fuel"`
 	Memory int64   `json:"memory"`
 	Failed int     `json:"failed"`
+	Why    string  `json:"failure,omitempty"` // the first one
 }
 
 func newBench(p *Process) *cobra.Command {
@@ -50,7 +51,7 @@ func newBench(p *Process) *cobra.Command {
 		Use:   "bench FILE|DIR",
 		Short: "Measure what a plugin's calls and its start take",
 		Long: `Sends the requests of the plugin's tests, or a sample if it has none, through the plugin again and again, on one event
-loop and without a gateway. Tells the time of a call (median, 99th percentile, calls in a second on one CPU), its fuel, the
+loop and without a gateway. The upstreams that the plugin calls answer as its tests say, at once. Tells the time of a call (median, 99th percentile, calls in a second on one CPU), its fuel, the
 memory of the instance, and what a start takes: compiling, the same from the cache, an instance.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -113,7 +114,7 @@ func (p *Process) bench(args []string, config string, least time.Duration) (*ben
 	if len(cases) == 0 {
 		cases = []suite.NamedCase{{Name: "a sample: GET http://example.com/", Config: settings.Config, Case: plugintest.Case{Request: plugintest.Sample}}}
 	}
-	m, err := h.Load(module, limits)
+	m, err := h.Load(pr.name, module, limits)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +148,7 @@ func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 
 func (b *benched) measure(m *plugintest.Module, s plugintest.Settings, c suite.NamedCase, least time.Duration) error {
 	s.Config = c.Config
+	c.Apply(&s, m.Host())
 	plugin, err := m.Start(s)
 	if err != nil {
 		return err
@@ -157,9 +159,13 @@ func (b *benched) measure(m *plugintest.Module, s plugintest.Settings, c suite.N
 		return err
 	}
 	add := func(phase string, m *plugintest.Measured) {
-		b.Cases = append(b.Cases, caseFigure{
+		row := caseFigure{
 			Name: c.Name, Phase: phase, Calls: m.Calls, P50: float64(m.P50) / 1e3, P99: float64(m.P99) / 1e3, Rate: m.PerSecond, Fuel: m.Fuel, Memory: f.Memory, Failed: m.Failed,
-		})
+		}
+		if m.Failure != nil {
+			row.Why = m.Failure.Error()
+		}
+		b.Cases = append(b.Cases, row)
 	}
 	add("request", &f.Request)
 	if f.Response != nil {
@@ -192,5 +198,8 @@ func (p *Process) tellBench(b *benched) {
 		name += strings.Repeat(" ", width-utf8.RuneCountInString(name))
 		fmt.Fprintf(p.Stdout, "  %s  %-8s  %9s  %9s  %10s  %10s  %10s%s\n", name, c.Phase,
 			suite.Micros(c.P50), suite.Micros(c.P99), suite.Thousands(int64(c.Rate)), suite.Thousands(c.Fuel), bytesText(c.Memory), failed)
+		if c.Why != "" {
+			fmt.Fprintf(p.Stdout, "    %s\n", paint.in("bad", printable(c.Why)))
+		}
 	}
 }

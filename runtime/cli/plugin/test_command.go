@@ -143,7 +143,7 @@ func (t *trial) file(h *plugintest.Host, pr *project, f *suite.File, report *sui
 		return err
 	}
 	*built = *built || pr.language != nil
-	m, err := h.Load(module, f.Limits())
+	m, err := h.Load(pr.name, module, f.Limits())
 	if err != nil {
 		return fmt.Errorf("%s: %w", pr.module, err)
 	}

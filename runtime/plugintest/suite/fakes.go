@@ -49,6 +49,8 @@ type upstreams struct {
 	calls []Call
 	left  []int
 	wrong comparison
+	// forever has each call answered at once and as often as it comes, for those who measure.
+	forever bool
 }
 
 func newUpstreams(calls []Call) *upstreams {
@@ -73,7 +75,7 @@ func (u *upstreams) names() (list []string) {
 func (u *upstreams) answer(t *netloop.Task, upstream string, c *filter.Call) *fault.Error {
 	call := u.take(upstream, c)
 	if call == nil {
-		return fault.New(fault.Connect, fault.Upstream, 502, "upstream %s: the test does not expect this request", upstream)
+		return fault.New(fault.Connect, fault.Upstream, 502, "upstream %s: the test does not expect this request: %s %s", upstream, c.Method, c.Path)
 	}
 	timeout := c.Timeout
 	if timeout == 0 {
@@ -83,6 +85,9 @@ func (u *upstreams) answer(t *netloop.Task, upstream string, c *filter.Call) *fa
 		return fault.New(fault.RequestTimeout, fault.Upstream, 504, "upstream %s: no answer within %v", upstream, timeout)
 	}
 	until := time.Now().Add(call.Delay.Std())
+	if u.forever {
+		until = time.Time{}
+	}
 	for wait := time.Until(until); wait > 0; wait = time.Until(until) { // others may wake the task
 		t.Sleep(wait)
 	}
@@ -124,12 +129,17 @@ func (u *upstreams) take(upstream string, c *filter.Call) *Call {
 			continue
 		}
 		if d := call.differences(c); len(d) == 0 {
-			u.left[i]--
+			if !u.forever {
+				u.left[i]--
+			}
 			return call
 		}
 		if near == nil {
 			near = call
 		}
+	}
+	if u.forever {
+		return nil
 	}
 	what := fmt.Sprintf("calls: %s %s to %s", c.Method, c.Path, upstream)
 	if near == nil {

@@ -42,6 +42,7 @@ func (f *File) Settings(name string, config []byte) plugintest.Settings {
 		Name: name, Config: config, Upstreams: f.Plugin.Upstreams, Clock: f.Plugin.Clock, Body: int(f.Plugin.Limits.Body),
 		RootID: f.Plugin.ProxyWasm.RootID, VMID: f.Plugin.ProxyWasm.VMID, VMConfig: []byte(f.Plugin.ProxyWasm.VMConfig),
 	}
+	s.StopIteration, s.MaxPause = f.Plugin.ProxyWasm.StopIteration, f.maxPause(nil)
 	for k, v := range f.Plugin.Env {
 		s.Env = append(s.Env, k+"="+v)
 	}
@@ -50,6 +51,18 @@ func (f *File) Settings(name string, config []byte) plugintest.Settings {
 		s.Address = func(hostport []byte) bool { return slices.Contains(f.Plugin.Dynamic, string(hostport)) }
 	}
 	return s
+}
+
+// maxPause is how long a stream may be paused in a test with these calls.
+func (f *File) maxPause(calls []Call) time.Duration {
+	if most := f.Plugin.ProxyWasm.MaxPause.Std(); most > 0 {
+		return most
+	}
+	most := plugintest.DefaultPause
+	for i := range calls {
+		most += calls[i].Delay.Std() * time.Duration(max(calls[i].Times, 1))
+	}
+	return most
 }
 
 // Run runs all tests of the file on a module. The plugin is started anew for each of them.
@@ -72,6 +85,7 @@ func (f *File) run(m *plugintest.Module, plugin string, i int) (r Result) {
 		r.Passed = len(c.list) == 0
 	}()
 	settings := f.Settings(plugin, f.configOf(t))
+	settings.MaxPause = f.maxPause(t.Calls)
 	outside := newUpstreams(t.Calls)
 	settings.Calls, settings.Call = outside.names(), outside.answer
 	settings.Stores = stores(t.State, m.Host().Now())

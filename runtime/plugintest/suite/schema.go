@@ -49,6 +49,9 @@ type ProxyWasm struct {
 	RootID   string `koanf:"root_id" doc:"Which of the module's root contexts the plugin is."`
 	VMID     string `koanf:"vm_id" doc:"The id of its VM."`
 	VMConfig string `koanf:"vm_config" doc:"Handed to on_vm_start."`
+
+	StopIteration string          `koanf:"stop_iteration" enum:"auto,all,headers" doc:"What pausing in a callback for headers means, as in the gateway's config."`
+	MaxPause      config.Duration `koanf:"max_pause" min:"1ms" max:"1h" doc:"How long a stream may be paused before that is a failure. Default: 1s, and what the delays of the test's calls come to."`
 }
 
 // Limits bound an instance.
@@ -209,7 +212,7 @@ func (f *File) check(i int) (list config.Errors) {
 // At is the place of a test, for messages.
 func (f *File) At(test int) config.Position { return f.report.At(fmt.Sprintf("tests[%d]", test)) }
 
-// Cases are the requests of all tests, for those who measure.
+// Cases are the requests of all tests, for those who measure: also of those whose calls and state there are.
 func (f *File) Cases() []NamedCase {
 	var list []NamedCase
 	for i := range f.Tests {
@@ -223,7 +226,7 @@ func (f *File) Cases() []NamedCase {
 			if len(t.Steps) > 1 {
 				name = fmt.Sprintf("%s, step %d", name, k+1)
 			}
-			list = append(list, NamedCase{Name: name, Config: f.configOf(t), Case: c})
+			list = append(list, NamedCase{Name: name, Config: f.configOf(t), Case: c, file: f, test: t})
 		}
 	}
 	return list
@@ -234,6 +237,22 @@ type NamedCase struct {
 	Name   string
 	Config []byte
 	Case   plugintest.Case
+
+	file *File
+	test *Test
+}
+
+// Apply adds to settings what the request's test says there is around the plugin: stores with what is in them, and
+// upstreams that answer as often as they are asked, and at once.
+func (c *NamedCase) Apply(s *plugintest.Settings, h *plugintest.Host) {
+	if c.test == nil {
+		return
+	}
+	outside := newUpstreams(c.test.Calls)
+	outside.forever = true
+	s.Calls, s.Call = outside.names(), outside.answer
+	s.Stores = stores(c.test.State, h.Now())
+	s.MaxPause = c.file.maxPause(nil)
 }
 
 // Called are the upstreams that tests have the plugin call.
