@@ -1,11 +1,15 @@
 package plugintest
 
 import (
+	"bytes"
+	"debug/dwarf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"wasmgate/runtime/fault"
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/meter"
 	sdkabi "wasmgate/sdk/abi"
@@ -62,6 +66,8 @@ type Wants struct {
 type Cost struct {
 	Request  string  `json:"request"`
 	Decision string  `json:"decision"`
+	Status   int     `json:"status,omitempty"`   // of the plugin's own answer
+	Upstream string  `json:"upstream,omitempty"` // that it chose, or its address
 	Micros   float64 `json:"microseconds"`
 	Fuel     int64   `json:"fuel"`
 	Memory   int64   `json:"memory"` // of an instance, in bytes
@@ -107,6 +113,10 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 		}
 	}
 	p, err := c.Start(s)
+	if f := (*fault.Error)(nil); errors.As(err, &f) && f.Phase == "compile" { // no configuration would help
+		i.Refused, i.Wants = append(i.Refused, reason(err)), nil
+		return i
+	}
 	if err != nil {
 		i.Wants.Refused = reason(err)
 		return i
@@ -123,7 +133,8 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 		o.Request.Took, o.Request.Fuel = typical[0].Took, typical[0].Fuel
 	}
 	i.Sample = &Cost{
-		Request: "GET http://example.com/", Decision: o.Request.Decision, Micros: float64(o.Request.Took) / 1e3, Fuel: o.Request.Fuel, Memory: p.running.figures().memory,
+		Request: "GET http://example.com/", Decision: o.Request.Decision, Status: o.Request.Status, Upstream: or(o.Request.Upstream, o.Request.Address),
+		Micros: float64(o.Request.Took) / 1e3, Fuel: o.Request.Fuel, Memory: p.running.figures().memory,
 	}
 	if f := o.Request.Failure; f != nil {
 		i.Sample.Decision += ": " + f.Error()
@@ -218,6 +229,11 @@ var sectionNames = [...]string{
 
 // sections lists the sections and reads those that tell of tools. A binary that is malformed is read as far as it goes.
 func (i *Inspection) sections(b []byte) {
+	if !isModule(b) {
+		return
+	}
+	debug := map[string][]byte{}
+	defer func() { i.producer(debug) }()
 	for at := 8; at < len(b); {
 		id := int(b[at])
 		size, n := binary.Uvarint(b[at+1:])
@@ -237,11 +253,38 @@ func (i *Inspection) sections(b []byte) {
 			if text == "producers" {
 				i.producers(rest)
 			}
+			if strings.HasPrefix(text, ".debug_") {
+				debug[text] = rest
+			}
 		case id < len(sectionNames):
 			name = sectionNames[id]
 		}
 		i.Sections = append(i.Sections, Part{name, int(size)})
 		at = begin + int(size)
+	}
+}
+
+// isModule says whether something begins as a WebAssembly binary does.
+func isModule(b []byte) bool { return bytes.HasPrefix(b, []byte("\x00asm")) }
+
+// producer reads who compiled the module from its debugging information. What the section producers has of the language is
+// made from DWARF's number for it, and there a compiler takes C99 that has none, as Zig's does.
+func (i *Inspection) producer(debug map[string][]byte) {
+	if language, year, ok := strings.Cut(i.Language, "C"); ok && language == "" && len(year) == 2 && strings.Trim(year, "0123456789") == "" {
+		i.Language = "C" // which one is not told: C11 is C99 there, too
+	}
+	d, err := dwarf.New(debug[".debug_abbrev"], nil, nil, debug[".debug_info"], debug[".debug_line"], nil, debug[".debug_ranges"], debug[".debug_str"])
+	if err != nil {
+		return
+	}
+	e, err := d.Reader().Next()
+	if err != nil || e == nil {
+		return
+	}
+	maker, _ := e.Val(dwarf.AttrProducer).(string)
+	if maker = printable(maker); strings.HasPrefix(maker, "zig ") {
+		i.Language = "Zig"
+		i.Tools = append(i.Tools, maker)
 	}
 }
 

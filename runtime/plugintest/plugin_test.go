@@ -153,11 +153,27 @@ func TestInspect(t *testing.T) {
 			t.Errorf("%s: %+v", c.exports, i)
 		}
 	}
+	if i := h.Inspect("hello.c", []byte("/* a text whose bytes could be taken for sections */"), wasm.Limits{}, Settings{}); len(i.Sections) > 0 || len(i.Refused) == 0 {
+		t.Errorf("a text: %+v", i)
+	}
+	// A module that nothing is wrong with but that a callback is missing is refused by the gateway, whatever its configuration.
+	if i := h.Inspect("x.wasm", withMemory("handle_response"), wasm.Limits{}, Settings{}); len(i.Refused) != 1 || !strings.Contains(i.Refused[0], "handle_request") || i.Wants != nil {
+		t.Errorf("%+v, %+v", i, i.Wants)
+	}
 	for n := range len(tenantrouter.Module) / 40 { // whatever is cut off, something is said
 		if i := h.Inspect("cut", tenantrouter.Module[:40*n], wasm.Limits{}, Settings{}); len(i.Refused) == 0 {
 			t.Errorf("%d bytes: %+v", 40*n, i)
 		}
 	}
+}
+
+// withMemory is a module of http-wasm that exports its memory and an empty function.
+func withMemory(name string) []byte {
+	section := func(id byte, content string) string { return string([]byte{id, byte(len(content))}) + content }
+	text := func(s string) string { return string([]byte{byte(len(s))}) + s }
+	return []byte("\x00asm\x01\x00\x00\x00" + section(1, "\x01\x60\x00\x00") +
+		section(2, "\x01"+text("http_handler")+text("next")+"\x00\x00") + section(3, "\x01\x00") + section(5, "\x01\x00\x01") +
+		section(7, "\x02"+text(name)+"\x00\x01"+text("memory")+"\x02\x00") + section(10, "\x01\x02\x00\x0b"))
 }
 
 // exporting is a module that exports an empty function, and says what made it.

@@ -2,9 +2,11 @@ package plugin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,7 +27,12 @@ upstreams, calls, state. Then it is sent a sample request. What the gateway woul
 exit code is 1 then.
 
 A plugin that wants a configuration gets that of its tests (NAME.test.yaml beside it), or --config.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("one FILE is wanted: wasmgate plugin inspect FILE")
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			return failing(p.inspect(args[0], config, asJSON))
 		},
@@ -117,7 +124,14 @@ func tellInspection(w io.Writer, paint paint, i *plugintest.Inspection) {
 		row("note", paint.in("warn", printable(n)))
 	}
 	if s := i.Sample; s != nil {
-		row("sample", fmt.Sprintf("%s: %s; %s, %s fuel, %s of memory", s.Request, s.Decision, suite.Micros(s.Micros), suite.Thousands(s.Fuel), bytesText(s.Memory)))
+		decision := s.Decision
+		if s.Status != 0 {
+			decision += " " + strconv.Itoa(s.Status)
+		}
+		if s.Upstream != "" {
+			decision += " " + s.Upstream
+		}
+		row("sample", fmt.Sprintf("%s: %s; %s, %s fuel, %s of memory", s.Request, decision, suite.Micros(s.Micros), suite.Thousands(s.Fuel), bytesText(s.Memory)))
 	}
 }
 
