@@ -62,7 +62,8 @@ func Main(p Process) int {
 	root.SetIn(p.Stdin)
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
-	err := ofPlugin(root.Execute())
+	called, err := root.ExecuteC()
+	err = ofPlugin(err)
 	var code told
 	var failed failure
 	switch {
@@ -74,7 +75,7 @@ func Main(p Process) int {
 		fmt.Fprintln(p.Stderr, "wasmgate:", failed.error)
 		return exitFailed
 	}
-	fmt.Fprintf(p.Stderr, "wasmgate: %s\nSee: wasmgate --help\n", err)
+	fmt.Fprintf(p.Stderr, "wasmgate: %s\nSee: %s --help\n", err, called.CommandPath())
 	return exitUsage
 }
 

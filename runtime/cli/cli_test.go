@@ -71,7 +71,7 @@ func TestCheck(t *testing.T) {
 		{[]string{"check", "module.yaml"}, exitFailed, "", []string{"module.yaml:2:16: error: plugins.p.module: the module cannot be used: "}},
 		{[]string{"check", "nowhere.yaml"}, exitFailed, "", []string{"nowhere.yaml"}},
 		{[]string{"check"}, exitUsage, "", []string{"no wasmgate.yaml"}},
-		{[]string{"check", "a", "b"}, exitUsage, "", []string{"wasmgate --help"}},
+		{[]string{"check", "a", "b"}, exitUsage, "", []string{"See: wasmgate check --help"}},
 		{[]string{"chekc"}, exitUsage, "", []string{"unknown command", "check"}},
 		{[]string{"run", "--conifg", "x"}, exitUsage, "", []string{"unknown flag"}},
 	} {
