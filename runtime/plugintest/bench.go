@@ -85,10 +85,15 @@ func (p *Plugin) Measure(c Case, least time.Duration, most int) (*Figures, error
 		m := measured(times[1], 2*fuel-alone.Request.Fuel, &failed, 1)
 		f.Response = &m
 	}
-	// What an instance has is made known a few times in a second.
-	p.host.On(func(t *netloop.Task) { t.Sleep(300 * time.Millisecond) })
-	f.Memory = p.running.figures().memory
+	f.Memory = p.memory()
 	return f, nil
+}
+
+// memory is what the plugin's instances have, in bytes. It is made known a few times in a second, with some plugins only
+// after a call.
+func (p *Plugin) memory() int64 {
+	p.host.On(func(t *netloop.Task) { t.Sleep(300 * time.Millisecond) })
+	return p.running.figures().memory
 }
 
 // failures are how often each phase has failed, and how the first time.
@@ -232,7 +237,9 @@ func (m *Module) measureInstances(s Settings) (time.Duration, int64, error) {
 			return 0, 0, err
 		}
 		times = append(times, time.Since(begin))
-		memory = p.running.figures().memory
+		if len(times) == startTries {
+			memory = p.memory()
+		}
 		p.Close()
 	}
 	slices.Sort(times)

@@ -174,6 +174,9 @@ func (p *Plugin) Manifest() *sdkabi.Manifest { return p.running.manifest }
 // Upstreams are those that it may choose, by name.
 func (p *Plugin) Upstreams() []string { return p.settings.upstreams[:p.settings.choice] }
 
+// Asks says whether plugins of its ABI have said, once they run, which upstreams they will ask for.
+func (p *Plugin) Asks() bool { return p.abi != &proxyWasmABI }
+
 // Store is a key-value store that the plugin uses; nil if it uses none of that name.
 func (p *Plugin) Store(name string) *kv.Store { return p.settings.Stores[name] }
 

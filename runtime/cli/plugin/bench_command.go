@@ -48,12 +48,12 @@ func newBench(p *Process) *cobra.Command {
 	var config string
 	var least time.Duration
 	c := &cobra.Command{
-		Use:   "bench FILE|DIR",
+		Use:   "bench [DIR|FILE]",
 		Short: "Measure what a plugin's calls and its start take",
-		Long: `Sends the requests of the plugin's tests, or a sample if it has none, through the plugin again and again, on one event
-loop and without a gateway. The upstreams that the plugin calls answer as its tests say, at once. Tells the time of a call (median, 99th percentile, calls in a second on one CPU), its fuel, the
+		Long: `Builds the project in DIR (default: this folder), or takes the module FILE. Sends the requests of its tests, or a sample if
+it has none, through the plugin again and again, on one event loop and without a gateway. The upstreams that the plugin calls answer as its tests say, at once. Tells the time of a call (median, 99th percentile, calls in a second on one CPU), its fuel, the
 memory of the instance, and what a start takes: compiling, the same from the cache, an instance.`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			b, err := p.bench(args, config, least)
 			if err != nil {
@@ -100,7 +100,7 @@ func (p *Process) bench(args []string, config string, least time.Duration) (*ben
 	}
 	b := &benched{Module: pr.module}
 	if err := b.start(module, limits, settings); err != nil {
-		return nil, p.unconfigured(pr, err)
+		return nil, p.unconfigured(pr, pr.named(err))
 	}
 	h, err := plugintest.New(plugintest.Options{})
 	if err != nil {
@@ -116,7 +116,7 @@ func (p *Process) bench(args []string, config string, least time.Duration) (*ben
 	}
 	m, err := h.Load(pr.name, module, limits)
 	if err != nil {
-		return nil, err
+		return nil, pr.named(err)
 	}
 	defer m.Close()
 	for _, c := range cases {

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
 	"wasmgate/runtime/plugintest"
 	"wasmgate/runtime/plugintest/suite"
 )
@@ -25,6 +27,9 @@ func (t *trying) decision(x *exchange.Exchange, response bool, o *plugintest.Pha
 		colour = "warn"
 		word += " " + strconv.Itoa(o.Status)
 	}
+	if o.Failure != nil {
+		t.decided.put(o.Failure.Error())
+	}
 	head := fmt.Sprintf("%s %s", x.Request.Method, target(x))
 	if response {
 		head = "  answer " + strconv.Itoa(x.Response.Status)
@@ -38,7 +43,7 @@ func (t *trying) decision(x *exchange.Exchange, response bool, o *plugintest.Pha
 	}
 	fmt.Fprintf(&b, "%s\n", t.paint.in("faint", fmt.Sprintf("  (%s, %s fuel)", micros(o.Took), suite.Thousands(o.Fuel))))
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "    "+format+"\n", args...) }
-	if o.Failure != nil {
+	if o.Failure != nil && !t.logged.take(o.Failure.Error()) {
 		line("%s", t.paint.in("bad", o.Failure.Error()))
 	}
 	for _, e := range []struct{ what, value string }{{"method", o.Method}, {"authority", o.Authority}, {"path", o.Path}, {"query", o.Query}} {
@@ -59,6 +64,48 @@ func (t *trying) decision(x *exchange.Exchange, response bool, o *plugintest.Pha
 		line("body: %s", shorten(o.Body))
 	}
 	return b.String()
+}
+
+// texts are texts that were told, so that they are not told again beside it. They may be used on all loops.
+type texts struct {
+	mu   sync.Mutex
+	told map[string]bool
+}
+
+// mostTexts bounds them: a failure may have an address of the guest's in it.
+const mostTexts = 256
+
+func (f *texts) put(s string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.told == nil || len(f.told) >= mostTexts {
+		f.told = map[string]bool{}
+	}
+	f.told[s] = true
+}
+
+// has says whether a text was told.
+func (f *texts) has(s string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.told[s]
+}
+
+// take says whether a text was told, and forgets it.
+func (f *texts) take(s string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	told := f.told[s]
+	delete(f.told, s)
+	return told
+}
+
+// failure is what a request failed by; only its kind, if the plugin's decision has told the rest.
+func (t *trying) failure(err error) string {
+	if f := fault.From(err); t.decided.has(f.Error()) {
+		return f.Kind.String()
+	}
+	return err.Error()
 }
 
 // target is what the client asked for.

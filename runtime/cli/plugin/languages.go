@@ -12,8 +12,12 @@ import (
 
 // language is a language that plugins are written in.
 type language struct {
-	name  string // as --lang
-	title string
+	name    string   // as --lang
+	aliases []string // what else --lang may be
+	title   string
+	// like is the language whose files a new project gets, with the end of their names changed; nil: its own.
+	like    *language
+	renamed [2]string
 	// mark says whether a file, by its name in the project's folder, shows that the project is of this language.
 	mark func(name string) bool
 	// tools are what it is built with.
@@ -26,6 +30,8 @@ type language struct {
 	page string
 	// main is the source file that an author begins with.
 	main string
+	// alone builds a project without this command; "" if that is nothing that one would type.
+	alone string
 	// check runs the tests that a project has in its own language; "" if there are none.
 	check string
 	// own are the files that its tools write into the project, which are no sources.
@@ -60,7 +66,7 @@ type build struct {
 }
 
 // languages are all, in the order in which they are told.
-var languages = []*language{&goLanguage, &rustLanguage, &asLanguage, &cLanguage, &zigLanguage}
+var languages = []*language{&goLanguage, &rustLanguage, &asLanguage, &cLanguage, &cppLanguage, &zigLanguage}
 
 const (
 	installRust  = "apt-get install rustc cargo libstd-rust-dev-wasm32 (Debian, Ubuntu), or https://rustup.rs and rustup target add " + rustTarget
@@ -71,7 +77,7 @@ const (
 )
 
 var goLanguage = language{
-	name: "go", title: "Go", main: "main.go", page: "wasmgate/sdk/go/README.md", check: "go test .",
+	name: "go", aliases: []string{"golang"}, title: "Go", main: "main.go", page: "wasmgate/sdk/go/README.md", check: "go test .",
 	mark:  func(name string) bool { return name == "go.mod" },
 	tools: []tool{{"go", installGo, nil}},
 	sdk:   []copied{{"go", "wasmgate/sdk/go"}, {"abi", "wasmgate/sdk/abi"}},
@@ -86,13 +92,23 @@ var goLanguage = language{
 
 var cLanguage = language{
 	name: "c", title: "C", main: "@NAME@.c", page: "wasmgate.md",
-	mark: func(name string) bool {
-		return slices.Contains([]string{".c", ".cc", ".cpp", ".cxx"}, filepath.Ext(name))
-	},
+	alone: "clang -std=c11" + clangFlags + "@NAME@.c",
+	mark:  func(name string) bool { return filepath.Ext(name) == ".c" },
 	tools: []tool{{"clang", installClang, nil}, {"wasm-ld", installClang, findLinker}},
 	sdk:   []copied{{"c/wasmgate.h", "wasmgate.h"}, {"c/README.md", "wasmgate.md"}},
 	build: buildC,
 }
+
+var cppLanguage = language{
+	name: "cpp", aliases: []string{"c++", "cxx", "cc"}, title: "C++", main: "@NAME@.cpp", page: cLanguage.page,
+	like: &cLanguage, renamed: [2]string{".c", ".cpp"},
+	alone: "clang++ -std=c++20 -fno-exceptions -fno-rtti" + clangFlags + "@NAME@.cpp",
+	mark:  func(name string) bool { return slices.Contains([]string{".cc", ".cpp", ".cxx"}, filepath.Ext(name)) },
+	tools: cLanguage.tools, sdk: cLanguage.sdk, build: buildC,
+}
+
+// clangFlags are those with which clang alone makes a module.
+const clangFlags = " --target=wasm32 -O2 -nostdlib -Wl,--no-entry -Wl,--stack-first -Wl,--strip-all -I . \\\n  -o @NAME@.wasm "
 
 func buildC(b *build) ([]command, error) {
 	var c, cpp []string
@@ -187,15 +203,15 @@ var zigLanguage = language{
 	build: func(b *build) ([]command, error) {
 		out := filepath.Join(b.dir, ".zig-cache", "wasmgate")
 		b.made = filepath.Join(out, "bin", "*.wasm")
-		return []command{{[]string{"zig", "build", "--prefix", out, fmt.Sprintf("-Dstrip=%v", b.strip)}, nil}}, nil
+		return []command{{[]string{"zig", "build", "--summary", "none", "--error-style", "minimal", "--prefix", out, fmt.Sprintf("-Dstrip=%v", b.strip)}, nil}}, nil
 	},
 }
 
-// languageOf finds a language by its name.
+// languageOf finds a language by one of its names.
 func languageOf(name string) (*language, error) {
 	var names []string
 	for _, l := range languages {
-		if l.name == name {
+		if lower := strings.ToLower(name); lower == l.name || lower == strings.ToLower(l.title) || slices.Contains(l.aliases, lower) {
 			return l, nil
 		}
 		names = append(names, l.name)

@@ -199,8 +199,12 @@ func TestRun(t *testing.T) {
 	if status, _ := ask(t, url+"/", "x-beta", "yes"); status != 503 {
 		t.Errorf("a trap: %d", status)
 	}
+	l.says("plugin_trap: plugin my-plugin, phase request: unreachable, in explode (my-plugin.c:")
 	l.says("GET / → fail")
-	l.says("plugin_trap: plugin plugin, phase request: unreachable, in explode (my-plugin.c:")
+	l.says("503 from the plugin or the gateway: plugin_trap, in all ")
+	if n := strings.Count(l.stdout.String(), "unreachable, in explode"); n != 1 {
+		t.Errorf("the trap is told %d times:\n%s", n, l.stdout.String())
+	}
 	edit(t, source, `explode(); }`, `}`)
 	l.says("swapped in: ")
 	if status, _ := ask(t, url+"/", "x-beta", "yes"); status != 200 {
@@ -224,6 +228,7 @@ func TestRunWithUpstreams(t *testing.T) {
 	config := `{"default":"users","tenants":{"acme":"acme-upstream"}}`
 	l := begin(t, "run", module, "--port", "0", "--config", config, "--upstream", "users="+backend.URL)
 	url := l.url()
+	contains(t, l.stdout.String(), "Upstream users is "+backend.URL+". Any other answers with what reached it. Each decision")
 	if _, body := ask(t, url, "x-tenant", "acme"); !strings.HasPrefix(body, "Upstream acme-upstream got:") {
 		t.Errorf("%q", body)
 	}
@@ -238,6 +243,18 @@ func TestRunWithUpstreams(t *testing.T) {
 	l.ends()
 
 	fails(t, false, "config.default is missing", "run", module, "--port", "0")
+	fails(t, false, `--upstream nam=http://h:1: the plugin asks for no upstream "nam"; there are acme-upstream, app, users (app is the route's)`,
+		"run", module, "--port", "0", "--config", config, "--upstream", "nam=http://h:1")
+	for _, bad := range []string{"nonsense", "users=nonsense", "users=ftp://h", "http://"} {
+		fails(t, false, "--upstream "+bad+": that is no URL of an upstream; write [NAME=]http://HOST:PORT", "run", module, "--upstream", bad)
+	}
+	odd := filepath.Join(filepath.Dir(module), "a name.v2.wasm") // none that a config takes
+	write(t, odd, read(t, "../../../plugins/tenant-router/tenant-router.wasm"))
+	l = begin(t, "run", odd, "--port", "0", "--config", config)
+	if status, _ := ask(t, l.url()); status != 200 {
+		t.Errorf("%d", status)
+	}
+	l.ends()
 	fails(t, false, "router.wasm.x: no such file", "run", module+".x")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

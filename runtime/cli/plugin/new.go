@@ -120,13 +120,20 @@ type file struct {
 // files are those of a new project.
 func (l *language) files(name string) (list []file, err error) {
 	replace := strings.NewReplacer("@NAME@", name, "@IDENT@", strings.ReplaceAll(name, "-", "_"), "@TITLE@", l.title, "@FINGERPRINT@", fingerprint(name), "@MAIN@", strings.ReplaceAll(l.main, "@NAME@", name))
-	for _, folder := range []string{"templates/common", "templates/" + l.name} {
+	own := l
+	if l.like != nil {
+		own = l.like
+	}
+	for _, folder := range []string{"templates/common", "templates/" + own.name} {
 		err := fs.WalkDir(templates, folder, func(from string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
 			}
 			text, err := templates.ReadFile(from)
 			to := strings.TrimSuffix(strings.TrimPrefix(from, folder+"/"), templateSuffix)
+			if base, ok := strings.CutSuffix(to, l.renamed[0]); ok && l.renamed[0] != "" {
+				to = base + l.renamed[1]
+			}
 			list = append(list, file{replace.Replace(to), []byte(replace.Replace(string(text)))})
 			return err
 		})
@@ -159,8 +166,12 @@ func (l *language) files(name string) (list []file, err error) {
 	if l.check != "" {
 		check = fmt.Sprintf("%-31s # the tests in %s, which need no gateway and no WebAssembly\n", l.check, l.title)
 	}
+	alone := ""
+	if l.alone != "" {
+		alone = "Without `wasmgate plugin build`:\n\n```sh\n" + replace.Replace(l.alone) + "\n```\n\n"
+	}
 	for i := range list {
-		list[i].content = []byte(strings.NewReplacer("@PAGE@\n", page, "@CHECK@\n", check).Replace(string(list[i].content)))
+		list[i].content = []byte(strings.NewReplacer("@PAGE@\n", page, "@CHECK@\n", check, "@ALONE@\n", alone).Replace(string(list[i].content)))
 	}
 	return list, nil
 }

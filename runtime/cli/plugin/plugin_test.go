@@ -20,6 +20,7 @@ func TestProjects(t *testing.T) {
 	edits := map[string][2]string{
 		"go": {"wasmgate.Deny(403)", "wasmgate.Deny(404)"}, "c": {"wg_deny(403)", "wg_deny(404)"}, "rust": {"Decision::Deny(403)", "Decision::Deny(404)"},
 		"as": {"Decision.deny(403)", "Decision.deny(404)"}, "zig": {".deny = 403", ".deny = 404"},
+		"cpp": {"wg_deny(403)", "wg_deny(404)"},
 	}
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
@@ -71,6 +72,14 @@ func TestProjects(t *testing.T) {
 			write(t, main, read(t, main)+"\n}}} this is no source\n")
 			c := fails(t, false, "failed: exit status", "test", dir)
 			contains(t, c.stderr.String(), filepath.Base(main))
+			if strings.Contains(c.stderr.String(), "Build Summary") || strings.Contains(c.stderr.String(), "failed command") {
+				t.Errorf("what Zig's build says of itself is no help:\n%s", c.stderr.String())
+			}
+			lines := strings.Split(strings.TrimSpace(c.stderr.String()), "\n")
+			program, _ := l.tool(l.tools[0].program).locate(&Process{Env: environment(t)}, dir)
+			if last := lines[len(lines)-1]; !strings.Contains(last, filepath.Dir(program[0])) {
+				t.Errorf("the command that was run is called %s", last)
+			}
 		})
 	}
 }
@@ -109,7 +118,7 @@ func TestNewRefuses(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"--lang is missing: it is one of go, rust, as, c, zig", []string{"new", "x"}},
+		{"--lang is missing: it is one of go, rust, as, c, cpp, zig", []string{"new", "x"}},
 		{"--lang cobol: it is one of go,", []string{"new", "x", "--lang", "cobol"}},
 		{`"Hello World" cannot be the name of a plugin`, []string{"new", "Hello World", "--lang", "c"}},
 		{`"wasmgate" cannot be the name`, []string{"new", "wasmgate", "--lang", "go"}},
@@ -147,8 +156,10 @@ func TestMissingTools(t *testing.T) {
 func TestWhatThereIsNot(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "none.wasm"), "this is no module")
+	write(t, filepath.Join(dir, "hello.c"), "int hello; /* this is no module, but a source of one */\n")
 	write(t, filepath.Join(dir, "bad.test.yaml"), "tests: [{ name: a, request: { uri: / } }]")
-	empty := t.TempDir()
+	empty, alone := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(alone, "none.wasm"), "this is no module")
 	for _, c := range []struct {
 		told bool
 		want string
@@ -162,6 +173,12 @@ func TestWhatThereIsNot(t *testing.T) {
 		{true, "not a WebAssembly binary", []string{"inspect", filepath.Join(dir, "none.wasm")}},
 		{true, "bad.test.yaml:1:31: error: tests[0].request.uri: unknown key \"uri\"", []string{"test", filepath.Join(dir, "none.wasm")}},
 		{true, "did you mean `url`?", []string{"test", filepath.Join(dir, "bad.test.yaml")}},
+		{false, "hello.c is no WebAssembly module: name a module (FILE.wasm), or the folder of a project", []string{"inspect", filepath.Join(dir, "hello.c")}},
+		{false, "hello.c is no WebAssembly module", []string{"build", filepath.Join(dir, "hello.c")}},
+		{false, "none.wasm: wasm: offset 0x0: not a WebAssembly binary", []string{"bench", filepath.Join(alone, "none.wasm")}},
+		{false, "none.wasm: wasm: offset 0x0: not a WebAssembly binary", []string{"run", filepath.Join(alone, "none.wasm")}},
+		{false, "holds no plugin's project", []string{"bench", empty}},
+		{false, "one FILE is wanted: wasmgate plugin inspect FILE", []string{"inspect"}},
 		{false, "unknown command", []string{"tset"}},
 	} {
 		fails(t, c.told, c.want, c.args...)
@@ -187,6 +204,7 @@ tests:
 `)
 	fails(t, true, "1 of 2 tests failed", "test", file)
 	contains(t, succeeds(t, "test", file, "--run", "^acme$"), "1 test passed")
+	fails(t, false, `--run: no test's name matches "acmee"`, "test", file, "--run", "acmee")
 	c := call(t, "test", filepath.Join(dir, "router.test.yaml"), "--json")
 	var r suite.Report
 	if err := json.Unmarshal([]byte(c.stdout.String()), &r); err != nil || c.err == nil || r.Passed != 1 || r.Failed != 1 || r.Module != file ||
@@ -194,16 +212,35 @@ tests:
 		t.Errorf("%v, %v: %s", err, c.err, c.stdout.String())
 	}
 	var i plugintest.Inspection
-	if err := json.Unmarshal([]byte(succeeds(t, "inspect", file, "--json")), &i); err != nil || i.ABI != "native" || !slices.Contains(i.Wants.Upstreams, "users") || i.Sample.Decision != "route" {
+	if err := json.Unmarshal([]byte(succeeds(t, "inspect", file, "--json")), &i); err != nil || i.ABI != "native" || !slices.Contains(i.Wants.Upstreams, "users") || i.Sample.Decision != "route" || i.Sample.Upstream != "acme-upstream" && i.Sample.Upstream != "users" {
 		t.Errorf("%v: %+v", err, i)
 	}
-	contains(t, succeeds(t, "inspect", file, "--config", `{"default":"other"}`), "upstreams: other")
+	contains(t, succeeds(t, "inspect", file, "--config", `{"default":"other"}`), "upstreams: other", "GET http://example.com/: route other; ")
 	contains(t, succeeds(t, "inspect", file, "--config", `{}`), "it does not start", "config.default is missing", "see --config")
 	contains(t, succeeds(t, "test", "--schema"), "tests:", "expect_response:", "decision:", "continue | route | deny | respond", "max_fuel:")
 
 	// Beside another module, tests of another name are not its own.
 	write(t, filepath.Join(dir, "other.wasm"), string(module))
 	fails(t, false, "there are no tests", "test", filepath.Join(dir, "other.wasm"))
+}
+
+// TestLanguageNames: a language may be called by what it is called.
+func TestLanguageNames(t *testing.T) {
+	for given, name := range map[string]string{"C": "c", "Go": "go", "golang": "go", "c++": "cpp", "C++": "cpp", "cxx": "cpp", "AssemblyScript": "as", "Zig": "zig"} {
+		if l, err := languageOf(given); err != nil || l.name != name {
+			t.Errorf("%s: %v, %v", given, l, err)
+		}
+	}
+}
+
+// TestBenchTells has a plugin of Proxy-Wasm, whose instances have memory, measured, and a plugin that fails, with its reason.
+func TestBenchTells(t *testing.T) {
+	text := succeeds(t, "bench", "../../wasm/proxywasm/testdata/tenant.wasm", "--time", "1ms")
+	if strings.Contains(text, " 0 B of memory") || !strings.Contains(text, " KB of memory") {
+		t.Error(text)
+	}
+	probe := "../../wasm/proxywasm/testdata/probe.wasm"
+	contains(t, succeeds(t, "bench", probe, "--time", "1ms", "--config", "request trap"), " failed\n    plugin_trap: plugin probe, phase request: ")
 }
 
 func TestCPlusPlus(t *testing.T) {

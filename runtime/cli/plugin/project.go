@@ -38,6 +38,9 @@ func open(args []string) (*project, error) {
 	case err != nil:
 		return nil, err
 	case !info.IsDir():
+		if !isModule(name) {
+			return nil, fmt.Errorf("%s is no WebAssembly module: name a module (FILE.wasm), or the folder of a project", name)
+		}
 		return &project{name: strings.TrimSuffix(filepath.Base(name), filepath.Ext(name)), module: name}, nil
 	}
 	l, err := detect(name)
@@ -52,6 +55,24 @@ func open(args []string) (*project, error) {
 	p.module = filepath.Join(name, p.name+".wasm")
 	return p, nil
 }
+
+// isModule says whether a file is called a module, or begins as one does.
+func isModule(name string) bool {
+	if filepath.Ext(name) == ".wasm" {
+		return true
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return true // who reads it says what is wrong
+	}
+	defer f.Close()
+	var magic [4]byte
+	_, err = io.ReadFull(f, magic[:])
+	return err == nil && string(magic[:]) == "\x00asm"
+}
+
+// named is an error about the project's module, with its file's name.
+func (p *project) named(err error) error { return fmt.Errorf("%s: %w", p.module, err) }
 
 // tests are the files of tests that belong to it.
 func (p *project) tests() []string {
@@ -97,7 +118,7 @@ func (p *project) watched() []string {
 // build builds the project's module. What the compiler says goes to w.
 func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 	if pr.language == nil {
-		return fmt.Errorf("%s is a module and no project's folder: there is nothing to build", pr.module)
+		return fmt.Errorf("%s is a module and no project's folder: there is nothing to build; name the folder that its source is in", pr.module)
 	}
 	if err := p.missing(pr.language, pr.dir); err != nil {
 		return err
@@ -172,10 +193,23 @@ func (p *Process) execute(l *language, dir string, c command, w io.Writer) error
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		fmt.Fprintf(w, "%s\n", strings.Join(append(slices.Clone(c.env), c.args...), " "))
+		fmt.Fprintln(w, commandLine(c.env, cmd.Args))
 		return fmt.Errorf("%s failed: %w", c.args[0], err)
 	}
 	return err
+}
+
+// commandLine is a command as it was run, for a shell.
+func commandLine(env, args []string) string {
+	words := slices.Clone(env)
+	for i, w := range words {
+		name, value, _ := strings.Cut(w, "=")
+		words[i] = name + "=" + quoted(value)
+	}
+	for _, a := range args {
+		words = append(words, quoted(a))
+	}
+	return strings.Join(words, " ")
 }
 
 // unconfigured adds to the error of a plugin that refuses its configuration how to give it one.

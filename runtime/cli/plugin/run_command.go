@@ -44,6 +44,8 @@ type trying struct {
 	names   []string    // of upstreams, by their id
 	env     map[string]string
 	gateway *gateway.Gateway
+
+	logged, decided texts // failures that the log, and a decision, have told
 }
 
 func newRun(p *Process) *cobra.Command {
@@ -80,6 +82,11 @@ func (t *trying) run() error {
 	var err error
 	if t.project, err = open(t.args); err != nil {
 		return err
+	}
+	for _, u := range t.upstreams {
+		if _, origin := named(u); !isOrigin(origin) {
+			return fmt.Errorf("--upstream %s: that is no URL of an upstream; write [NAME=]http://HOST:PORT", u)
+		}
 	}
 	t.paint = t.process.paint(t.process.Stdout)
 	signals := t.process.Signals()
@@ -151,8 +158,25 @@ func unjoined(err error) error {
 	if err == nil {
 		return nil
 	}
-	return errors.New(strings.TrimPrefix(err.Error(), "plugins.plugin: "))
+	text := err.Error()
+	if rest, ok := strings.CutPrefix(text, "plugins."); ok {
+		if _, after, ok := strings.Cut(rest, ": "); ok {
+			text = after
+		}
+	}
+	return errors.New(text)
 }
+
+// pluginName is what the plugin is called in the config: what the project is called, if that is a name there.
+func (p *project) pluginName() string {
+	if len(p.name) > 64 || !configName.MatchString(p.name) {
+		return "plugin"
+	}
+	return p.name
+}
+
+// configName is what a config takes as a plugin's name.
+var configName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 // plan builds the plugin, asks it what it wants, and makes a config that grants it all.
 func (t *trying) plan(build bool) (*config.Config, error) {
@@ -179,7 +203,7 @@ func (t *trying) plan(build bool) (*config.Config, error) {
 	defer h.Close()
 	m, err := h.Load(pr.name, module, limits)
 	if err != nil {
-		return nil, err
+		return nil, pr.named(err)
 	}
 	defer m.Close()
 	p, err := m.Start(settings)
@@ -200,7 +224,7 @@ func (t *trying) configFor(p *plugintest.Plugin, s *plugintest.Settings, called 
 	if err != nil {
 		return nil, err
 	}
-	plugin := map[string]any{"module": module}
+	name, plugin := t.project.pluginName(), map[string]any{"module": module}
 	if len(s.Config) > 0 {
 		plugin["config"] = configValue(s.Config)
 	}
@@ -216,10 +240,8 @@ func (t *trying) configFor(p *plugintest.Plugin, s *plugintest.Settings, called 
 	}
 	plugin["log"] = map[string]any{"level": "debug", "rate": 1000}
 	called = append(called, t.grant(plugin, p, s)...)
-	for _, u := range t.upstreams {
-		if name, _, ok := strings.Cut(u, "="); ok && !strings.Contains(name, "/") && !slices.Contains(called, name) {
-			called = append(called, name)
-		}
+	if called, err = t.granted(p, called); err != nil {
+		return nil, err
 	}
 	upstreams, err := t.targets(append(slices.Clone(p.Upstreams()), called...))
 	if err != nil {
@@ -239,8 +261,8 @@ func (t *trying) configFor(p *plugintest.Plugin, s *plugintest.Settings, called 
 	text, err := json.Marshal(map[string]any{
 		"listeners": []any{map[string]any{"name": "try", "address": "127.0.0.1:" + strconv.Itoa(port)}},
 		"upstreams": upstreams,
-		"plugins":   map[string]any{"plugin": plugin},
-		"routes":    []any{map[string]any{"name": "everything", "plugins": []string{"plugin"}, "upstream": routed}},
+		"plugins":   map[string]any{name: plugin},
+		"routes":    []any{map[string]any{"name": "everything", "plugins": []string{name}, "upstream": routed}},
 		"admin":     map[string]any{"address": ""},
 		"telemetry": map[string]any{"access_log": map[string]any{"output": "off"}},
 	})
@@ -299,31 +321,6 @@ func configValue(b []byte) any {
 	return v
 }
 
-// targets are the upstreams: an echo for each, but for those that are real.
-func (t *trying) targets(names []string) (map[string]any, error) {
-	given := map[string]string{}
-	for _, u := range t.upstreams {
-		name, origin, ok := strings.Cut(u, "=")
-		if !ok || strings.Contains(name, "/") {
-			name, origin = routed, u
-		}
-		given[name] = origin
-		names = append(names, name)
-	}
-	all := map[string]any{}
-	for _, name := range append(names, routed) {
-		origin := given[name]
-		if origin == "" {
-			var err error
-			if origin, err = t.echoes.origin(name); err != nil {
-				return nil, err
-			}
-		}
-		all[name] = map[string]any{"targets": []string{origin}}
-	}
-	return all, nil
-}
-
 // choosePort returns the port that the gateway has or gets.
 func (t *trying) choosePort() (int, error) {
 	if t.gateway != nil {
@@ -349,7 +346,7 @@ func (t *trying) invite() {
 		fmt.Fprintf(t.process.Stdout, "  %s\n", line)
 	}
 	fmt.Fprintln(t.process.Stdout)
-	fmt.Fprintf(t.process.Stdout, "The upstream answers with what reached it. Each decision is told here; a change is swapped in; Ctrl-C ends.\n\n")
+	fmt.Fprintf(t.process.Stdout, "%s Each decision is told here; a change is swapped in; Ctrl-C ends.\n\n", t.behind())
 }
 
 // mostSuggested is how many requests are proposed.
@@ -414,6 +411,9 @@ func (t *trying) log() zerolog.Logger {
 			if text == "" {
 				text, _ = m["message"].(string)
 			}
+			if failure, ok := strings.CutPrefix(text, "plugin failed: "); ok {
+				t.logged.put(failure)
+			}
 			m["text"] = text
 			return nil
 		},
@@ -474,7 +474,7 @@ func (t *trying) Exchange(x *exchange.Exchange) {
 		from = "upstream " + a.Upstream
 	}
 	if x.Err != nil {
-		from += ": " + x.Err.Error()
+		from += ": " + t.failure(x.Err)
 	}
 	colour := "good"
 	if x.StatusSent >= 400 || x.StatusSent == 0 {

@@ -127,8 +127,11 @@ func (t *trial) once() (pr *project, err error) {
 	} else {
 		report.Text(t.process.Stdout, t.process.paint(t.process.Stdout).in)
 	}
-	if err == nil && report.Failed > 0 {
+	switch {
+	case err == nil && report.Failed > 0:
 		err = errTold
+	case err == nil && len(report.Tests) == 0 && t.only != "":
+		err = fmt.Errorf("--run: no test's name matches %q", t.only)
 	}
 	return pr, err
 }
@@ -145,7 +148,7 @@ func (t *trial) file(h *plugintest.Host, pr *project, f *suite.File, report *sui
 	*built = *built || pr.language != nil
 	m, err := h.Load(pr.name, module, f.Limits())
 	if err != nil {
-		return fmt.Errorf("%s: %w", pr.module, err)
+		return pr.named(err)
 	}
 	defer m.Close()
 	f.Keep(t.pattern.MatchString)

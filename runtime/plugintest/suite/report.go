@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -66,10 +67,19 @@ func (r *Report) Text(w io.Writer, paint func(colour, text string) string) {
 			continue
 		}
 		for _, line := range t.Log {
+			if t.tells(line) {
+				continue
+			}
 			fmt.Fprintf(w, "      | %s\n", strings.ReplaceAll(line, "\n", "\n      | "))
 		}
 	}
 	fmt.Fprintln(w, r.summary(paint))
+}
+
+// tells says whether a line of the log is about a failure that stands among the differences.
+func (r *Result) tells(line string) bool {
+	_, failure, ok := strings.Cut(line, ": plugin failed: ")
+	return ok && slices.ContainsFunc(r.Differences, func(d Difference) bool { return strings.Contains(d.Got, failure) })
 }
 
 func (r *Report) summary(paint func(colour, text string) string) string {
