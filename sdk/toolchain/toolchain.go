@@ -201,8 +201,13 @@ func (b *build) zig() error {
 	if err != nil {
 		return err
 	}
-	// What sdk/zig/build.zig asks for, without the time that "zig build" takes to build itself first.
-	return b.run(nil, append(zig, "build-exe", "-target", "wasm32-freestanding", "-O", "ReleaseFast", "-fno-entry", "-rdynamic", "-fstrip", "--stack", "131072",
+	// What sdk/zig/build.zig asks for, without the time that "zig build" takes to build itself first. The mode is the only
+	// thing that a plugin's own build.zig changes.
+	mode := "ReleaseSafe"
+	if text, err := os.ReadFile(filepath.Join(b.folder, "build.zig")); err == nil && strings.Contains(string(text), ".optimize = .ReleaseFast") {
+		mode = "ReleaseFast"
+	}
+	return b.run(nil, append(zig, "build-exe", "-target", "wasm32-freestanding", "-O", mode, "-fno-entry", "-rdynamic", "-fstrip", "--stack", "131072",
 		"--cache-dir", b.work, "--dep", "wasmgate", "-Mroot="+filepath.Join(b.folder, "src", "main.zig"),
 		"-Mwasmgate="+filepath.Join(b.SDK, "zig", "src", "wasmgate.zig"), "-femit-bin="+b.out)...)
 }

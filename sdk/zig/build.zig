@@ -8,7 +8,7 @@ pub fn addPlugin(b: *std.Build, wasmgate: *std.Build.Dependency, name: []const u
         .root_module = b.createModule(.{
             .root_source_file = root,
             .target = b.resolveTargetQuery(.{ .cpu_arch = .wasm32, .os_tag = .freestanding }),
-            .optimize = .ReleaseFast,
+            .optimize = .ReleaseSafe, // a mistake traps, and does not go on with what happens to be there
             .strip = true,
             .imports = &.{.{ .name = "wasmgate", .module = wasmgate.module("wasmgate") }},
         }),
