@@ -71,7 +71,7 @@ var languages = []*language{&goLanguage, &rustLanguage, &asLanguage, &cLanguage,
 const (
 	installRust  = "apt-get install rustc cargo libstd-rust-dev-wasm32 (Debian, Ubuntu), or https://rustup.rs and rustup target add " + rustTarget
 	installNode  = "Node.js 20 or later, https://nodejs.org, and npm install in the project's folder"
-	installZig   = "Zig 0.17, https://ziglang.org/download, or pip install ziglang==0.17.*"
+	installZig   = "Zig 0.17, https://ziglang.org/download, or pip install ziglang==0.17.*, where zig is called python-zig"
 	installGo    = "https://go.dev/dl, 1.24 or later; apt-get install golang-go and brew install go may do"
 	installClang = "apt-get install clang lld (Debian, Ubuntu), dnf install clang lld (Fedora), brew install llvm lld (macOS)"
 )
@@ -197,6 +197,7 @@ var asLanguage = language{
 
 var zigLanguage = language{
 	name: "zig", title: "Zig", main: "src/main.zig", page: "wasmgate/README.md", check: "zig build test", own: []string{"zig-out"},
+	alone: "zig build                       # zig-out/bin/@NAME@.wasm; the Zig that pip installs is called python-zig",
 	mark:  func(name string) bool { return name == "build.zig" },
 	tools: []tool{{"zig", installZig, findZig}},
 	sdk:   []copied{{"zig", "wasmgate"}},

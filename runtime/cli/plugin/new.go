@@ -148,8 +148,9 @@ func (l *language) files(name string) (list []file, err error) {
 				return err
 			}
 			text, err := sdk.Files.ReadFile(from)
+			text = []byte(insideProject.Replace(string(text)))
 			if path.Ext(from) == ".md" {
-				text = linkInside.ReplaceAll(text, []byte("$1"))
+				text = linkInside.ReplaceAll(ofRepository.ReplaceAll(text, nil), []byte("$1"))
 			}
 			f := file{path.Join(c.to, strings.TrimPrefix(from, c.from)), text}
 			if f.name == l.page {
@@ -175,6 +176,14 @@ func (l *language) files(name string) (list []file, err error) {
 	}
 	return list, nil
 }
+
+// insideProject is where in a project that is which pages and sources have in this repository.
+var insideProject = strings.NewReplacer(
+	"-I sdk/c", "-I .", "authz/authz.c", "authz.c", "../sdk/zig", "wasmgate", "../sdk/rust", "wasmgate", "../sdk/assemblyscript", "wasmgate", " (sdk/abi.md)", "",
+)
+
+// ofRepository is what a page says of what a project does not have.
+var ofRepository = regexp.MustCompile(`(?s)<!--repository-->.*?<!--/repository-->`)
 
 // linkInside is a link of a page to another place in this repository, which a project does not have.
 var linkInside = regexp.MustCompile(`\[([^\]]*)\]\([^):#]*\)`)
