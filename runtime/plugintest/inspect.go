@@ -99,7 +99,7 @@ func (h *Host) Inspect(file string, module []byte, limits wasm.Limits, s Setting
 		return i
 	}
 	i.ABI, i.Version = abi.Name, abi.version(m)
-	c, err := h.Load(s.Name, module, limits)
+	c, err := h.LoadAs(s.Name, module, limits)
 	if err != nil {
 		i.Refused = append(i.Refused, reason(err))
 		return i

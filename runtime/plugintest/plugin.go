@@ -113,9 +113,13 @@ type Module struct {
 	keep   *wasm.Compiled // so that it is compiled once
 }
 
-// Load compiles a module. The error is what the gateway would say of a plugin of that name; "" is one without. Close the
-// module behind its plugins.
-func (h *Host) Load(name string, module []byte, limits wasm.Limits) (*Module, error) {
+// Load compiles a module. The error is what the gateway would say. Close the module behind its plugins.
+func (h *Host) Load(module []byte, limits wasm.Limits) (*Module, error) {
+	return h.LoadAs(defaultName, module, limits)
+}
+
+// LoadAs is Load for a plugin that has a name, which is in errors.
+func (h *Host) LoadAs(name string, module []byte, limits wasm.Limits) (*Module, error) {
 	_, abi, err := ReadModule(module, limits)
 	if err != nil {
 		return nil, err

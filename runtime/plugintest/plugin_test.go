@@ -29,7 +29,7 @@ func newHost(t *testing.T) *Host {
 
 func startPlugin(t *testing.T, h *Host, module []byte, s Settings) *Plugin {
 	t.Helper()
-	m, err := h.Load("", module, wasm.Limits{})
+	m, err := h.Load(module, wasm.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestRefusals(t *testing.T) {
 		{[]byte("hello"), Settings{}, wasm.Limits{}, "not a WebAssembly binary"},
 		{[]byte("\x00asm\x01\x00\x00\x00"), Settings{}, wasm.Limits{}, "speaks no plugin ABI"},
 	} {
-		m, err := h.Load("", c.module, c.limits)
+		m, err := h.Load(c.module, c.limits)
 		if err == nil {
 			_, err = m.Start(c.settings)
 			m.Close()

@@ -114,7 +114,7 @@ func (p *Process) bench(args []string, config string, least time.Duration) (*ben
 	if len(cases) == 0 {
 		cases = []suite.NamedCase{{Name: "a sample: GET http://example.com/", Config: settings.Config, Case: plugintest.Case{Request: plugintest.Sample}}}
 	}
-	m, err := h.Load(pr.name, module, limits)
+	m, err := h.LoadAs(pr.name, module, limits)
 	if err != nil {
 		return nil, pr.named(err)
 	}

@@ -201,7 +201,7 @@ func (t *trying) plan(build bool) (*config.Config, error) {
 		return nil, err
 	}
 	defer h.Close()
-	m, err := h.Load(pr.name, module, limits)
+	m, err := h.LoadAs(pr.name, module, limits)
 	if err != nil {
 		return nil, pr.named(err)
 	}

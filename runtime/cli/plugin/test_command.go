@@ -146,7 +146,7 @@ func (t *trial) file(h *plugintest.Host, pr *project, f *suite.File, report *sui
 		return err
 	}
 	*built = *built || pr.language != nil
-	m, err := h.Load(pr.name, module, f.Limits())
+	m, err := h.LoadAs(pr.name, module, f.Limits())
 	if err != nil {
 		return pr.named(err)
 	}

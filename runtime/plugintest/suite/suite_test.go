@@ -25,7 +25,7 @@ func load(t *testing.T, module []byte, f *File) *plugintest.Module {
 		}
 		h.Close()
 	})
-	m, err := h.Load("", module, f.Limits())
+	m, err := h.Load(module, f.Limits())
 	if err != nil {
 		t.Fatal(err)
 	}
