@@ -98,3 +98,24 @@ func TestSpecificationNumbers(t *testing.T) {
 		t.Error("the length of the example's list")
 	}
 }
+
+// TestKindNames: an operation's name is that of its row in the page, in lower case.
+func TestKindNames(t *testing.T) {
+	page, err := os.ReadFile(specification)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `0x([0-9a-f]{2})` ([A-Z_]+) \\|").FindAllStringSubmatch(string(page), -1)
+	if len(rows) < 20 {
+		t.Fatalf("%d operations in the page", len(rows))
+	}
+	for _, r := range rows {
+		n, err := strconv.ParseUint(r[1], 16, 16)
+		if got := abi.Kind(n).String(); err != nil || got != strings.ToLower(r[2]) {
+			t.Errorf("0x%s: %q, the page has %s", r[1], got, r[2])
+		}
+	}
+	if got := abi.Kind(0xfe09).String(); got != "0xfe09" {
+		t.Error(got)
+	}
+}

@@ -196,12 +196,12 @@ func times(n int) string {
 }
 
 // stores makes key-value stores with what a test says is in them.
-func stores(state map[string]map[string]string, now int64) map[string]*kv.Store {
+func stores(state map[string]map[string]Stored, now int64) map[string]*kv.Store {
 	all := map[string]*kv.Store{}
 	for name, content := range state {
 		s := kv.New(kv.Options{})
 		for k, v := range content {
-			s.Set(now, []byte(k), stored(v), 0, 0)
+			s.Set(now, []byte(k), stored(string(v)), 0, 0)
 		}
 		all[name] = s
 	}
@@ -210,6 +210,19 @@ func stores(state map[string]map[string]string, now int64) map[string]*kv.Store 
 
 // counterMark begins the text of a counter: a value of 8 bytes.
 const counterMark = "counter "
+
+// Stored is a value in a store, as a test writes it.
+type Stored string
+
+// ReadValue is config.ValueReader's.
+func (v *Stored) ReadValue(from any) error {
+	s, ok := from.(string)
+	if !ok {
+		return config.Mistake("wants a text", fmt.Sprintf(`put it in quotes; a counter is written "%s1"`, counterMark))
+	}
+	*v = Stored(s)
+	return nil
+}
 
 // stored is a value as a test writes it: a text, or "counter 7".
 func stored(s string) []byte {

@@ -66,7 +66,7 @@ type Test struct {
 	Name   string                       `koanf:"name" required:"true" doc:"What is tested."`
 	Config *config.PluginConfig         `koanf:"config" doc:"Instead of the file's."`
 	Refuse Match                        `koanf:"refuse" doc:"The plugin shall refuse its configuration, with this text in what it says."`
-	State  map[string]map[string]string `koanf:"state" doc:"What is in key-value stores before it, by store and key; \"counter 7\" is a counter."`
+	State  map[string]map[string]Stored `koanf:"state" doc:"What is in key-value stores before it, by store and key; \"counter 7\" is a counter."`
 	Calls  []Call                       `koanf:"calls" doc:"The requests that the plugin sends to upstreams, and their answers."`
 	Steps  []Step                       `koanf:"steps" doc:"Several requests, one after the other, to the same plugin."`
 

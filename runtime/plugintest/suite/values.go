@@ -54,7 +54,7 @@ type Match struct {
 
 // ReadValue is config.ValueReader's.
 func (m *Match) ReadValue(from any) error {
-	const help = `write a text in quotes, a list of texts, or one of { regex: "^a" }, { contains: text }, { present: true }, { absent: true }`
+	const help = `write a text in quotes, a list of texts, or one of { regex: "^a" }, { contains: text }, { present: true }, { absent: true }; a counter of state is "counter 1"`
 	m.set = true
 	if list, ok := texts(from); ok {
 		m.exact = list

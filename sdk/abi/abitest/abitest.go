@@ -123,14 +123,6 @@ func viewText(b []byte) (string, error) {
 	return s, nil
 }
 
-var words = map[abi.Kind]string{
-	abi.OpUpstream: "upstream", abi.OpAddress: "address", abi.OpTimeout: "timeout", abi.OpHashKey: "hash_key",
-	abi.OpMethod: "method", abi.OpAuthority: "authority", abi.OpPath: "path", abi.OpQuery: "query",
-	abi.OpSetHeader: "set_header", abi.OpAppendHeader: "append_header", abi.OpRemoveHeader: "remove_header",
-	abi.OpRespond: "respond", abi.OpAttribute: "attribute", abi.OpLog: "log", abi.OpContext: "context", abi.OpRematch: "rematch",
-	abi.OpSetBody: "set_body", abi.OpWantBody: "want_body", abi.OpKeep: "keep", abi.OpMetric: "metric",
-}
-
 func operationsText(b []byte) (string, error) {
 	ops := abi.ReadOperations(b)
 	var op abi.Operation
@@ -140,7 +132,7 @@ func operationsText(b []byte) (string, error) {
 		if !ok {
 			return s, err
 		}
-		s += words[op.Kind]
+		s += op.Kind.String()
 		switch op.Kind {
 		case abi.OpUpstream, abi.OpTimeout, abi.OpHashKey, abi.OpContext, abi.OpKeep:
 			s += fmt.Sprintf(" %d", op.Number)
@@ -267,8 +259,8 @@ func encodeView(lines []Line) []byte {
 
 func encodeOperations(lines []Line) []byte {
 	kinds := map[string]abi.Kind{}
-	for k, w := range words {
-		kinds[w] = k
+	for k := range abi.Kind(0x100) {
+		kinds[k.String()] = k
 	}
 	var b []byte
 	for _, l := range lines {
