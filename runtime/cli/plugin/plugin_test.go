@@ -261,6 +261,15 @@ tests:
 	fails(t, false, "there are no tests", "test", filepath.Join(dir, "other.wasm"))
 }
 
+// TestZigChecks: a new project's plugin is built with Zig's checks, and what they find is told.
+func TestZigChecks(t *testing.T) {
+	needs(t, &zigLanguage)
+	dir := filepath.Join(t.TempDir(), "p")
+	succeeds(t, "new", dir, "--lang", "zig")
+	edit(t, filepath.Join(dir, "src", "main.zig"), "return .{ .deny = 403 }", "return .{ .deny = @intCast(r.path()[r.path().len + 4]) }")
+	fails(t, true, "index out of bounds: index ", "test", dir, "--run", "internal")
+}
+
 // TestLanguageNames: a language may be called by what it is called.
 func TestLanguageNames(t *testing.T) {
 	for given, name := range map[string]string{"C": "c", "Go": "go", "golang": "go", "c++": "cpp", "C++": "cpp", "cxx": "cpp", "AssemblyScript": "as", "Zig": "zig"} {
