@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -62,7 +61,12 @@ type build struct {
 	strip bool   // without names and lines
 	work  string // a folder for what is made on the way
 	files []string
-	made  string // where the commands write the module, if that is not out
+	// made is a pattern of where the commands write the module, if that is not out. What an earlier build left there is
+	// removed first.
+	made   string
+	unmade string // what to say if there is none
+
+	getenv func(name string) string
 }
 
 // languages are all, in the order in which they are told.
@@ -153,32 +157,35 @@ var rustLanguage = language{
 	tools: []tool{{"cargo", installRust, findCargo}},
 	sdk:   []copied{{"rust", "wasmgate"}},
 	build: func(b *build) ([]command, error) {
-		name, err := crate(b.dir)
-		if err != nil {
-			return nil, err
-		}
-		b.made = filepath.Join(b.dir, "target", rustTarget, "release", strings.ReplaceAll(name, "-", "_")+".wasm")
+		// The library's name may be another than the package's, so that whatever is made is taken.
+		b.made = filepath.Join(globbed(b.dir), "target", rustTarget, "release", "*.wasm")
+		b.unmade = "cargo made no module: Cargo.toml wants `[lib]` with `crate-type = [\"cdylib\"]`"
 		env := []string{"CARGO_PROFILE_RELEASE_DEBUG=1", "CARGO_PROFILE_RELEASE_STRIP=none"}
 		if b.strip {
 			env = []string{"CARGO_PROFILE_RELEASE_DEBUG=0", "CARGO_PROFILE_RELEASE_STRIP=symbols"}
 		}
-		env = append(env, "RUSTFLAGS=--remap-path-prefix="+b.dir+"=.")
+		env = append(env, rustFlags(b)...)
 		return []command{{[]string{"cargo", "build", "--quiet", "--release", "--target", rustTarget, "--target-dir", "target"}, env}}, nil
 	},
 }
 
-// crate reads a package's name.
-func crate(dir string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
-	if err != nil {
-		return "", err
+// rustFlags has the compiler write paths as they are from the project's folder. A variable of the target's own is joined by
+// cargo with what .cargo/config.toml says of the target; RUSTFLAGS would take its place. Where RUSTFLAGS are there already
+// they win over all others, and are added to.
+func rustFlags(b *build) (env []string) {
+	const target = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS"
+	if strings.ContainsAny(b.dir, " \t") {
+		return nil // flags end at spaces: traps tell whole paths then
 	}
-	for line := range strings.Lines(string(text)) {
-		if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "name" {
-			return strings.Trim(strings.TrimSpace(value), `"`), nil
-		}
+	remap := "--remap-path-prefix=" + b.dir + "=."
+	if flags := b.getenv("CARGO_ENCODED_RUSTFLAGS"); flags != "" {
+		return []string{"CARGO_ENCODED_RUSTFLAGS=" + flags + "\x1f" + remap}
 	}
-	return "", errors.New("there is no name in Cargo.toml")
+	name := target
+	if b.getenv("RUSTFLAGS") != "" {
+		name = "RUSTFLAGS"
+	}
+	return []string{name + "=" + strings.TrimSpace(b.getenv(name)+" "+remap)}
 }
 
 var asLanguage = language{
@@ -203,7 +210,8 @@ var zigLanguage = language{
 	sdk:   []copied{{"zig", "wasmgate"}},
 	build: func(b *build) ([]command, error) {
 		out := filepath.Join(b.dir, ".zig-cache", "wasmgate")
-		b.made = filepath.Join(out, "bin", "*.wasm")
+		b.made = filepath.Join(globbed(out), "bin", "*.wasm")
+		b.unmade = "zig made no module: build.zig wants an executable for wasm32-freestanding, without an entry, that b.installArtifact is called with"
 		return []command{{[]string{"zig", "build", "--summary", "none", "--error-style", "minimal", "--prefix", out, fmt.Sprintf("-Dstrip=%v", b.strip)}, nil}}, nil
 	},
 }

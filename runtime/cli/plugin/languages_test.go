@@ -1,8 +1,13 @@
 package plugin
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"wasmgate/runtime/plugintest"
+	"wasmgate/runtime/wasm"
 )
 
 // made makes a new project with another source in it, and returns its folder.
@@ -39,4 +44,54 @@ tests:
   - { name: a null, request: { url: /null }, expect: { decision: fail, log: [{ contains: "null" }] } }
 `)
 	contains(t, succeeds(t, "test", dir), "3 tests passed")
+}
+
+// TestRustFlags has the flags of a project's .cargo/config.toml, and those of the environment, be used.
+func TestRustFlags(t *testing.T) {
+	needs(t, &rustLanguage)
+	dir := filepath.Join(t.TempDir(), "p")
+	succeeds(t, "new", dir, "--lang", "rust")
+	if err := os.Mkdir(filepath.Join(dir, ".cargo"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, ".cargo", "config.toml"), "[target."+rustTarget+"]\nrustflags = [\"-C\", \"link-arg=-zstack-size=131072\"]\n")
+	memory := func(env ...string) int {
+		c := &called{}
+		c.run(&Process{Env: append(environment(t), env...), Stdout: &c.stdout, Stderr: &c.stderr}, "build", dir)
+		if c.err != nil {
+			t.Fatalf("%v\n%s", c.err, c.stderr.String())
+		}
+		module := read(t, filepath.Join(dir, "p.wasm"))
+		if strings.Contains(module, dir) {
+			t.Errorf("%v: the module has paths of this machine", env)
+		}
+		m, _, err := plugintest.ReadModule([]byte(module), wasm.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(m.MemoryMin)
+	}
+	if pages := memory(); pages > 8 {
+		t.Errorf("%d pages: the stack's size was not heeded", pages)
+	}
+	if pages := memory("RUSTFLAGS=-C link-arg=-zstack-size=2097152"); pages <= 32 {
+		t.Errorf("%d pages: RUSTFLAGS were not heeded", pages)
+	}
+}
+
+// TestRustModules has what cargo makes be taken, whatever it is called, and nothing that an earlier build left.
+func TestRustModules(t *testing.T) {
+	needs(t, &rustLanguage)
+	dir := filepath.Join(t.TempDir(), "p")
+	succeeds(t, "new", dir, "--lang", "rust")
+	succeeds(t, "build", dir)
+	manifest, module := filepath.Join(dir, "Cargo.toml"), filepath.Join(dir, "p.wasm")
+	succeeds(t, "build", dir) // and once more, with nothing to do
+	edit(t, manifest, "[lib]\n", "[lib]\nname = \"other\"\n")
+	edit(t, filepath.Join(dir, "src", "lib.rs"), "/ping", "/othername")
+	if succeeds(t, "build", dir); !strings.Contains(read(t, module), "/othername") {
+		t.Error("the module is that of an earlier build")
+	}
+	edit(t, manifest, `["cdylib"]`, `["lib"]`)
+	fails(t, false, "cargo made no module: Cargo.toml wants `[lib]` with `crate-type = [\"cdylib\"]`", "build", dir)
 }

@@ -136,7 +136,7 @@ func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	b := &build{dir: dir, out: out + buildSuffix, strip: strip, work: work}
+	b := &build{dir: dir, out: out + buildSuffix, strip: strip, work: work, getenv: p.getenv}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -151,6 +151,11 @@ func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 		return err
 	}
 	defer func() { _ = os.Remove(b.out) }() // it is not there any more if all went well
+	for _, old := range b.modules() {
+		if err := os.Remove(old); err != nil {
+			return err
+		}
+	}
 	for _, c := range commands {
 		if err := p.execute(pr.language, dir, c, w); err != nil {
 			return err
@@ -164,11 +169,17 @@ func (p *Process) build(pr *project, strip bool, w io.Writer) error {
 	return os.Rename(b.out, out)
 }
 
+// modules are those that are where the commands write them.
+func (b *build) modules() []string {
+	found, _ := filepath.Glob(b.made) // the pattern is a good one
+	return found
+}
+
 // take copies what the commands made to where it belongs.
 func (b *build) take() error {
-	found, _ := filepath.Glob(b.made) // the pattern is a good one
+	found := b.modules()
 	if len(found) == 0 {
-		found = []string{b.made}
+		return errors.New(b.unmade)
 	}
 	if len(found) > 1 {
 		return fmt.Errorf("the build made several modules: %s", strings.Join(found, ", "))
