@@ -87,7 +87,7 @@ func (f *observed) end(x *exchange.Exchange, o *Phase, response bool, v filter.V
 	changed(&o.Query, query)
 	o.Fields = fieldsOf(h)
 	o.Set, o.Removed = changes(o.Was, o.Fields)
-	o.Decision = decision(o, v)
+	o.Decision = decision(o, response, v)
 	o.Calls = append(o.Calls, x.Calls[calls:]...)
 	o.Attributes = append(o.Attributes, x.Tags[tags:]...)
 	for i := range o.Calls {

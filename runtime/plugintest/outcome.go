@@ -208,7 +208,7 @@ func (r *run) finish(t *netloop.Task, o *Phase, which int, v filter.Verdict, err
 	}
 	o.Was, o.Fields = r.was, fieldsOf(h)
 	o.Set, o.Removed = changes(o.Was, o.Fields)
-	o.Decision = decision(o, v)
+	o.Decision = decision(o, which == 1, v)
 	o.Attributes = append(o.Attributes, x.Tags...)
 	o.Lines = append(o.Lines, r.p.lines...)
 	o.Calls = append(o.Calls, x.Calls...)
@@ -245,7 +245,8 @@ func (r *run) send(t *netloop.Task, o *Phase, which int) error {
 	return nil
 }
 
-func decision(o *Phase, v filter.Verdict) string {
+// decision names what was decided about a message. An answer goes where its request was sent: it is not routed again.
+func decision(o *Phase, response bool, v filter.Verdict) string {
 	switch {
 	case v == filter.NoMatch:
 		return NoMatch
@@ -255,7 +256,7 @@ func decision(o *Phase, v filter.Verdict) string {
 		return Denied
 	case v == filter.Respond:
 		return Respond
-	case o.Upstream != "" || o.Address != "":
+	case !response && (o.Upstream != "" || o.Address != ""):
 		return Routed
 	}
 	return Continue

@@ -16,7 +16,7 @@ func made(t *testing.T, l *language, source string) string {
 	needs(t, l)
 	dir := filepath.Join(t.TempDir(), "p")
 	succeeds(t, "new", dir, "--lang", l.name)
-	write(t, filepath.Join(dir, filepath.FromSlash(l.main)), source)
+	write(t, filepath.Join(dir, strings.ReplaceAll(filepath.FromSlash(l.main), "@NAME@", "p")), source)
 	return dir
 }
 
@@ -94,4 +94,36 @@ func TestRustModules(t *testing.T) {
 	}
 	edit(t, manifest, `["cdylib"]`, `["lib"]`)
 	fails(t, false, "cargo made no module: Cargo.toml wants `[lib]` with `crate-type = [\"cdylib\"]`", "build", dir)
+}
+
+// TestUpstreamsOfReadmes builds the plugin that each SDK's page has for choosing an upstream, and sees what it decides.
+func TestUpstreamsOfReadmes(t *testing.T) {
+	for _, l := range languages {
+		t.Run(l.name, func(t *testing.T) {
+			folder := l.name
+			if l == &asLanguage {
+				folder = "assemblyscript"
+			}
+			code := blocks(t, "../../../sdk/"+folder+"/README.md", "Upstreams and answers")
+			if len(code) != 2 || code[1][0] != "yaml" || !strings.Contains(code[1][1], "upstreams: [gold, standard]") {
+				t.Fatalf("%d blocks: %q", len(code), code)
+			}
+			dir := made(t, l, code[0][1])
+			write(t, filepath.Join(dir, "p.test.yaml"), `
+tests:
+  - name: gold
+    request: { url: /, headers: { x-plan: gold } }
+    expect: { decision: route, upstream: gold }
+    response: { headers: { server: x } }
+    expect_response: { decision: continue, removed: [server] }
+  - name: standard
+    request: { url: / }
+    expect: { decision: route, upstream: standard }
+    response: { status: 502, body: trace }
+    expect_response: { decision: respond, status: 502, headers: { content-type: text/plain }, body: { contains: we know of it } }
+`)
+			contains(t, succeeds(t, "test", dir), "2 tests passed")
+			contains(t, succeeds(t, "inspect", filepath.Join(dir, "p.wasm")), "upstreams: gold, standard", "request, response")
+		})
+	}
 }

@@ -190,7 +190,7 @@ func (f *File) step(m *plugintest.Module, p *plugintest.Plugin, t *Test, k int, 
 // notAsked says why a plugin was not asked about an answer.
 func notAsked(o *plugintest.Phase) string {
 	if o.Decision == plugintest.Continue || o.Decision == plugintest.Routed {
-		return "it does not want to be"
+		return "it does not want to be (Go: HandleResponse; Rust: const RESPONSES; AssemblyScript: handleResponse; C and Zig: .response)"
 	}
 	return "there is none, after " + o.Decision
 }

@@ -149,7 +149,7 @@ tests:
 		"log[0]\n        want: \"hello\"\n        got:  nothing\n", "max_fuel\n        want: 10 at most\n",
 		"FAIL  it fails to start", "start\n        want: the plugin takes its configuration\n        got:  plugin_unavailable: plugin tenant",
 		"FAIL  it does start", "refuse\n        want: \"anything\"\n        got:  the plugin takes its configuration\n",
-		"expect_response\n        want: the plugin is asked about the answer\n        got:  it does not want to be\n",
+		"expect_response\n        want: the plugin is asked about the answer\n        got:  it does not want to be (Go: HandleResponse; Rust: const RESPONSES; ",
 		"step 2: time 1: decision\n        want: route\n        got:  deny\n", "5 of 5 tests failed",
 	} {
 		if !strings.Contains(text.String(), want) {

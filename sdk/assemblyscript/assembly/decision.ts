@@ -16,15 +16,15 @@ export class Decision {
   /** The route is not for the request. It is for plugins that match routes; edits are dropped. */
   static readonly NoMatch: Decision = new Decision(Code.NoMatch);
 
-  private static readonly route: Decision = new Decision(Code.Route);
+  private static readonly routed: Decision = new Decision(Code.Route);
   private static readonly denied: Decision = new Decision(Code.Deny);
   private static readonly responded: Decision = new Decision(Code.Operations);
   private static readonly failed: Decision = new Decision(Code.Error);
 
   /** Sends the request to an upstream. */
   static routeTo(upstream: Upstream): Decision {
-    Decision.route.value = upstream;
-    return Decision.route;
+    Decision.routed.value = upstream;
+    return Decision.routed;
   }
 
   /** Answers with a status of 400 to 599 and no body; 0 is 403. */
