@@ -31,6 +31,8 @@ type language struct {
 	main string
 	// alone builds a project without this command; "" if that is nothing that one would type.
 	alone string
+	// setup is what an author does once, in a new project; "" if that is nothing.
+	setup string
 	// check runs the tests that a project has in its own language; "" if there are none.
 	check string
 	// own are the files that its tools write into the project, which are no sources.
@@ -43,6 +45,8 @@ type tool struct {
 	install string
 	// find returns what the program is called by, for a project in dir; nil: it is in PATH.
 	find func(p *Process, dir string) (args []string, ok bool)
+	// partly says what is missing where a part of it is there; nil: there are no parts, or none of them is there.
+	partly func(p *Process) error
 }
 
 // copied is a folder or a file of the SDKs, and where it goes.
@@ -82,8 +86,9 @@ const (
 
 var goLanguage = language{
 	name: "go", aliases: []string{"golang"}, title: "Go", main: "main.go", page: "wasmgate/sdk/go/README.md", check: "go test .",
+	alone: "GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -o @NAME@.wasm .",
 	mark:  func(name string) bool { return name == "go.mod" },
-	tools: []tool{{"go", installGo, nil}},
+	tools: []tool{{"go", installGo, nil, nil}},
 	sdk:   []copied{{"go", "wasmgate/sdk/go"}, {"abi", "wasmgate/sdk/abi"}},
 	build: func(b *build) ([]command, error) {
 		args := []string{"go", "build", "-buildmode=c-shared", "-trimpath"}
@@ -98,7 +103,7 @@ var cLanguage = language{
 	name: "c", title: "C", main: "@NAME@.c", page: "wasmgate.md",
 	alone: "clang -std=c11" + clangFlags + "@NAME@.c",
 	mark:  func(name string) bool { return filepath.Ext(name) == ".c" },
-	tools: []tool{{"clang", installClang, nil}, {"wasm-ld", installClang, findLinker}},
+	tools: []tool{{"clang", installClang, nil, nil}, {"wasm-ld", installClang, findLinker, nil}},
 	sdk:   []copied{{"c/wasmgate.h", "wasmgate.h"}, {"c/README.md", "wasmgate.md"}},
 	build: buildC,
 }
@@ -153,8 +158,9 @@ const rustTarget = "wasm32-unknown-unknown"
 
 var rustLanguage = language{
 	name: "rust", title: "Rust", main: "src/lib.rs", page: "wasmgate/README.md", check: "cargo test", own: []string{"target"},
+	alone: "cargo build --release --target " + rustTarget + "    # target/" + rustTarget + "/release/@IDENT@.wasm",
 	mark:  func(name string) bool { return name == "Cargo.toml" },
-	tools: []tool{{"cargo", installRust, findCargo}},
+	tools: []tool{{"cargo", installRust, findCargo, partlyCargo}},
 	sdk:   []copied{{"rust", "wasmgate"}},
 	build: func(b *build) ([]command, error) {
 		// The library's name may be another than the package's, so that whatever is made is taken.
@@ -190,8 +196,9 @@ func rustFlags(b *build) (env []string) {
 
 var asLanguage = language{
 	name: "as", title: "AssemblyScript", main: "assembly/index.ts", page: "wasmgate/README.md", own: []string{"node_modules"},
+	setup: "npm install", alone: "npm run build                   # @NAME@.wasm",
 	mark:  func(name string) bool { return name == "asconfig.json" || name == "package.json" },
-	tools: []tool{{"asc", installNode, findASC}},
+	tools: []tool{{"asc", installNode, findASC, partlyASC}},
 	sdk:   []copied{{"assemblyscript", "wasmgate"}},
 	build: func(b *build) ([]command, error) {
 		args := []string{"asc", "assembly/index.ts", "--config", "wasmgate/asconfig.json", "--target", "release", "--path", "."}
@@ -206,7 +213,7 @@ var zigLanguage = language{
 	name: "zig", title: "Zig", main: "src/main.zig", page: "wasmgate/README.md", check: "zig build test", own: []string{"zig-out"},
 	alone: "zig build                       # zig-out/bin/@NAME@.wasm; the Zig that pip installs is called python-zig",
 	mark:  func(name string) bool { return name == "build.zig" },
-	tools: []tool{{"zig", installZig, findZig}},
+	tools: []tool{{"zig", installZig, findZig, nil}},
 	sdk:   []copied{{"zig", "wasmgate"}},
 	build: func(b *build) ([]command, error) {
 		out := filepath.Join(b.dir, ".zig-cache", "wasmgate")

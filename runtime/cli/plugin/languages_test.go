@@ -101,8 +101,11 @@ func TestUpstreamsOfReadmes(t *testing.T) {
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
 			folder := l.name
-			if l == &asLanguage {
+			switch l {
+			case &asLanguage:
 				folder = "assemblyscript"
+			case &cppLanguage:
+				folder = "c"
 			}
 			code := blocks(t, "../../../sdk/"+folder+"/README.md", "Upstreams and answers")
 			if len(code) != 2 || code[1][0] != "yaml" || !strings.Contains(code[1][1], "upstreams: [gold, standard]") {
@@ -124,6 +127,77 @@ tests:
 `)
 			contains(t, succeeds(t, "test", dir), "2 tests passed")
 			contains(t, succeeds(t, "inspect", filepath.Join(dir, "p.wasm")), "upstreams: gold, standard", "request, response")
+		})
+	}
+}
+
+// TestPartsOfTools has programs in PATH that are not enough to build with.
+func TestPartsOfTools(t *testing.T) {
+	bin := t.TempDir()
+	for _, name := range []string{"cargo", "rustc", "node"} {
+		file := filepath.Join(bin, name)
+		write(t, file, "#!/bin/sh\npwd\n") // what a compiler has beside it is asked for where the project is
+		if err := os.Chmod(file, 0o700); err != nil { //nolint:gosec // it is a program
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"rust": "cargo is there, Rust's standard library for wasm32-unknown-unknown is not\n  install: rustup target add wasm32-unknown-unknown, or apt-get",
+		"as":   "node is there, AssemblyScript's compiler is not\n  install: npm install, in the project's folder",
+	} {
+		dir := filepath.Join(t.TempDir(), "p")
+		c := &called{}
+		p := &Process{Env: []string{"PATH=" + bin}, Stdout: &c.stdout, Stderr: &c.stderr}
+		c.run(p, "new", dir, "--lang", name)
+		setup := strings.Contains(c.stdout.String(), "\n  npm install\n  wasmgate plugin test ")
+		if c.err != nil || setup != (name == "as") || setup == strings.Contains(c.stderr.String(), want) {
+			t.Errorf("new: %v, %s%s", c.err, c.stdout.String(), c.stderr.String())
+		}
+		if c.run(p, "build", dir); c.err == nil || c.err.Error() != want && !strings.HasPrefix(c.err.Error(), want) {
+			t.Errorf("build: %v\nwant: %s", c.err, want)
+		}
+		if name != "rust" {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "lib", "rustlib", rustTarget, "lib"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := findCargo(p, dir); !ok {
+			t.Error("the compiler is not asked in the project's folder")
+		}
+	}
+}
+
+// TestCommandsOfReadme runs what the README of a new project has for who does without the command line here.
+func TestCommandsOfReadme(t *testing.T) {
+	for _, l := range languages {
+		if l.alone == "" {
+			continue
+		}
+		t.Run(l.name, func(t *testing.T) {
+			needs(t, l)
+			dir := filepath.Join(t.TempDir(), "my-plugin")
+			succeeds(t, "new", dir, "--lang", l.name)
+			page := read(t, filepath.Join(dir, "README.md"))
+			if l.setup != "" {
+				contains(t, page, "```sh\n"+l.setup+" ")
+			}
+			_, code, ok := strings.Cut(page, "Without `wasmgate plugin build`:\n\n```sh\n")
+			if !ok {
+				t.Fatalf("there is no such command:\n%s", page)
+			}
+			code, _, _ = strings.Cut(code, "```")
+			if l == &rustLanguage { // its cargo may not be the first one
+				cargo, _ := findCargo(&Process{Env: environment(t)}, dir)
+				code = "PATH=" + filepath.Dir(cargo[0]) + ":$PATH RUSTC=" + filepath.Dir(cargo[0]) + "/rustc " + code
+			}
+			module := filepath.Join(dir, "my-plugin.wasm")
+			sh(t, dir, code)
+			if _, comment, ok := strings.Cut(code, "# "); ok {
+				name, _, _ := strings.Cut(strings.TrimSpace(comment), ";")
+				module = filepath.Join(dir, name)
+			}
+			contains(t, succeeds(t, "test", "--no-build", "--module", module, dir), "5 tests passed")
 		})
 	}
 }

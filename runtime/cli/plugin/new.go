@@ -102,10 +102,14 @@ func (p *Process) create(folder string, l *language) error {
 		}
 	}
 	fmt.Fprintf(p.Stdout, "Made %s, a plugin in %s.\n\n", folder, l.title)
-	fmt.Fprintf(p.Stdout, "  cd %s\n  wasmgate plugin test    # builds it, and sends it the requests of %s.test.yaml\n", folder, name)
+	fmt.Fprintf(p.Stdout, "  cd %s\n", folder)
+	if l.setup != "" {
+		fmt.Fprintf(p.Stdout, "  %s\n", l.setup)
+	}
+	fmt.Fprintf(p.Stdout, "  wasmgate plugin test    # builds it, and sends it the requests of %s.test.yaml\n", name)
 	fmt.Fprintf(p.Stdout, "  wasmgate plugin run     # a gateway around it: try it with curl; a change is built and swapped in\n\n")
 	fmt.Fprintf(p.Stdout, "What it decides is in %s; README.md says more.\n", strings.NewReplacer("@NAME@", name).Replace(l.main))
-	if err := p.missing(l, folder); err != nil {
+	if err := p.missing(l, folder); err != nil && !errors.Is(err, errSetup) { // that was said
 		fmt.Fprintf(p.Stderr, "\nNote: %s\n", err)
 	}
 	return nil
@@ -163,6 +167,10 @@ func (l *language) files(name string) (list []file, err error) {
 			return nil, err
 		}
 	}
+	setup := ""
+	if l.setup != "" {
+		setup = fmt.Sprintf("%-31s # once\n", l.setup)
+	}
 	check := ""
 	if l.check != "" {
 		check = fmt.Sprintf("%-31s # the tests in %s, which need no gateway and no WebAssembly\n", l.check, l.title)
@@ -172,7 +180,7 @@ func (l *language) files(name string) (list []file, err error) {
 		alone = "Without `wasmgate plugin build`:\n\n```sh\n" + replace.Replace(l.alone) + "\n```\n\n"
 	}
 	for i := range list {
-		list[i].content = []byte(strings.NewReplacer("@PAGE@\n", page, "@CHECK@\n", check, "@ALONE@\n", alone).Replace(string(list[i].content)))
+		list[i].content = []byte(strings.NewReplacer("@PAGE@\n", page, "@SETUP@\n", setup, "@CHECK@\n", check, "@ALONE@\n", alone).Replace(string(list[i].content)))
 	}
 	return list, nil
 }

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,6 +37,11 @@ func (p *Process) missing(l *language, dir string) error {
 		if _, ok := t.locate(p, dir); ok {
 			continue
 		}
+		if t.partly != nil {
+			if err := t.partly(p); err != nil {
+				return err
+			}
+		}
 		names = append(names, t.program)
 		if !slices.Contains(install, t.install) {
 			install = append(install, t.install)
@@ -65,9 +71,12 @@ func (p *Process) find(program string) (path string, ok bool) {
 }
 
 // answer is the first line of what a program says.
-func (p *Process) answer(args ...string) string {
+func (p *Process) answer(args ...string) string { return p.answerIn("", args...) }
+
+// answerIn is answer of a program that is called in a folder.
+func (p *Process) answerIn(dir string, args ...string) string {
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = p.Env
+	cmd.Env, cmd.Dir = p.Env, dir
 	out, err := cmd.Output()
 	if err != nil {
 		return ""
@@ -94,25 +103,45 @@ func findLinker(p *Process, _ string) ([]string, bool) {
 
 // findCargo finds a cargo beside a rustc that has the standard library for WebAssembly: the first one in PATH may be
 // rustup's without it, while the distribution's has it.
-func findCargo(p *Process, _ string) ([]string, bool) {
-	for _, dir := range filepath.SplitList(p.getenv("PATH")) {
-		if dir == "" {
+func findCargo(p *Process, dir string) ([]string, bool) {
+	for _, place := range filepath.SplitList(p.getenv("PATH")) {
+		if place == "" {
 			continue
 		}
-		rustc, err := exec.LookPath(filepath.Join(dir, "rustc"))
+		rustc, err := exec.LookPath(filepath.Join(place, "rustc"))
 		if err != nil {
 			continue
 		}
-		cargo, err := exec.LookPath(filepath.Join(dir, "cargo"))
+		cargo, err := exec.LookPath(filepath.Join(place, "cargo"))
 		if err != nil {
 			continue
 		}
-		sysroot := p.answer(rustc, "--print", "sysroot")
+		sysroot := p.answerIn(dir, rustc, "--print", "sysroot") // there may be a rust-toolchain.toml
 		if _, err := os.Stat(filepath.Join(sysroot, "lib", "rustlib", rustTarget, "lib")); sysroot != "" && err == nil {
 			return []string{cargo}, true
 		}
 	}
 	return nil, false
+}
+
+// partlyCargo is about a cargo whose compiler has no standard library for WebAssembly.
+func partlyCargo(p *Process) error {
+	if _, ok := p.find("cargo"); !ok {
+		return nil
+	}
+	return errors.New("cargo is there, Rust's standard library for " + rustTarget + " is not\n  install: rustup target add " + rustTarget +
+		", or apt-get install rustc cargo libstd-rust-dev-wasm32 (Debian, Ubuntu)")
+}
+
+// errSetup is about a project of AssemblyScript in which that was not done.
+var errSetup = errors.New("node is there, AssemblyScript's compiler is not\n  install: npm install, in the project's folder")
+
+// partlyASC is about a node without the compiler.
+func partlyASC(p *Process) error {
+	if _, ok := p.find("node"); !ok {
+		return nil
+	}
+	return errSetup
 }
 
 // findASC finds AssemblyScript's compiler, in the project first.
