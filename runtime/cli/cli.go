@@ -75,8 +75,26 @@ func Main(p Process) int {
 		fmt.Fprintln(p.Stderr, "wasmgate:", failed.error)
 		return exitFailed
 	}
+	if sub := ofPlugins(root, p.Args); sub != "" {
+		err = fmt.Errorf("%w: did you mean `%s`?", err, sub)
+	}
 	fmt.Fprintf(p.Stderr, "wasmgate: %s\nSee: %s --help\n", err, called.CommandPath())
 	return exitUsage
+}
+
+// ofPlugins is the command below plugin that arguments name without that word; "" if they do not.
+func ofPlugins(root *cobra.Command, args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	if _, _, err := root.Find(args[:1]); err == nil {
+		return ""
+	}
+	c, rest, err := root.Find([]string{"plugin", args[0]})
+	if err != nil || len(rest) > 0 {
+		return ""
+	}
+	return c.CommandPath()
 }
 
 // failure is an error of what a command does; others are mistakes in the command line.

@@ -1,6 +1,7 @@
 package plugintest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -85,8 +86,27 @@ func Detect(m *meter.Module) (abi *ABI, version string) {
 	return nil, ""
 }
 
+// Check says, without compiling it, whether the gateway refuses a module for what it imports.
+func (a *ABI) Check(m *meter.Module) error {
+	hosts, err := a.compile.Hosts(m)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, imp := range wasm.Missing(m, hosts) {
+		missing = append(missing, wasm.ImportName(&imp))
+	}
+	if missing != nil {
+		return fmt.Errorf("the module imports what the host does not have: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// ErrNoABI is about a module that is no plugin.
+var ErrNoABI = errors.New("the module speaks no plugin ABI")
+
 // errNoABI says that a module is no plugin, and what makes one.
 func errNoABI() error {
-	return fmt.Errorf("the module speaks no plugin ABI: it exports nothing that begins with %s1_ (native) or proxy_abi_version_ (Proxy-Wasm), "+
-		"and no handle_request and handle_response (http-wasm)", sdkabi.ExportPrefix)
+	return fmt.Errorf("%w: it exports nothing that begins with %s1_ (native) or proxy_abi_version_ (Proxy-Wasm), "+
+		"and no handle_request and handle_response (http-wasm)", ErrNoABI, sdkabi.ExportPrefix)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -50,12 +51,40 @@ func (p *Process) tellModule(pr *project) error {
 		return failing(err)
 	}
 	m, abi, err := plugintest.ReadModule(module, wasm.Limits{})
+	if err == nil {
+		err = abi.Check(m)
+	}
 	if err != nil {
-		return failing(fmt.Errorf("%s was built, but the gateway would not take it: %w", pr.module, err))
+		return failing(fmt.Errorf("%s was built, but the gateway would not take it: %w", pr.module, pr.helped(err)))
 	}
 	_, version := plugintest.Detect(m)
 	fmt.Fprintf(p.Stdout, "%s: %s, ABI %s %s, %s\n", pr.module, bytesText(int64(len(module))), abi.Name, version, debugText(m.Named, m.Debug != nil))
 	return nil
+}
+
+// exporting says, by language, what has a module export what the gateway calls.
+var exporting = map[string]string{
+	"go": "call wasmgate.Handle in init, and build the package that does", "rust": "write wasmgate::plugin!(T), with T the type that is the Plugin",
+	"as": "write export * from \"wasmgate/exports\" in assembly/index.ts", "c": "write WASMGATE_PLUGIN(.request = …) in one of the files",
+	"zig": "write comptime { wasmgate.plugin(…); } in src/main.zig",
+}
+
+// helped adds to an error about a project's module what its author has forgotten, or should do instead.
+func (p *project) helped(err error) error {
+	if err == nil || p.language == nil {
+		return err
+	}
+	l := p.language
+	if l.like != nil {
+		l = l.like
+	}
+	switch text := err.Error(); {
+	case errors.Is(err, plugintest.ErrNoABI) && exporting[l.name] != "":
+		return fmt.Errorf("%w\n  help: %s", err, exporting[l.name])
+	case l == &asLanguage && (strings.Contains(text, " env.console.") || strings.Contains(text, " env.trace(")):
+		return fmt.Errorf("%w\n  help: there is no console; log(Level.Info, text) of \"wasmgate\" writes to the gateway's log", err)
+	}
+	return err
 }
 
 // debugText says what traps can tell.

@@ -136,7 +136,8 @@ func TestPartsOfTools(t *testing.T) {
 	bin := t.TempDir()
 	for _, name := range []string{"cargo", "rustc", "node"} {
 		file := filepath.Join(bin, name)
-		write(t, file, "#!/bin/sh\npwd\n") // what a compiler has beside it is asked for where the project is
+		// What a compiler has beside it is asked for where the project is.
+		write(t, file, "#!/bin/sh\npwd\n")
 		if err := os.Chmod(file, 0o700); err != nil { //nolint:gosec // it is a program
 			t.Fatal(err)
 		}
@@ -199,5 +200,25 @@ func TestCommandsOfReadme(t *testing.T) {
 			}
 			contains(t, succeeds(t, "test", "--no-build", "--module", module, dir), "5 tests passed")
 		})
+	}
+}
+
+// TestRefusedModules builds what the gateway refuses.
+func TestRefusedModules(t *testing.T) {
+	for _, c := range []struct {
+		l            *language
+		source, want string
+	}{
+		{&asLanguage, "import { Decision, Request, handle } from \"wasmgate\";\nexport * from \"wasmgate/exports\";\n" +
+			"handle((r: Request): Decision => { console.log(r.path); return Decision.Continue; });\n",
+			"the module imports what the host does not have: env.console.log(i32)->()\n  help: there is no console; log(Level.Info, text)"},
+		{&asLanguage, "import { Decision, Request, handle } from \"wasmgate\";\nhandle((r: Request): Decision => Decision.Continue);\n",
+			"\n  help: write export * from \"wasmgate/exports\" in assembly/index.ts"},
+		{&cLanguage, "#include \"wasmgate.h\"\nint nowhere(int); __attribute__((export_name(\"f\"))) int f(int a) { return a; }\n", "\n  help: write WASMGATE_PLUGIN("},
+		{&rustLanguage, "pub struct Nothing;\n", "\n  help: write wasmgate::plugin!(T)"},
+	} {
+		dir := made(t, c.l, c.source)
+		fails(t, false, c.want, "build", dir)
+		fails(t, false, c.want, "test", dir)
 	}
 }

@@ -6,6 +6,7 @@ package plugin
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -58,8 +59,25 @@ func Command(p *Process) *cobra.Command {
   wasmgate plugin test                   builds it, and sends it the requests of hello.test.yaml
   wasmgate plugin run                    a gateway around it: try it with curl; a change is built and swapped in`,
 	}
+	c.Args, c.SuggestionsMinimumDistance = known, 2
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	c.AddCommand(newNew(p), newBuild(p), newTest(p), newRun(p), newInspect(p), newBench(p))
 	return c
+}
+
+// known refuses a subcommand that there is not.
+func known(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := ""
+	for _, name := range c.SuggestionsFor(args[0]) {
+		text += fmt.Sprintf(", or `%s`", name)
+	}
+	if text != "" {
+		text = ": did you mean " + strings.TrimPrefix(text, ", or ") + "?"
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), text)
 }
 
 // getenv is os.Getenv on the process's environment.

@@ -72,7 +72,7 @@ func isModule(name string) bool {
 }
 
 // named is an error about the project's module, with its file's name.
-func (p *project) named(err error) error { return fmt.Errorf("%s: %w", p.module, err) }
+func (p *project) named(err error) error { return fmt.Errorf("%s: %w", p.module, p.helped(err)) }
 
 // tests are the files of tests that belong to it.
 func (p *project) tests() []string {
