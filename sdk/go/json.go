@@ -17,7 +17,7 @@ var (
 // Walk reads a JSON configuration and calls fn for each value that is not an object or an array, in order, with the
 // names that lead to it; an element of an array is called by its number. Strings come without quotes and escapes,
 // everything else as it is written. It is what most plugins need of encoding/json at a fraction of a module's size.
-// The path is used again after fn returns. A configuration that is absent has no values.
+// The values, and the names in the path, are copies and may be kept; the slice that holds the path is used again after fn returns. A configuration that is absent has no values.
 func (c *Config) Walk(fn func(path []string, value string) error) error {
 	if len(c.raw.Bytes) == 0 {
 		return nil

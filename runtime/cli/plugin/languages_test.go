@@ -1,10 +1,12 @@
 package plugin
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"wasmgate/runtime/plugintest"
 	"wasmgate/runtime/wasm"
@@ -220,5 +222,76 @@ func TestRefusedModules(t *testing.T) {
 		dir := made(t, c.l, c.source)
 		fails(t, false, c.want, "build", dir)
 		fails(t, false, c.want, "test", dir)
+	}
+}
+
+// fakeGo is an environment whose go is a script.
+func fakeGo(t *testing.T, script string) []string {
+	t.Helper()
+	bin := t.TempDir()
+	write(t, filepath.Join(bin, "go"), "#!/bin/sh\n"+script)
+	if err := os.Chmod(filepath.Join(bin, "go"), 0o700); err != nil { //nolint:gosec // it is a program
+		t.Fatal(err)
+	}
+	return []string{"PATH=" + bin + string(filepath.ListSeparator) + os.Getenv("PATH")}
+}
+
+// TestInterruptedBuild has Ctrl-C end a command while a compiler runs, which it ends, too.
+func TestInterruptedBuild(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "p")
+	succeeds(t, "new", dir, "--lang", "go")
+	for _, script := range []string{"kill -INT $$", "echo noise; exit 1"} {
+		for _, args := range [][]string{{"test", "-w", dir}, {"run", dir, "--port", "0"}} {
+			if args[0] == "run" && strings.HasPrefix(script, "echo") {
+				continue
+			}
+			signals := make(chan os.Signal, 1)
+			signals <- os.Interrupt
+			c := &called{}
+			c.run(&Process{Env: fakeGo(t, script), Stdout: &c.stdout, Stderr: &c.stderr, Signals: func() <-chan os.Signal { return signals }}, args...)
+			if said := c.stdout.String() + c.stderr.String(); c.err != nil || strings.Contains(said, "interrupt") || strings.Contains(said, "Waiting") {
+				t.Errorf("%v: %v, %q", args, c.err, said)
+			}
+		}
+	}
+}
+
+// TestSlowBuild has a compiler run for longer than one waits without a word: until that is there.
+func TestSlowBuild(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "p")
+	succeeds(t, "new", dir, "--lang", "go")
+	ready := filepath.Join(dir, "ready")
+	c := &called{}
+	stderr := noticing{&c.stderr, "go is still building…\n", func() { write(t, ready, "") }}
+	p := &Process{Env: fakeGo(t, "until [ -e ready ]; do sleep 0.01; done; exit 1"), Stdout: &c.stdout, Stderr: stderr, slow: time.Millisecond}
+	if c.run(p, "build", dir); c.err == nil {
+		t.Error("it was built")
+	}
+	contains(t, c.stderr.String(), stderr.text)
+}
+
+// noticing calls a function when a text is written.
+type noticing struct {
+	io.Writer
+	text string
+	fn   func()
+}
+
+func (n noticing) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), n.text) {
+		n.fn()
+	}
+	return n.Writer.Write(b)
+}
+
+// TestLinesOfLog has what a plugin writes be told as it is, an empty line, too.
+func TestLinesOfLog(t *testing.T) {
+	r := &trying{tell: make(chan string, 9)}
+	log := r.log()
+	for _, c := range [][2]string{{"", "WRN request"}, {"hello", "WRN request hello"}} {
+		log.Warn().Str("phase", "request").Str("says", c[0]).Msg("plugin")
+		if got := strings.TrimSpace(<-r.tell); got != c[1] {
+			t.Errorf("%q, want %q", got, c[1])
+		}
 	}
 }

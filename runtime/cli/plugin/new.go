@@ -82,7 +82,10 @@ var projectName = regexp.MustCompile(`^[a-z][a-z0-9]*([-_][a-z0-9]+)*$`)
 // create makes a new project. Nothing is written over.
 func (p *Process) create(folder string, l *language) error {
 	name := filepath.Base(filepath.Clean(folder))
-	if !projectName.MatchString(name) || len(name) > 60 || name == "wasmgate" {
+	if name == "wasmgate" {
+		return errors.New(`"wasmgate" cannot be the name of a plugin: the SDK is called that`)
+	}
+	if !projectName.MatchString(name) || len(name) > 60 {
 		return fmt.Errorf("%q cannot be the name of a plugin: use lower-case letters and digits, with - between words, as in header-policy", name)
 	}
 	if entries, err := os.ReadDir(folder); err == nil && len(entries) > 0 {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,8 @@ type Process struct {
 	Color          func(io.Writer) bool
 	Signals        func() <-chan os.Signal // called by commands that stay up
 	Build          telemetry.Build
+
+	slow time.Duration // see patience; 0 is the default
 }
 
 // Failed is an error of what a command does; others are mistakes in the command line. If it is Told, its text has been
@@ -59,6 +62,7 @@ func Command(p *Process) *cobra.Command {
   wasmgate plugin test                   builds it, and sends it the requests of hello.test.yaml
   wasmgate plugin run                    a gateway around it: try it with curl; a change is built and swapped in`,
 	}
+	c.DisableFlagsInUseLine = true
 	c.Args, c.SuggestionsMinimumDistance = known, 2
 	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	c.AddCommand(newNew(p), newBuild(p), newTest(p), newRun(p), newInspect(p), newBench(p))

@@ -158,7 +158,7 @@ func TestNewRefuses(t *testing.T) {
 		{"--lang is missing: it is one of go, rust, as, c, cpp, zig", []string{"new", "x"}},
 		{"--lang cobol: it is one of go,", []string{"new", "x", "--lang", "cobol"}},
 		{`"Hello World" cannot be the name of a plugin`, []string{"new", "Hello World", "--lang", "c"}},
-		{`"wasmgate" cannot be the name`, []string{"new", "wasmgate", "--lang", "go"}},
+		{`"wasmgate" cannot be the name of a plugin: the SDK is called that`, []string{"new", "wasmgate", "--lang", "go"}},
 		{`".." cannot be the name`, []string{"new", "..", "--lang", "go"}},
 		{"the folder there is there already, and not empty", []string{"new", "there", "--lang", "c"}},
 		{"one NAME is wanted", []string{"new", "--lang", "c"}},

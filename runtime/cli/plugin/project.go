@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
+	"time"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/plugintest/suite"
@@ -200,14 +203,45 @@ func (p *Process) execute(l *language, dir string, c command, w io.Writer) error
 	if c.args[0] == "cargo" {
 		cmd.Env = append(cmd.Env, "RUSTC="+filepath.Join(filepath.Dir(program[0]), "rustc"))
 	}
+	if _, file := w.(*os.File); !file {
+		w = &oneByOne{w: w}
+	}
 	cmd.Stdout, cmd.Stderr = w, w
+	slow := time.AfterFunc(p.patience(), func() { fmt.Fprintf(w, "%s is still building…\n", c.args[0]) })
 	err := cmd.Run()
+	slow.Stop()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
+		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() && s.Signal() == syscall.SIGINT {
+			return errInterrupted
+		}
 		fmt.Fprintln(w, commandLine(c.env, cmd.Args))
 		return fmt.Errorf("%s failed: %w", c.args[0], err)
 	}
 	return err
+}
+
+// errInterrupted is the error of a build whose compiler was interrupted, as Ctrl-C does it with all that runs.
+var errInterrupted = errors.New("interrupted")
+
+// patience is how long a compiler may take without a word.
+func (p *Process) patience() time.Duration {
+	if p.slow > 0 {
+		return p.slow
+	}
+	return 5 * time.Second
+}
+
+// oneByOne has several write to what is no file.
+type oneByOne struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (o *oneByOne) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(b)
 }
 
 // commandLine is a command as it was run, for a shell.

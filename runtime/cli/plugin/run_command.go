@@ -101,6 +101,9 @@ func (t *trying) run() error {
 	defer t.echoes.close()
 	t.tell = make(chan string, 1000)
 	c, err := t.plan(true)
+	if errors.Is(err, errInterrupted) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -146,7 +149,10 @@ func (t *trying) reload() {
 	if err == nil {
 		err = unjoined(t.gateway.Reload(c))
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errInterrupted): // and so is this, in a moment
+		return
+	case err != nil:
 		fmt.Fprintf(t.process.Stdout, "%s\n", t.paint.in("bad", fmt.Sprintf("not swapped in, the one before goes on: %v", err)))
 		return
 	}
@@ -407,8 +413,8 @@ func (t *trying) log() zerolog.Logger {
 		Out: writer(t.say), NoColor: !bool(t.paint), PartsExclude: []string{zerolog.TimestampFieldName},
 		FieldsExclude: []string{"plugin", "phase", "says"}, FormatMessage: func(v any) string { return "" },
 		FormatPrepare: func(m map[string]any) error {
-			text, _ := m["says"].(string)
-			if text == "" {
+			text, said := m["says"].(string) // which may be an empty line
+			if !said {
 				text, _ = m["message"].(string)
 			}
 			if failure, ok := strings.CutPrefix(text, "plugin failed: "); ok {
