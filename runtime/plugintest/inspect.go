@@ -341,7 +341,8 @@ func guess(m *meter.Module) string {
 		return ok
 	}
 	switch {
-	case slices.ContainsFunc(m.Imports, func(i meter.Import) bool { return i.Module == "env" && i.Name == "abort" }), has("__new") && has("__pin"):
+	case slices.ContainsFunc(m.Imports, func(i meter.Import) bool { return i.Module == "env" && i.Name == "abort" }), has("__new") && has("__pin"),
+		slices.ContainsFunc(m.Names, func(s string) bool { return strings.HasPrefix(s, "~lib/") }):
 		return "AssemblyScript, it seems"
 	case slices.ContainsFunc(m.Names, func(s string) bool { return strings.HasPrefix(s, "runtime.") }):
 		return "Go, it seems"

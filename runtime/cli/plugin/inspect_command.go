@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -166,9 +167,26 @@ func trapsText(i *plugintest.Inspection) string {
 	case i.Lines:
 		return "tell names and lines"
 	case i.Names:
-		return "tell names (no lines: build with -g, where the language has it)"
+		return "tell names" + linesText(i)
 	}
 	return "tell neither names nor lines: build without -s / --strip"
+}
+
+// linesText says of a module without debugging information where lines come from in its language.
+func linesText(i *plugintest.Inspection) string {
+	tools := strings.Join(append(nonEmpty(i.Language), i.Tools...), " ")
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(tools, w) })
+	}
+	switch {
+	case has("AssemblyScript"):
+		return "; failed assertions and exceptions tell their line themselves"
+	case has("Rust", "rustc"):
+		return " (no lines: build with wasmgate plugin build, or CARGO_PROFILE_RELEASE_DEBUG=1)"
+	case has("Go"):
+		return "; Go's panics tell their lines themselves"
+	}
+	return " (no lines: build with -g)"
 }
 
 func nonEmpty(s string) []string {

@@ -46,6 +46,9 @@ tests:
   - { name: a null, request: { url: /null }, expect: { decision: fail, log: [{ contains: "null" }] } }
 `)
 	contains(t, succeeds(t, "test", dir), "3 tests passed")
+	contains(t, succeeds(t, "inspect", filepath.Join(dir, "p.wasm")), "language    AssemblyScript, it seems", "tell names; failed assertions and exceptions tell")
+	edit(t, filepath.Join(dir, "p.test.yaml"), "{ decision: fail, log: [{ contains: query", "{ decision: continue, log: [{ contains: query")
+	fails(t, true, " < assembly/index/decide < ", "test", dir) // a function with a name, as the template has it
 }
 
 // TestRustFlags has the flags of a project's .cargo/config.toml, and those of the environment, be used.

@@ -31,7 +31,7 @@ type Call struct {
 	Optional bool             `koanf:"optional" doc:"It may also be sent less often."`
 	Answer   Response         `koanf:"answer" doc:"What the upstream answers."`
 	Error    string           `koanf:"error" enum:"timeout,connect,failed,too_large" doc:"What becomes of the request instead of an answer."`
-	Delay    config.Duration  `koanf:"delay" doc:"How long the answer takes. Longer than the plugin waits is a timeout, at once."`
+	Delay    config.Duration  `koanf:"delay" doc:"How long the answer takes, as 50ms. Longer than the plugin waits is a timeout, at once."`
 }
 
 // callErrors are the errors of upstreams, by Call.Error.

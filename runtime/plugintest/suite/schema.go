@@ -5,6 +5,7 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -51,13 +52,13 @@ type ProxyWasm struct {
 	VMConfig string `koanf:"vm_config" doc:"Handed to on_vm_start."`
 
 	StopIteration string          `koanf:"stop_iteration" enum:"auto,all,headers" doc:"What pausing in a callback for headers means, as in the gateway's config."`
-	MaxPause      config.Duration `koanf:"max_pause" min:"1ms" max:"1h" doc:"How long a stream may be paused before that is a failure. Default: 1s, and what the delays of the test's calls come to."`
+	MaxPause      config.Duration `koanf:"max_pause" min:"1ms" max:"1h" doc:"How long a stream may be paused before that is a failure, as 50ms. Default: 1s, and what the delays of the test's calls come to."`
 }
 
 // Limits bound an instance.
 type Limits struct {
-	Memory config.Size `koanf:"memory" min:"64KiB" max:"4GiB" doc:"Most linear memory."`
-	Body   config.Size `koanf:"body" min:"0" max:"1GiB" doc:"Most bytes of a body that are held. Default: what the plugin asks for."`
+	Memory config.Size `koanf:"memory" min:"64KiB" max:"4GiB" doc:"Most linear memory, as 16MiB."`
+	Body   config.Size `koanf:"body" min:"0" max:"1GiB" doc:"Most bytes of a body that are held, as 64KiB. Default: what the plugin asks for."`
 	Fuel   int         `koanf:"fuel" min:"1000" doc:"Most fuel for one call."`
 }
 
@@ -81,7 +82,7 @@ type Test struct {
 // Step is a request and what shall become of it.
 type Step struct {
 	Times          int             `koanf:"times" min:"1" max:"100000" doc:"How often it is sent. Default: once."`
-	Wait           config.Duration `koanf:"wait" doc:"How long to wait before it."`
+	Wait           config.Duration `koanf:"wait" doc:"How long to wait before it, as 50ms."`
 	Role           string          `koanf:"role" enum:"route,match,listener" doc:"Where in the config the plugin stands. Default: route."`
 	Route          string          `koanf:"route" doc:"The name of the route that matched. Default: test."`
 	Request        *Request        `koanf:"request" required:"true" doc:"The request."`
@@ -113,7 +114,7 @@ type Response struct {
 // Expect is what shall become of a message. What is not there is not looked at; but a plugin that fails when it is not
 // expected to fails the test.
 type Expect struct {
-	Decision   string                      `koanf:"decision" enum:"continue,route,deny,respond,no_match,rematch,fail"`
+	Decision   string                      `koanf:"decision" enum:"continue,route,deny,respond,no_match,rematch,fail" doc:"deny: a status of 400 to 599, and no body. respond: any other answer of the plugin's own."`
 	Upstream   Match                       `koanf:"upstream" doc:"The upstream that was chosen; {absent: true} for none."`
 	Address    Match                       `koanf:"address" doc:"The address that was chosen."`
 	Status     int                         `koanf:"status" min:"200" max:"599" doc:"Of the answer."`
@@ -126,7 +127,7 @@ type Expect struct {
 	Removed    *[]string                   `koanf:"removed" doc:"The fields that the plugin removed: all of them."`
 	Trailers   map[string]Match            `koanf:"trailers"`
 	Body       Match                       `koanf:"body" doc:"The body as it goes on, or of the plugin's answer."`
-	Timeout    *config.Duration            `koanf:"timeout" doc:"The time limit that was set for the request."`
+	Timeout    *config.Duration            `koanf:"timeout" doc:"The time limit that was set for the request, as 1.5s."`
 	Attributes map[string]Match            `koanf:"attributes" doc:"Attributes of the trace; others may be there."`
 	Log        *[]Match                    `koanf:"log" doc:"Texts in the lines that the plugin wrote, line by line: all of them."`
 	Error      Match                       `koanf:"error" doc:"A text in what the failure says. The decision is fail."`
@@ -148,11 +149,19 @@ func ReadFile(name string) (*File, error) {
 func Parse(name string, data []byte) (*File, error) {
 	f := &File{Name: name}
 	report, err := config.Decode(name, data, nil, f)
+	var list config.Errors
+	if errors.As(err, &list) {
+		for i := range list {
+			if list[i].Path == "plugin.calls" || list[i].Path == "plugin.state" {
+				list[i].Help = "in tests, services and stores are granted as the plugin asks for them: leave it out; what they answer and hold is `calls` and `state` of a test"
+			}
+		}
+		return nil, list
+	}
 	if err != nil {
 		return nil, err
 	}
 	f.report = report
-	var list config.Errors
 	for i := range f.Tests {
 		list = append(list, f.check(i)...)
 	}

@@ -183,6 +183,7 @@ func TestMistakesAreTold(t *testing.T) {
 		"tests: [{ name: a, request: {}, state: { s: { k: 1 } } }]":             `a counter is written "counter 1"`,
 		"tests: [{ name: a, request: {}, expect: { state: { s: { k: 1 } } } }]": `a counter of state is "counter 1"`,
 		"plugin: { limits: { memory: 1KiB } }\ntests: []":                       "less than 64KiB",
+		"plugin: { calls: [auth] }\ntests: [{ name: a, request: {} }]":          "help: in tests, services and stores are granted as the plugin asks for them",
 	} {
 		_, err := Parse("x.test.yaml", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "x.test.yaml:") {
