@@ -53,7 +53,7 @@ func compiled(t testing.TB, module []byte) compileFunc {
 }
 
 // upstreams are those of the tests, and their ids.
-var upstreams = map[string]int{"users": 1, "acme-upstream": 2, "globex-upstream": 3}
+var upstreams = map[string]int{"users": 1, "acme-upstream": 2, "globex-upstream": 3, "gold": 4, "standard": 5}
 
 // start loads a plugin with a configuration. The error is what the gateway says about it.
 func start(t testing.TB, compile compileFunc, config string) (*host, error) {
