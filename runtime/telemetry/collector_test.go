@@ -121,7 +121,9 @@ func TestACollectorIsReachedByTLS(t *testing.T) {
 	}
 }
 
-func environment(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
+func environment(m map[string]string) func(string) string {
+	return func(k string) string { return m[k] }
+}
 
 // The environment that is handed down counts, and not the process' own, which OpenTelemetry's libraries read by themselves.
 func TestOnlyTheEnvironmentThatIsHandedDownCounts(t *testing.T) {

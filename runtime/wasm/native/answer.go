@@ -111,7 +111,7 @@ func (j *judge) check(list []byte) error {
 			return nil
 		}
 		if err := j.operation(&op); err != nil {
-			return fmt.Errorf("operation %d (0x%02x)%s: %w", ops.Index(), uint16(op.Kind), subject(&op), err)
+			return fmt.Errorf("operation %d (%s)%s: %w", ops.Index(), op.Kind, subject(&op), err)
 		}
 	}
 }

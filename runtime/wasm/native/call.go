@@ -72,7 +72,7 @@ func (o *outbound) read(list []byte) error {
 			break
 		}
 		if err := o.operation(&op, &j); err != nil {
-			return fmt.Errorf("operation %d (0x%02x)%s: %w", ops.Index(), uint16(op.Kind), subject(&op), err)
+			return fmt.Errorf("operation %d (%s)%s: %w", ops.Index(), op.Kind, subject(&op), err)
 		}
 	}
 	if len(o.query) > 0 {
