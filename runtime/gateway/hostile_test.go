@@ -157,8 +157,8 @@ func p99(t *testing.T, url string) time.Duration {
 // guest's time at most. What they wait is compared with what they wait alone, in turn. Other work on the machine only
 // ever adds, so the best of several rounds counts.
 func TestOtherRoutesWhileAPluginIsHammered(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector's slowness is not the gateway's")
+	if raceEnabled || portableLoops {
+		t.Skip("the slowness of the race detector, and of the portable loops, is not the gateway's")
 	}
 	n := startNginx(t)
 	abuses := map[string][]string{
