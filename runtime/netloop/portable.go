@@ -89,11 +89,13 @@ func (l *Loop) run() {
 // Task is a goroutine that holds its loop's baton while it runs and gives it away while it waits. A Task may be used
 // only by the code that runs in it, but for Wake.
 type Task struct {
-	loop   *Loop
-	wake   bool
-	signal chan struct{}
-	queued bool
-	place  int // in Loop.live
+	loop    *Loop
+	wake    bool
+	signal  chan struct{}
+	turn    bool // after Yield: it may go on
+	itsTurn func()
+	queued  bool
+	place   int // in Loop.live
 }
 
 func (l *Loop) resume(*Task) {} // tasks here are resumed by the Go scheduler
@@ -106,6 +108,10 @@ func (c *Conn) Go(fn func(*Task, *Conn)) { c.loop.start(c, fn) }
 
 func (l *Loop) start(c *Conn, fn func(*Task, *Conn)) {
 	t := &Task{loop: l, signal: make(chan struct{}, 1)}
+	t.itsTurn = func() {
+		t.turn = true
+		t.poke()
+	}
 	l.began(t)
 	l.numTasks.Store(int64(len(l.live)))
 	go func() {
@@ -142,6 +148,11 @@ func (t *Task) Park() {
 // task that is not parked.
 func (t *Task) Wake() {
 	t.wake = true
+	t.poke()
+}
+
+// poke has whoever blocks in the task look again.
+func (t *Task) poke() {
 	select {
 	case t.signal <- struct{}{}:
 	default:
@@ -152,9 +163,11 @@ func (t *Task) Wake() {
 // each eight events in it, in their order. Here the Go scheduler decides. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
 // the same event, so that what others wait for arrives in between.
 func (t *Task) Yield() {
-	turn := make(chan struct{})
-	t.loop.Post(func() { close(turn) }) // who only gave the baton away would often have it back before those who wait for it
-	t.blocking(func() { <-turn })
+	t.turn = false
+	t.loop.Post(t.itsTurn) // who only gave the baton away would often have it back before those who wait for it
+	for !t.turn {
+		t.blocking(func() { <-t.signal })
+	}
 }
 
 // SetPatient says whether the task lets others go first each time that a socket is ready for it, as with Yield. Here the Go
