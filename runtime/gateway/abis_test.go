@@ -176,24 +176,10 @@ func TestAPluginLooksAtConnections(t *testing.T) {
 		}
 		return reply{after: 20 * time.Millisecond}
 	})
-	database, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { database.Close() })
-	go func() {
-		for {
-			c, err := database.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				all, _ := io.ReadAll(c)
-				_, _ = c.Write(append(append([]byte("["), all...), ']'))
-			}()
-		}
-	}()
+	database := startDatabase(t, func(c net.Conn) {
+		all, _ := io.ReadAll(c)
+		_, _ = c.Write(append(append([]byte("["), all...), ']'))
+	})
 	plugin := func(lines ...string) string {
 		return fmt.Sprintf("{ module: %q, calls: [auth], config: %q }", module(t, probe), strings.Join(lines, "\n"))
 	}
@@ -209,7 +195,7 @@ plugins:
   good: %s
   bad: %s
   traps: %s
-`, database.Addr(), b[0].addr,
+`, database, b[0].addr,
 			plugin("downstream setbody 2 0 0 "+mark, "upstream setbody 3 0 0 "+mark),
 			plugin("connection call auth 2000 :method GET :path /check :authority auth x-token good", "connection return 1", "answer stream 0", "answer resume 2"),
 			plugin("connection call auth 2000 :method GET :path /check :authority auth x-token bad", "connection return 1", "answer stream 0", "answer close 2"),

@@ -114,30 +114,14 @@ func startTold(t *testing.T, text string) (*site, *spans) {
 // the connection that could not be opened. It shows "`mode tcp` beside `mode http`" and
 // "a trace for every upstream connection, linked".
 func TestWhoPassedThroughAndWhereToIsTold(t *testing.T) {
-	database, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { database.Close() })
-	go func() {
-		for {
-			c, err := database.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(c, c)
-				c.Close()
-			}()
-		}
-	}()
+	database := startDatabase(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 	s, collector := startTold(t, fmt.Sprintf(`listeners:
   - { name: db, address: '127.0.0.1:0', mode: tcp, upstream: db }
   - { name: replica, address: '127.0.0.1:0', mode: tcp, upstream: replica }
 upstreams:
   db: { targets: ['http://%s'] }
   replica: { targets: ['http://127.0.0.1:%d'] }
-`, database.Addr(), freePort(t)))
+`, database, freePort(t)))
 
 	c, err := net.Dial("tcp", s.at("db"))
 	if err != nil {
@@ -177,7 +161,7 @@ upstreams:
 	port := strconv.Itoa(c.LocalAddr().(*net.TCPAddr).Port)
 	for _, want := range []string{
 		`"client":"127.0.0.1","client_port":` + port + `,"listener":"db","scheme":"tcp","bytes_in":8,"bytes_out":8,`,
-		`"upstream":"db","upstream_host":"` + database.Addr().String() + `","upstream_address":"` + database.Addr().String() + `"`,
+		`"upstream":"db","upstream_host":"` + database.String() + `","upstream_address":"` + database.String() + `"`,
 		`"why_ended":"client_closed"`, `"why_ended":"connect_failed"`, `"error":"connect","error_source":"upstream"`,
 	} {
 		if !strings.Contains(string(text), want) {

@@ -276,3 +276,26 @@ func writePEM(t *testing.T, path string, certificate []byte) {
 		t.Fatal(err)
 	}
 }
+
+// startDatabase is a server that speaks no HTTP, for listeners in TCP mode: it serves each connection, and closes it then.
+func startDatabase(t *testing.T, serve func(net.Conn)) net.Addr {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	return ln.Addr()
+}

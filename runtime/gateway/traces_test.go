@@ -154,23 +154,7 @@ routes:
 // TestASessionThatLastsForDaysIsSeenNow: the connection behind a session of TCP mode that has not ended is seen in segments, and so
 // is one that lies in the pool. It shows "a long connection is seen before it ends".
 func TestASessionThatLastsForDaysIsSeenNow(t *testing.T) {
-	database, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { database.Close() })
-	go func() {
-		for {
-			c, err := database.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(c, c)
-				c.Close()
-			}()
-		}
-	}()
+	database := startDatabase(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 	well := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(well.Close)
 	s, collector := startTraced(t, nil, "segment: 100ms", fmt.Sprintf(`listeners:
@@ -180,7 +164,7 @@ upstreams:
   db: { targets: ['http://%s'] }
   well: { targets: ['%s'] }
 routes: [{ upstream: well }]
-`, database.Addr(), well.URL))
+`, database, well.URL))
 	c, err := net.Dial("tcp", s.at("db"))
 	if err != nil {
 		t.Fatal(err)

@@ -160,8 +160,9 @@ func (t *Task) poke() {
 }
 
 // Yield lets everything else on the loop go first: of the tasks that yield, one goes on in each turn of the loop, or one for
-// each eight events in it, in their order. Here the Go scheduler decides. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
-// the same event, so that what others wait for arrives in between.
+// each eight events in it, in their order. Here the Go scheduler decides. A task that has much to do calls it now and then, and
+// one that is about to do much as one of many that were woken by the same event, so that what others wait for arrives in
+// between.
 func (t *Task) Yield() {
 	t.turn = false
 	t.loop.Post(t.itsTurn) // who only gave the baton away would often have it back before those who wait for it

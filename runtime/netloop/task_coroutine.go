@@ -139,8 +139,8 @@ func (t *Task) Wake() {
 }
 
 // Yield lets everything else on the loop go first: of the tasks that yield, one goes on in each turn of the loop, or one for
-// each eight events in it, in their order. A task that has much to do calls it now and then, and one that is about to do much as one of many that were woken by
-// the same event, so that what others wait for arrives in between.
+// each eight events in it, in their order. A task that has much to do calls it now and then, and one that is about to do much
+// as one of many that were woken by the same event, so that what others wait for arrives in between.
 func (t *Task) Yield() {
 	t.loop.yielded = append(t.loop.yielded, t)
 	t.yield(struct{}{})

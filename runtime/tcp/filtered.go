@@ -9,16 +9,16 @@ import (
 
 // filtered is what filters have to do with a session. They are the snapshot's, which is not retired before the session's end.
 type filtered struct {
+	session  *session
 	snapshot *Snapshot
 	list     []filter.Connection
-	over     bool // the session has ended; who is just being told of it has to be told of that too
 }
 
 // filter tells the snapshot's filters of the session.
 func (s *session) filter(t *netloop.Task, snap *Snapshot) (why string, fe *fault.Error) {
 	l := t.Loop()
 	snap.users.Enter(l)
-	s.filtered = &filtered{snapshot: snap, list: make([]filter.Connection, 0, len(snap.Filters))}
+	s.filtered = &filtered{session: s, snapshot: snap, list: make([]filter.Connection, 0, len(snap.Filters))}
 	for _, each := range snap.Filters {
 		c, err := each.Connect(t, &s.facts)
 		switch {
@@ -63,7 +63,7 @@ func (f *filtered) move(t *netloop.Task, b []byte, fromClient bool, data []byte,
 		} else { // the filter nearest to the upstream sees it first
 			data, err = f.list[len(f.list)-1-i].FromUpstream(t, b[:0], data, last)
 		}
-		if err != nil || f.over {
+		if err != nil || f.session.over {
 			return nil, err
 		}
 		b = nil // it may be what the next one is given
@@ -73,7 +73,6 @@ func (f *filtered) move(t *netloop.Task, b []byte, fromClient bool, data []byte,
 
 // close tells the filters that the session is over.
 func (f *filtered) close(l *netloop.Loop, why string) {
-	f.over = true
 	client, upstream := filter.PeerLocal, filter.PeerLocal
 	switch why {
 	case exchange.EndClientClosed, exchange.EndClientReset:

@@ -129,5 +129,6 @@ func (s *Snapshot) Prepare(loops int) *Snapshot {
 }
 
 // Retire calls done on each loop once no session of that loop can ask the snapshot's upstreams for a connection any
-// more; sessions that have one go on, and those that have filters are waited for, which are the snapshot's. No Server may use it for new sessions by then. It may be called from any goroutine.
+// more; sessions that have one go on, and those that have filters are waited for, which are the snapshot's. No Server may use
+// it for new sessions by then. It may be called from any goroutine.
 func (s *Snapshot) Retire(g *netloop.Group, done func()) { s.users.Retire(g, done) }
