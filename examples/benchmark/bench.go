@@ -76,8 +76,12 @@ func (b *bench) choose(ctx context.Context) error {
 		}
 	}
 	names := b.o.names
-	if len(names) == 0 {
-		names = candidateNames(b.o.bulk)
+	switch {
+	case len(names) > 0:
+	case b.o.bulk:
+		names = bulkNames()
+	default:
+		names = requestNames()
 	}
 	for _, name := range names {
 		c, ok := find(name)
@@ -117,6 +121,11 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer backend.stop()
+	collector, err := b.startCollector()
+	if err != nil {
+		return err
+	}
+	defer collector.stop()
 	for round := range b.o.rounds {
 		for i, c := range b.chosen {
 			s := b.measureOne(ctx, c)
@@ -173,24 +182,23 @@ func (b *bench) startBackend() (*process, error) {
 	return backend, nil
 }
 
-// started starts a candidate, alone.
-func (b *bench) started(c *candidate) (p *process, port int, err error) {
-	ports, err := freePorts(2)
-	if err != nil {
-		return nil, 0, err
+// started starts a candidate, alone; ports are what it listens on for clients, and for operators if it does.
+func (b *bench) started(c *candidate) (p *process, ports []int, err error) {
+	if ports, err = freePorts(2); err != nil {
+		return nil, nil, err
 	}
 	command, err := b.s.prepare(c, ports[0], ports[1])
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	if p, err = start(b.cpus, command, filepath.Join(b.s.dir, c.name+".log")); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	if err := p.listening(ports[0]); err != nil {
 		p.stop()
-		return nil, 0, err
+		return nil, nil, err
 	}
-	return p, ports[0], nil
+	return p, ports, nil
 }
 
 // failed is a sample that is no result.
@@ -198,10 +206,11 @@ func failed(err error) sample { return sample{problem: err.Error()} }
 
 // measure starts a candidate, sends it requests and stops it.
 func (b *bench) measure(ctx context.Context, c *candidate) sample {
-	p, port, err := b.started(c)
+	p, ports, err := b.started(c)
 	if err != nil {
 		return failed(err)
 	}
+	port := ports[0]
 	defer p.stop()
 	if err := probe(ctx, c, port, b.o.path); err != nil {
 		return failed(err)
@@ -218,8 +227,12 @@ func (b *bench) measure(ctx context.Context, c *candidate) sample {
 	if l.bad != "" {
 		return failed(errors.New(l.bad))
 	}
+	told, err := toldOf(ctx, c, ports[1])
+	if err != nil {
+		return failed(err)
+	}
 	return sample{
-		ok: true, cpu: float64((after - before).Microseconds()) / float64(l.requests), perSec: l.perSec,
+		told: told, ok: true, cpu: float64((after - before).Microseconds()) / float64(l.requests), perSec: l.perSec,
 		p50: milliseconds(l.p50), p99: milliseconds(l.p99), memory: float64(p.memory()) / (1 << 20),
 	}
 }
@@ -279,7 +292,11 @@ func (b *bench) report() string {
 	} else {
 		t.WriteString(table(b.rows, strings.Split(b.o.against, ",")))
 	}
-	if notes := append(b.bad, b.missing...); len(notes) > 0 {
+	notes := append(b.bad, b.missing...)
+	for i := range b.rows {
+		notes = append(notes, b.rows[i].losses()...)
+	}
+	if len(notes) > 0 {
 		fmt.Fprintf(&t, "\n- %s\n", strings.Join(notes, "\n- "))
 	}
 	return t.String()

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -174,5 +176,49 @@ func TestBadAnswers(t *testing.T) {
 	err := command(t.Context(), []string{"-rounds", "1", "-seconds", "1", "-path", probePath, "nginx"}, &out, io.Discard)
 	if !errors.Is(err, errBad) || !strings.Contains(out.String(), "- NOT A RESULT: nginx, round 1: the answer has 1 bytes") {
 		t.Errorf("%v:\n%s", err, &out)
+	}
+}
+
+// TestLosses: what a candidate says of spans and lines that it lost is in the report.
+func TestLosses(t *testing.T) {
+	text := "# HELP lost x\nlost_total{reason=\"a\"} 3\nlost_total{reason=\"b c\"} 4\nlost_total_more 5\nlost_total 1e1\n"
+	if n := sum(text, "lost_total"); n != 17 {
+		t.Errorf("%v", n)
+	}
+	r := row{name: "x", rounds: []sample{{told: told{spans: 5, spansLost: 1}}, {told: told{spans: 7, linesLost: 2}}}}
+	if got := strings.Join(r.losses(), ""); got != "x: 12 spans sent, 1 spans or records of them lost, 2 lines of the access log lost" {
+		t.Error(got)
+	}
+	if got := (&row{name: "y", rounds: make([]sample, 3)}).losses(); got != nil {
+		t.Error(got)
+	}
+}
+
+// TestCollector: traces arrive at the collector of the harness's own, which is this program started again.
+func TestCollector(t *testing.T) {
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- collect(ctx, itoa(ports[0])) }()
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		res, err := http.Post("http://"+address(ports[0])+"/v1/traces", "application/x-protobuf", strings.NewReader("spans"))
+		if err == nil {
+			res.Body.Close()
+			if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "application/x-protobuf" {
+				t.Errorf("%d %v", res.StatusCode, res.Header)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

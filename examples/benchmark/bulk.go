@@ -118,12 +118,12 @@ func drop(c *net.TCPConn, total *atomic.Int64) {
 
 // measureBulk starts a candidate, has bytes flow through it and stops it.
 func (b *bench) measureBulk(ctx context.Context, c *candidate) sample {
-	p, port, err := b.started(c)
+	p, ports, err := b.started(c)
 	if err != nil {
 		return failed(err)
 	}
 	defer p.stop()
-	moved, took, cpu, err := b.flow(ctx, p, port)
+	moved, took, cpu, err := b.flow(ctx, p, ports[0])
 	if err != nil {
 		return failed(err)
 	}

@@ -43,6 +43,8 @@ type candidate struct {
 	scripts bool     // it decides about every request, and the backend can see that it did
 	bulk    bool     // it passes bytes in TCP mode: for -bulk
 	splice  bool     // it is told to have the kernel move them
+	log     bool     // it writes an access log, to a file: for -telemetry
+	sample  string   // the part of the requests that it sends traces of, "": none; for -telemetry
 	command func(s *setup, config string) []string
 	version []string // a command whose first line of output names what was measured
 	missing func(s *setup) string
@@ -87,6 +89,22 @@ var candidates = []candidate{
 		missing: func(s *setup) string { return first(wasmgateMissing(s), file(s.plugin)) },
 	},
 	{
+		name: "nginx+log", about: "and logs each request", config: "nginx.conf", version: []string{"nginx", "-v"}, log: true,
+		command: nginxCommand, missing: tools("nginx"),
+	},
+	{
+		name: "wasmgate+log", about: "and logs each request", config: "wasmgate.yaml", log: true,
+		command: wasmgateCommand, missing: wasmgateMissing,
+	},
+	{
+		name: "wasmgate+traces1", about: "and traces 1 %", config: "wasmgate.yaml", sample: "0.01",
+		command: wasmgateCommand, missing: wasmgateMissing,
+	},
+	{
+		name: "wasmgate+traces100", about: "and traces each request", config: "wasmgate.yaml", sample: "1",
+		command: wasmgateCommand, missing: wasmgateMissing,
+	},
+	{
 		name: "haproxy-tcp", about: "passes bytes", config: "haproxy-tcp.cfg", version: []string{"haproxy", "-v"}, bulk: true,
 		command: haproxyCommand, missing: tools("haproxy"),
 	},
@@ -119,11 +137,20 @@ func wasmgateMissing(s *setup) string {
 	return first(tools("go")(s), file(filepath.Join(s.root, "main.go")))
 }
 
-// candidateNames are those of requests, or of a bulk transfer.
-func candidateNames(bulk bool) []string {
+// telemetryNames are the candidates of -telemetry, in the order of its table.
+var telemetryNames = []string{"nginx", "nginx+log", "wasmgate", "wasmgate+log", "wasmgate+traces1", "wasmgate+traces100"}
+
+// requestNames and bulkNames are those that are measured by default, and those of a bulk transfer.
+func requestNames() []string {
+	return namesOf(func(c *candidate) bool { return !c.bulk && !c.log && c.sample == "" })
+}
+
+func bulkNames() []string { return namesOf(func(c *candidate) bool { return c.bulk }) }
+
+func namesOf(want func(*candidate) bool) []string {
 	var names []string
 	for i := range candidates {
-		if candidates[i].bulk == bulk {
+		if want(&candidates[i]) {
 			names = append(names, candidates[i].name)
 		}
 	}
@@ -181,6 +208,7 @@ type setup struct {
 	root    string // the sources of wasmgate
 	binary  string // wasmgate; "" before it is built
 	plugin  string
+	collector string // URL that traces are sent to
 	backend int
 	workers int
 }
@@ -190,6 +218,7 @@ type fields struct {
 	Dir, Body, ProbePath, Plugin, NginxModules, ApacheModules string
 	Workers, Backend, Port, Admin                             int
 	Splice                                                    bool
+	Log, Sample, Collector                                    string // "": none
 }
 
 func (s *setup) fields(c *candidate, port, admin int) fields {
@@ -197,9 +226,15 @@ func (s *setup) fields(c *candidate, port, admin int) fields {
 		Dir: s.dir, Body: answerBody, ProbePath: probePath, NginxModules: nginxModules, ApacheModules: apacheModules,
 		Workers: s.workers, Backend: s.backend, Port: port, Admin: admin,
 	}
-	f.Splice = c != nil && c.splice
-	if c != nil && c.scripts {
+	if c == nil {
+		return f
+	}
+	f.Splice, f.Sample, f.Collector = c.splice, c.sample, s.collector
+	if c.scripts {
 		f.Plugin = s.plugin
+	}
+	if c.log {
+		f.Log = filepath.Join(s.dir, c.name+".access.log")
 	}
 	return f
 }

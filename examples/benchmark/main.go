@@ -22,9 +22,9 @@ import (
 // options are what the command line says.
 type options struct {
 	rounds, seconds, connections int
-	two, bulk                    bool
+	two, bulk, telemetry         bool
 	path, binary, plugin         string
-	against                      string
+	against, collector           string
 	names                        []string
 }
 
@@ -44,6 +44,9 @@ func main() {
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if ours, err := bulkLoad(args); ours {
 		return err
+	}
+	if len(args) == 2 && args[0] == collectorCommand {
+		return collect(ctx, args[1])
 	}
 	o, err := parse(args, stderr)
 	if err != nil {
@@ -76,13 +79,15 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy")
 	fs.BoolVar(&o.two, "two", false, "two workers on CPUs 0 and 1 for each candidate, instead of one on CPU 0")
 	fs.BoolVar(&o.bulk, "bulk", false, "bytes through TCP mode instead of requests")
+	fs.BoolVar(&o.telemetry, "telemetry", false, "what access logs and traces cost: compares "+strings.Join(telemetryNames, ", "))
+	fs.StringVar(&o.collector, "collector", "", "OTLP/HTTP endpoint that traces are sent to (default: one of its own, which reads them and does nothing)")
 	fs.StringVar(&o.path, "path", "/some/path?x=1", "request target")
 	fs.StringVar(&o.binary, "wasmgate", "", "wasmgate program to measure (default: built from the sources)")
 	fs.StringVar(&o.plugin, "plugin", "", "plugin module to measure (default: "+pluginModule+")")
-	fs.StringVar(&o.against, "against", "nginx+lua,haproxy+lua", "further candidates to divide CPU time by, each a column")
+	fs.StringVar(&o.against, "against", "nginx+lua,haproxy+lua", "further candidates to divide CPU time by, each a column; with -telemetry wasmgate")
 	fs.Usage = func() {
-		fmt.Fprintf(stderr, "usage: go run ./examples/benchmark [flags] [candidate ...]\n\nThe first candidate is the baseline. Candidates, all of them by default:\n  %s\nwith -bulk:\n  %s\n\nflags:\n",
-			strings.Join(candidateNames(false), " "), strings.Join(candidateNames(true), " "))
+		fmt.Fprintf(stderr, "usage: go run ./examples/benchmark [flags] [candidate ...]\n\nThe first candidate is the baseline. Candidates, all of the first line by default:\n  %s\nwith -telemetry:\n  %s\nwith -bulk:\n  %s\n\nflags:\n",
+			strings.Join(requestNames(), " "), strings.Join(telemetryNames, " "), strings.Join(bulkNames(), " "))
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
@@ -96,10 +101,14 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	}
 	for _, name := range fs.Args() {
 		if c, ok := find(name); !ok || c.bulk != o.bulk {
-			return nil, fmt.Errorf("no candidate %q; there are %s, and with -bulk %s", name, strings.Join(candidateNames(false), ", "), strings.Join(candidateNames(true), ", "))
+			return nil, fmt.Errorf("no candidate %q; there are %s, with -telemetry %s, and with -bulk %s", name,
+				strings.Join(requestNames(), ", "), strings.Join(telemetryNames, ", "), strings.Join(bulkNames(), ", "))
 		}
 	}
 	o.names = fs.Args()
+	if o.telemetry && len(o.names) == 0 {
+		o.names, o.against = telemetryNames, "wasmgate"
+	}
 	return o, nil
 }
 

@@ -76,8 +76,11 @@ func (p *process) logEnd() string {
 	return strings.TrimSpace(string(b[max(0, len(b)-logShown):]))
 }
 
-// stop ends the process and everything that it has started, and returns when the process is gone.
+// stop ends the process and everything that it has started, and returns when the process is gone. Nil has nothing to end.
 func (p *process) stop() {
+	if p == nil {
+		return
+	}
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Kill} {
 		for _, pid := range p.tree() {
 			if q, err := os.FindProcess(pid); err == nil {

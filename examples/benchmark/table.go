@@ -15,6 +15,7 @@ type sample struct {
 	p50     float64 // milliseconds
 	p99     float64 // milliseconds
 	memory  float64 // MiB after the run
+	told    told
 	problem string
 }
 
