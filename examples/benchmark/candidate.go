@@ -204,13 +204,13 @@ func first(texts ...string) string {
 
 // setup is what configurations are rendered from.
 type setup struct {
-	dir     string // scratch
-	root    string // the sources of wasmgate
-	binary  string // wasmgate; "" before it is built
-	plugin  string
+	dir       string // scratch
+	root      string // the sources of wasmgate
+	binary    string // wasmgate; "" before it is built
+	plugin    string
 	collector string // URL that traces are sent to
-	backend int
-	workers int
+	backend   int
+	workers   int
 }
 
 // fields are what a file of conf/ may speak of.

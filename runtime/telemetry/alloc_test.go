@@ -182,3 +182,20 @@ func TestATracedRequestIsRecordedWithoutAllocation(t *testing.T) {
 		t.Errorf("%v allocations for each request, %d records dropped", n, r.cells.spansDropped.Load()-dropped)
 	}
 }
+
+// TestSpansOfARequestAllocateNothing: what the exporter does for a request makes no garbage.
+func TestSpansOfARequestAllocateNothing(t *testing.T) {
+	m, r := &spanMaker{ids: newIDs()}, ordinary(t)
+	var b []byte
+	if n := testing.AllocsPerRun(1000, func() {
+		b = b[:0]
+		for _, s := range m.make(r) {
+			b = appendSpan(b, s)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if len(m.spans) < 2 || len(b) < 500 {
+		t.Errorf("%d spans in %d bytes", len(m.spans), len(b))
+	}
+}

@@ -4,10 +4,6 @@ import (
 	"errors"
 	"net/netip"
 
-	"go.opentelemetry.io/otel/attribute"
-	tracesdk "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
-
 	"wasmgate/runtime/fault"
 )
 
@@ -45,15 +41,10 @@ func dialError(err *fault.Error) *fault.Error {
 
 // link gives s the connection's id, and links it to the connection's span.
 func (c *carrier) link(s *span) {
-	var attrs []attribute.KeyValue
 	if c.id != 0 {
-		attrs = append(attrs, attrConnID.Int64(int64(c.id)))
-		s.set(attrs...)
+		s.setCount(attrConnID, c.id)
 	}
 	if c.span != [8]byte{} {
-		s.links = append(s.links, tracesdk.Link{
-			SpanContext: trace.NewSpanContext(trace.SpanContextConfig{TraceID: c.trace, SpanID: c.span, TraceFlags: trace.FlagsSampled}),
-			Attributes:  attrs,
-		})
+		s.links = append(s.links, link{c.trace, c.span, c.id})
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
-	tracesdk "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -49,8 +48,7 @@ type receiver struct {
 // newSpanExporter connects to the collector. It does not fail because the collector is away: only what is wrong in o
 // is an error. What o leaves open the OTEL_EXPORTER_OTLP_* variables say. closer closes the connections that the exporter
 // leaves idle when it ends.
-func newSpanExporter(o *Traces, env func(string) string) (to tracesdk.SpanExporter, closer func(), err error) {
-	var client otlptrace.Client
+func newSpanExporter(o *Traces, env func(string) string) (to otlptrace.Client, closer func(), err error) {
 	closer = func() {}
 	switch o.Protocol {
 	case "", ProtocolHTTP, ProtocolGRPC:
@@ -62,11 +60,11 @@ func newSpanExporter(o *Traces, env func(string) string) (to tracesdk.SpanExport
 		return nil, nil, fmt.Errorf("traces: %w", err)
 	}
 	if o.Protocol == ProtocolGRPC {
-		client = c.grpc()
+		to = c.grpc()
 	} else {
-		client, closer = c.http()
+		to, closer = c.http()
 	}
-	if to, err = otlptrace.New(context.Background(), client); err != nil {
+	if err := to.Start(context.Background()); err != nil {
 		return nil, nil, fmt.Errorf("traces: %w", err)
 	}
 	return to, closer, nil

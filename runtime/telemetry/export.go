@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	tracesdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 )
 
 const (
@@ -21,16 +23,17 @@ const (
 // exporter turns the loops' records into spans and sends them, from a goroutine of its own. While the collector is
 // slow or away the records stay where they are; when the loops have no more, theirs are dropped and counted there.
 type exporter struct {
-	to     tracesdk.SpanExporter
+	to     otlptrace.Client
 	closer func() // closes connections that to leaves idle
+	from   origin
 	maker  spanMaker
 	queues []*recordQueue
 	waker  waker
 	log    zerolog.Logger
 	notice notice
 
-	measured int // spans of the batch that bytes counts
-	bytes    int
+	batch []byte // spans, encoded
+	spans int    // so many
 
 	ctx    context.Context // ends what is being sent, when the time for stopping is up
 	cancel context.CancelFunc
@@ -40,8 +43,15 @@ type exporter struct {
 	failed atomic.Uint64
 }
 
-func newExporter(to tracesdk.SpanExporter, closer func(), maker spanMaker, log zerolog.Logger) *exporter {
-	e := &exporter{to: to, closer: closer, maker: maker, log: log, waker: newWaker(), stop: make(chan struct{}), done: make(chan struct{})}
+// origin is who made the spans.
+type origin struct {
+	resource *resourcepb.Resource
+	schema   string
+	scope    *commonpb.InstrumentationScope
+}
+
+func newExporter(to otlptrace.Client, closer func(), from origin, log zerolog.Logger) *exporter {
+	e := &exporter{to: to, closer: closer, from: from, maker: spanMaker{ids: newIDs()}, log: log, waker: newWaker(), stop: make(chan struct{}), done: make(chan struct{})}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -98,11 +108,13 @@ func (e *exporter) pass() (any bool) {
 					break
 				}
 				any, more = true, true
-				e.maker.make(r)
-				e.measure()
+				for _, s := range e.maker.make(r) {
+					e.batch = appendSpan(e.batch, s)
+					e.spans++
+				}
 				r.clear()
 				q.free.push(r)
-				if e.measured >= exportBatch || e.bytes >= exportBytes {
+				if e.spans >= exportBatch || len(e.batch) >= exportBytes {
 					e.flush()
 				}
 			}
@@ -112,25 +124,16 @@ func (e *exporter) pass() (any bool) {
 	return any
 }
 
-// measure adds the spans that are new in the batch to what is known of its size.
-func (e *exporter) measure() {
-	for _, s := range e.maker.spans[e.measured:] {
-		e.bytes += s.(*span).bytes()
-	}
-	e.measured = len(e.maker.spans)
-}
-
 // flush sends the spans that were made. What cannot be sent is lost: to keep it would only lose later ones.
 func (e *exporter) flush() {
-	n := len(e.maker.spans)
+	n := e.spans
 	if n == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, exportTimeout)
-	err := e.to.ExportSpans(ctx, e.maker.spans)
+	err := e.to.UploadTraces(ctx, batch(e.batch, e.from.resource, e.from.schema, e.from.scope))
 	cancel()
-	clear(e.maker.spans)
-	e.maker.spans, e.measured, e.bytes = e.maker.spans[:0], 0, 0
+	e.batch, e.spans = e.batch[:0], 0
 	lost := lostSpans(n, err)
 	e.sent.Add(uint64(n - lost))
 	if err == nil {
@@ -173,7 +176,7 @@ func (e *exporter) shutdown(ctx context.Context) error {
 // end lets go of the collector.
 func (e *exporter) end(ctx context.Context) error {
 	e.cancel()
-	err := e.to.Shutdown(ctx)
+	err := e.to.Stop(ctx)
 	e.closer()
 	return err
 }

@@ -70,7 +70,8 @@ func (r *record) put(b []byte, limit int) cut {
 	return cut{from, uint32(len(r.text))}
 }
 
-func (r *record) get(c cut) string { return valid(string(r.text[c.from:c.to])) }
+// get is the text that c cuts, for as long as r stays as it is.
+func (r *record) get(c cut) string { return valid(view(r.text[c.from:c.to])) }
 
 // clear lets go of what the record refers to and keeps its storage.
 func (r *record) clear() {

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
-	tracesdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"wasmgate/runtime/exchange"
@@ -160,10 +159,8 @@ func (m *spanMaker) session(r *record) {
 		}
 		return f.WallStarted + at - f.Started
 	}
-	s := m.add(&span{
-		name: spanSession + " " + valid(f.Client.Server), kind: trace.SpanKindServer, start: f.WallStarted, end: wall(f.Ended),
-		context: trace.NewSpanContext(trace.SpanContextConfig{TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: r.flags()}),
-	})
+	context := trace.NewSpanContext(trace.SpanContextConfig{TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: r.flags()})
+	s := m.next(m.join(spanSession, " ", valid(f.Client.Server)), trace.SpanKindServer, context, trace.SpanContext{}, f.WallStarted, wall(f.Ended))
 	s.setText(attrListener, f.Client.Server)
 	s.setText(attrServerAddress, f.SNI)
 	s.setAddress(attrClientAddress, attrClientPort, netip.AddrPortFrom(clientAddress(f.Client.Addr), f.Client.Peer.Port()))
@@ -183,7 +180,7 @@ func (m *spanMaker) session(r *record) {
 	if f.Err != nil {
 		s.fail(f.Err)
 		if f.Err.Source == fault.Client {
-			s.status = tracesdk.Status{} // the client's doing: not an error of the server
+			s.status = status{} // the client's doing: not an error of the server
 		}
 	}
 	if f.Acquired > f.Routed && f.Routed != 0 {

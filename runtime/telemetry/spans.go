@@ -4,15 +4,9 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/sdk/instrumentation"
-	"go.opentelemetry.io/otel/sdk/resource"
-	tracesdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"wasmgate/runtime/exchange"
@@ -20,164 +14,54 @@ import (
 	"wasmgate/runtime/upstream/facts"
 )
 
-// span is a span that has ended, as exporters read it. The embedded interface is nil: it only supplies the method by
-// which the SDK keeps others from implementing the interface unawares; every method that returns something is here.
-type span struct {
-	tracesdk.ReadOnlySpan
-	maker   *spanMaker
-	name    string
-	kind    trace.SpanKind
-	context trace.SpanContext
-	parent  trace.SpanContext
-	start   int64
-	end     int64
-	attrs   []attribute.KeyValue
-	events  []tracesdk.Event
-	links   []tracesdk.Link
-	status  tracesdk.Status
-	dropped int
-}
-
-func (s *span) Name() string                                { return s.name }
-func (s *span) SpanContext() trace.SpanContext              { return s.context }
-func (s *span) Parent() trace.SpanContext                   { return s.parent }
-func (s *span) SpanKind() trace.SpanKind                    { return s.kind }
-func (s *span) StartTime() time.Time                        { return time.Unix(0, s.start) }
-func (s *span) EndTime() time.Time                          { return time.Unix(0, max(s.start, s.end)) }
-func (s *span) Attributes() []attribute.KeyValue            { return s.attrs }
-func (s *span) Links() []tracesdk.Link                      { return s.links }
-func (s *span) Events() []tracesdk.Event                    { return s.events }
-func (s *span) Status() tracesdk.Status                     { return s.status }
-func (s *span) InstrumentationScope() instrumentation.Scope { return s.maker.scope }
-func (s *span) InstrumentationLibrary() instrumentation.Library { //nolint:staticcheck // part of the interface
-	return s.maker.scope
-}
-func (s *span) Resource() *resource.Resource { return s.maker.resource }
-func (s *span) DroppedAttributes() int       { return s.dropped }
-func (s *span) DroppedLinks() int            { return 0 }
-func (s *span) DroppedEvents() int           { return 0 }
-func (s *span) ChildSpanCount() int          { return 0 }
-
-// bytes is about how much the span takes when it is sent.
-func (s *span) bytes() int {
-	const perSpan, perAttribute = 96, 32
-	n := perSpan + len(s.name) + len(s.status.Description) + attributeBytes(s.attrs)
-	for i := range s.events {
-		n += perAttribute + attributeBytes(s.events[i].Attributes)
-	}
-	return n + perSpan*len(s.links) + perAttribute*len(s.attrs)
-}
-
-func attributeBytes(attrs []attribute.KeyValue) (n int) {
-	for _, kv := range attrs {
-		n += len(kv.Key)
-		if kv.Value.Type() == attribute.STRING {
-			n += len(kv.Value.AsString())
-		}
-	}
-	return n
-}
-
-func (s *span) set(kv ...attribute.KeyValue) { s.attrs = append(s.attrs, kv...) }
-
-// setText sets an attribute that is left out when it is empty.
-func (s *span) setText(k attribute.Key, v string) {
-	if v != "" {
-		s.attrs = append(s.attrs, k.String(valid(v)))
-	}
-}
-
-func (s *span) setCount(k attribute.Key, v uint64) { s.set(k.Int64(int64(v))) }
-
-func (s *span) setSeconds(k attribute.Key, d time.Duration) { s.set(k.Float64(d.Seconds())) }
-
-func (s *span) setAddress(addr, port attribute.Key, a netip.AddrPort) {
-	if a.IsValid() {
-		s.set(addr.String(a.Addr().Unmap().String()), port.Int(int(a.Port())))
-	}
-}
-
-// setHost splits host:port; without a port it is the scheme's.
-func (s *span) setHost(hostport string, tls bool) {
-	if hostport == "" {
-		return
-	}
-	host, port, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host, port = strings.Trim(hostport, "[]"), "80"
-		if tls {
-			port = "443"
-		}
-	}
-	s.setText(attrServerAddress, host)
-	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
-		s.set(attrServerPort.Int(int(n)))
-	}
-}
-
-// event adds an event, unless the time says that it did not happen.
-func (s *span) event(at int64, name string, attrs ...attribute.KeyValue) {
-	if at != 0 {
-		s.events = append(s.events, tracesdk.Event{Name: name, Time: time.Unix(0, at), Attributes: attrs})
-	}
-}
-
-// fail marks the span as failed by e.
-func (s *span) fail(e *fault.Error) {
-	text := e.Error()
-	text = valid(text[:min(len(text), maxErrorText)])
-	s.status = tracesdk.Status{Code: codes.Error, Description: text}
-	s.set(attrErrorType.String(e.Kind.String()), attrErrorSource.String(e.Source.String()))
-	s.event(max(s.start, s.end), eventException, attrExcType.String(e.Kind.String()), attrExcMessage.String(text))
-}
-
-// failStatus marks the span as failed by a status code (HTTP semantic conventions, "Status").
-func (s *span) failStatus(status int) {
-	s.status.Code = codes.Error
-	s.set(attrErrorType.String(strconv.Itoa(status)))
-}
-
-// maxErrorText bounds the text of an error on a span, in bytes: a plugin or a peer may have had a say in it.
-const maxErrorText = 1 << 10
-
-// clientAddress is a client's address as it is told of. A zone means nothing here, and where a proxy said who the client
-// is it may be any text that the client liked.
-func clientAddress(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
-
-// valid makes text that came from outside fit for a protobuf string: one bad byte would cost the whole batch.
-func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
-// spanMaker turns records into spans. It belongs to the exporter's goroutine.
+// spanMaker turns records into spans. It belongs to the exporter's goroutine, and makes no garbage.
 type spanMaker struct {
-	ids      ids
-	resource *resource.Resource
-	scope    instrumentation.Scope
-	spans    []tracesdk.ReadOnlySpan // made and not yet exported
+	ids   ids
+	spans []*span // of the record; those that it was given before are behind its length
+	text  []byte  // that spans of the record have views of
 }
 
-func (m *spanMaker) add(s *span) *span {
-	s.maker = m
-	m.spans = append(m.spans, s)
+// next is an empty span.
+func (m *spanMaker) next(name string, kind trace.SpanKind, context, parent trace.SpanContext, start, end int64) *span {
+	n := len(m.spans)
+	if n < cap(m.spans) {
+		m.spans = m.spans[:n+1]
+	} else {
+		m.spans = append(m.spans, nil)
+	}
+	if m.spans[n] == nil {
+		m.spans[n] = &span{maker: m}
+	}
+	s := m.spans[n]
+	s.clear()
+	s.name, s.kind, s.context, s.parent, s.start, s.end = name, kind, context, parent, start, end
 	return s
 }
 
 // child makes a span below parent.
 func (m *spanMaker) child(parent *span, name string, kind trace.SpanKind, start, end int64) *span {
-	return m.add(&span{
-		name: name, kind: kind, start: start, end: end, parent: parent.context,
-		context: parent.context.WithSpanID(m.ids.span()).WithRemote(false),
-	})
+	return m.next(name, kind, parent.context.WithSpanID(m.ids.span()).WithRemote(false), parent.context, start, end)
 }
 
-// make turns r into spans.
-func (m *spanMaker) make(r *record) {
-	if why := r.trace.Kept; why != "" {
-		defer func(first int) {
-			for _, s := range m.spans[first:] {
-				s.(*span).setText(attrKept, why)
-			}
-		}(len(m.spans))
+// join puts texts together, in memory of the maker's.
+func (m *spanMaker) join(texts ...string) string {
+	from := len(m.text)
+	for _, t := range texts {
+		m.text = append(m.text, t...)
 	}
+	return view(m.text[from:])
+}
+
+// address is an address as a text, in memory of the maker's.
+func (m *spanMaker) address(a netip.Addr) string {
+	from := len(m.text)
+	m.text = a.Unmap().AppendTo(m.text)
+	return view(m.text[from:])
+}
+
+// make turns r into spans, which are there until r changes or the next one is made.
+func (m *spanMaker) make(r *record) []*span {
+	m.spans, m.text = m.spans[:0], m.text[:0]
 	switch r.kind {
 	case requestRecord:
 		m.request(r)
@@ -190,6 +74,12 @@ func (m *spanMaker) make(r *record) {
 	case sessionRecord:
 		m.session(r)
 	}
+	if r.trace.Kept != "" {
+		for _, s := range m.spans {
+			s.setText(attrKept, r.trace.Kept)
+		}
+	}
+	return m.spans
 }
 
 // at says when something was. The loop's clock is monotonic; at what time it was what is known of the start.
@@ -218,24 +108,23 @@ func (r *record) flags() trace.TraceFlags {
 
 // outbound makes the spans of a request of a plugin's own: children of the span of the request that it was made for.
 func (m *spanMaker) outbound(r *record) {
-	first := len(m.spans)
+	parent := span{context: r.context()}
 	for i := range r.attempts {
-		m.attempt(&span{context: r.context()}, r, i, r.at)
+		m.attempt(&parent, r, i)
 	}
-	for _, s := range m.spans[first:] {
-		s.(*span).setText(attrPlugin, r.plugin)
+	for _, s := range m.spans {
+		s.setText(attrPlugin, r.plugin)
 	}
 }
 
 func (m *spanMaker) request(r *record) {
-	wall := r.at
 	end := r.ended
 	if end == 0 {
 		end = max(r.started, r.headRead, r.routed, r.firstByte)
 	}
 	context := r.context()
 	method, original := knownMethod(r.get(r.method))
-	s := m.add(&span{name: spanName(method, r.route), kind: trace.SpanKindServer, context: context, start: wall(r.started), end: wall(end)})
+	s := m.next(m.spanName(method, r.route), trace.SpanKindServer, context, trace.SpanContext{}, r.at(r.started), r.at(end))
 	if r.trace.Parent != [8]byte{} {
 		s.parent = context.WithSpanID(r.trace.Parent).WithRemote(true)
 	}
@@ -247,7 +136,7 @@ func (m *spanMaker) request(r *record) {
 	s.setText(attrListener, r.client.Server)
 	s.setHost(r.get(r.authority), r.client.Scheme == "https")
 	if r.client.Addr.IsValid() {
-		s.set(attrClientAddress.String(clientAddress(r.client.Addr).String()))
+		s.set(attrClientAddress.String(m.address(clientAddress(r.client.Addr))))
 	}
 	s.setAddress(attrPeerAddress, attrPeerPort, r.client.Peer)
 	s.set(attrProtocol.String(protocol(r.minor)))
@@ -268,7 +157,7 @@ func (m *spanMaker) request(r *record) {
 	if r.err != nil {
 		s.fail(r.err)
 		if r.status > 0 && r.status < 500 {
-			s.status = tracesdk.Status{} // the client's doing: not an error of the server
+			s.status = status{} // the client's doing: not an error of the server
 		}
 	} else if r.status >= 500 {
 		s.failStatus(r.status)
@@ -277,10 +166,10 @@ func (m *spanMaker) request(r *record) {
 		s.setText(attribute.Key(attrBaggagePrefix+member.name), decoded(string(r.text[member.value.from:member.value.to])))
 	}
 	for i := range r.calls {
-		m.call(s, &r.calls[i], wall)
+		m.call(s, r, &r.calls[i])
 	}
 	for i := range r.attempts {
-		m.attempt(s, r, i, wall)
+		m.attempt(s, r, i)
 	}
 	m.trail(s, r)
 }
@@ -294,9 +183,9 @@ func hasTag(tags []exchange.Tag, key string) bool {
 	return false
 }
 
-func (m *spanMaker) call(parent *span, c *exchange.PluginCall, wall func(int64) int64) {
-	start := wall(c.Started)
-	s := m.child(parent, spanPlugin+" "+valid(c.Plugin), trace.SpanKindInternal, start, start+int64(c.Took))
+func (m *spanMaker) call(parent *span, r *record, c *exchange.PluginCall) {
+	start := r.at(c.Started)
+	s := m.child(parent, m.join(spanPlugin, " ", valid(c.Plugin)), trace.SpanKindInternal, start, start+int64(c.Took))
 	s.setText(attrPlugin, c.Plugin)
 	s.setText(attrPluginPhase, c.Phase)
 	s.set(attrPluginFuel.Int64(c.Fuel))
@@ -313,10 +202,8 @@ func (m *spanMaker) setup(r *record) {
 	if end == 0 {
 		end = max(c.Closed, c.TLSEnd, c.DialEnd, c.DNSEnd, c.Opened)
 	}
-	s := m.add(&span{
-		name: spanConnection, kind: trace.SpanKindInternal, start: c.Opened, end: end,
-		context: trace.NewSpanContext(trace.SpanContextConfig{TraceID: c.TraceID, SpanID: c.SpanID, TraceFlags: trace.FlagsSampled}),
-	})
+	root := trace.NewSpanContext(trace.SpanContextConfig{TraceID: c.TraceID, SpanID: c.SpanID, TraceFlags: trace.FlagsSampled})
+	s := m.next(spanConnection, trace.SpanKindInternal, root, trace.SpanContext{}, c.Opened, end)
 	m.identify(s, r)
 	s.setText(attrConnWhyOpened, c.WhyOpened)
 	if c.TLS {
@@ -371,10 +258,7 @@ func (m *spanMaker) setup(r *record) {
 func (m *spanMaker) segment(r *record) {
 	c := &r.conn
 	root := trace.NewSpanContext(trace.SpanContextConfig{TraceID: c.TraceID, SpanID: c.SpanID, TraceFlags: trace.FlagsSampled})
-	s := m.add(&span{
-		name: spanSegment, kind: trace.SpanKindInternal, start: r.from, end: r.to,
-		parent: root, context: root.WithSpanID(m.ids.span()),
-	})
+	s := m.next(spanSegment, trace.SpanKindInternal, root.WithSpanID(m.ids.span()), root, r.from, r.to)
 	m.identify(s, r)
 	s.set(attrConnSegment.Int(c.Segments))
 	s.setCount(attrConnRequests, c.Requests)
@@ -411,14 +295,14 @@ func knownMethod(m string) (method, original string) {
 }
 
 // spanName is the method, and what it was for as the configuration calls it.
-func spanName(method, target string) string {
+func (m *spanMaker) spanName(method, target string) string {
 	if method == "_OTHER" {
 		method = "HTTP"
 	}
 	if target == "" {
 		return method
 	}
-	return method + " " + valid(target)
+	return m.join(method, " ", valid(target))
 }
 
 func protocol(minor int) string {

@@ -6,22 +6,20 @@ import (
 	"strconv"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	tracesdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/upstream/facts"
 )
 
-func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int64) {
+func (m *spanMaker) attempt(parent *span, r *record, i int) {
 	a := &r.attempts[i]
 	end := a.Ended
 	if end == 0 {
 		end = max(a.Started, a.Acquired, a.Sent, a.FirstByte)
 	}
 	method, original := knownMethod(r.get(r.sentMethod))
-	s := m.child(parent, spanName(method, a.Upstream), trace.SpanKindClient, wall(a.Started), wall(end))
+	s := m.child(parent, m.spanName(method, a.Upstream), trace.SpanKindClient, r.at(a.Started), r.at(end))
 	if a.SpanID != [8]byte{} {
 		s.context = s.context.WithSpanID(a.SpanID)
 	}
@@ -36,7 +34,7 @@ func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int
 	}
 	s.set(attrScheme.String(scheme))
 	if path := r.get(r.sentPath); path != "" {
-		s.set(attrURL.String(scheme+"://"+r.get(r.sentAuthority)+path), attrPath.String(path))
+		s.set(attrURL.String(m.join(scheme, "://", r.get(r.sentAuthority), path)), attrPath.String(path))
 	}
 	s.setAddress(attrPeerAddress, attrPeerPort, c.address)
 	n := r.number(i)
@@ -49,15 +47,15 @@ func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int
 	}
 	m.attemptConnection(s, a)
 	c.link(s)
-	s.event(wall(a.Acquired), eventChosen, attrChosen.String(cmp.Or(a.Chosen, facts.ChosenBalance)), attrPassed.Int(a.Passed))
-	s.event(wall(a.Sent), eventSent)
+	s.event(r.at(a.Acquired), eventChosen, attrChosen.String(cmp.Or(a.Chosen, facts.ChosenBalance)), attrPassed.Int(a.Passed))
+	s.event(r.at(a.Sent), eventSent)
 	switch {
 	case a.BodySent > a.FirstByte:
-		s.event(wall(a.FirstByte), eventFirstByte)
-		s.event(wall(a.BodySent), eventBodySent)
+		s.event(r.at(a.FirstByte), eventFirstByte)
+		s.event(r.at(a.BodySent), eventBodySent)
 	default:
-		s.event(wall(a.BodySent), eventBodySent)
-		s.event(wall(a.FirstByte), eventFirstByte)
+		s.event(r.at(a.BodySent), eventBodySent)
+		s.event(r.at(a.FirstByte), eventFirstByte)
 	}
 	switch {
 	case a.Err != nil:
@@ -65,25 +63,25 @@ func (m *spanMaker) attempt(parent *span, r *record, i int, wall func(int64) int
 	case a.Status >= 400:
 		s.failStatus(a.Status)
 	}
-	m.phases(s, a, wall)
+	m.phases(s, r, a)
 }
 
 // phaseLeast is how long a part of an attempt must have lasted to be a span of its own: its events tell of the others.
 const phaseLeast = int64(time.Millisecond)
 
 // phases makes spans of the parts of an attempt that took time.
-func (m *spanMaker) phases(s *span, a *exchange.Attempt, wall func(int64) int64) {
+func (m *spanMaker) phases(s *span, r *record, a *exchange.Attempt) {
 	switch {
 	case a.Acquired > a.Started:
-		m.wait(m.child(s, spanWait, trace.SpanKindInternal, wall(a.Started), wall(a.Acquired)), a)
+		m.wait(m.child(s, spanWait, trace.SpanKindInternal, r.at(a.Started), r.at(a.Acquired)), a)
 	case a.Acquired == 0 && a.Ended > a.Started && a.Err != nil:
-		w := m.child(s, spanWait, trace.SpanKindInternal, wall(a.Started), wall(a.Ended))
+		w := m.child(s, spanWait, trace.SpanKindInternal, r.at(a.Started), r.at(a.Ended))
 		m.wait(w, a)
 		w.fail(a.Err)
 	}
 	part := func(name string, from, to int64) {
 		if from != 0 && to-from >= phaseLeast {
-			m.child(s, name, trace.SpanKindInternal, wall(from), wall(to))
+			m.child(s, name, trace.SpanKindInternal, r.at(from), r.at(to))
 		}
 	}
 	part(spanAnswer, a.Sent, a.FirstByte)
@@ -124,20 +122,21 @@ func (m *spanMaker) trail(s *span, r *record) {
 	for i := range r.attempts {
 		a := &r.attempts[i]
 		n := r.number(i)
-		about := []attribute.KeyValue{attrAttemptNumber.Int(n), attrUpstream.String(valid(a.Upstream))}
-		if n > 1 {
-			about = append(about, attrAttemptWhy.String(a.Why))
-			if why := r.cause(n - 1); why != "" {
-				about = append(about, attrErrorType.String(why))
-			}
+		upstream := attrUpstream.String(valid(a.Upstream))
+		switch why := r.cause(n - 1); {
+		case n == 1:
+			s.event(r.at(a.Started), eventBegun, attrAttemptNumber.Int(n), upstream)
+		case why == "":
+			s.event(r.at(a.Started), eventBegun, attrAttemptNumber.Int(n), upstream, attrAttemptWhy.String(a.Why))
+		default:
+			s.event(r.at(a.Started), eventBegun, attrAttemptNumber.Int(n), upstream, attrAttemptWhy.String(a.Why), attrErrorType.String(why))
 		}
-		s.event(r.at(a.Started), eventBegun, about...)
 		if a.Refused != "" {
 			s.event(r.at(max(a.Ended, a.FirstByte)), eventRefused, attrAttemptNumber.Int(n), attrRefused.String(a.Refused))
 		}
 	}
 	s.event(r.at(r.firstByte), eventFirstByte)
-	slices.SortStableFunc(s.events, func(a, b tracesdk.Event) int { return a.Time.Compare(b.Time) })
+	slices.SortStableFunc(s.events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
 }
 
 // number is which attempt of its request the one at a place of the list is, from 1.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"go.opentelemetry.io/otel/sdk/instrumentation"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 )
 
 // Options are what New needs.
@@ -152,12 +152,15 @@ func (t *Telemetry) openTraces(o *Options) (err error) {
 	if err != nil {
 		o.Log.Warn().Err(err).Msg("traces will not say all about where they come from")
 	}
+	from := origin{schema: res.SchemaURL(), scope: &commonpb.InstrumentationScope{Name: "wasmgate", Version: o.Build.Version}}
+	if from.resource, err = resourceMessage(res); err != nil {
+		return fmt.Errorf("traces: resource: %w", err)
+	}
 	to, closer, err := newSpanExporter(&traces, o.Env)
 	if err != nil {
 		return err
 	}
-	maker := spanMaker{ids: newIDs(), resource: res, scope: instrumentation.Scope{Name: "wasmgate", Version: o.Build.Version}}
-	t.export = newExporter(to, closer, maker, o.Log)
+	t.export = newExporter(to, closer, from, o.Log)
 	return nil
 }
 
