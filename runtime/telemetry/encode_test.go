@@ -183,3 +183,31 @@ func BenchmarkSpans(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkRecord is what telemetry costs the loop for a request: without traces, with those of failures kept only, and
+// with every request's.
+func BenchmarkRecord(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		traces Traces
+	}{{"off", Traces{}}, {"none sampled", Traces{Sample: ratio(0)}}, {"failures kept", Traces{Sample: ratio(0), KeepErrors: true, Slow: time.Second, KeepRate: 100}}, {"all", Traces{Sample: ratio(1)}}} {
+		b.Run(c.name, func(b *testing.B) {
+			if c.name != "off" {
+				c.traces.Endpoint = httpCollector(b).url
+			}
+			r := start(b, Options{Traces: c.traces}).Loop(0)
+			x := request(b, "GET /users/42?x=1 HTTP/1.1", "Host: api.test", "User-Agent: Mozilla/5.0 (X11; Linux x86_64)")
+			conn := connection(1)
+			wire := []byte("GET /users/42?x=1 HTTP/1.1\r\nHost: api.test\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\r\n")
+			for b.Loop() {
+				x.Trace, x.Attempts, x.Err = exchange.Trace{}, x.Attempts[:0], nil
+				x.Request.Reset()
+				_, _ = x.Request.Parse(wire, nil)
+				r.Begin(x)
+				x.Route, x.FirstByte = "user-by-id", at(15)
+				attempt(x, r, conn)
+				end(r, x, 200)
+			}
+		})
+	}
+}
