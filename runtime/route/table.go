@@ -277,19 +277,3 @@ func hasMethod(list []string, method []byte) bool {
 	}
 	return false
 }
-
-// Explain says for each rule why it is not for the request; "" is that it is. It is for people, not for the hot path.
-func (t *Table[T]) Explain(r *http1.Request) []string {
-	why := make([]string, len(t.rules))
-	var m Match
-	candidates := t.candidates(r, &m)
-	for i := range t.rules {
-		if !slices.Contains(candidates, int32(i)) {
-			why[i] = "host"
-			continue
-		}
-		m.path, m.captures = r.Path, m.captures[:0]
-		why[i] = t.rules[i].match(r, &m)
-	}
-	return why
-}
