@@ -30,7 +30,9 @@ func (in *input) Next(t *netloop.Task) ([]byte, error) {
 			return nil, err
 		}
 	}
-	f.Conn.SetReadDeadline(deadline(t.Loop(), f.BodyIdle))
+	if f.Conn != nil {
+		f.Conn.SetReadDeadline(deadline(t.Loop(), f.BodyIdle))
+	}
 	data, err = f.Client.NextBody(t)
 	switch {
 	case err == io.EOF:
@@ -88,7 +90,7 @@ func clientError(err error) *fault.Error {
 func (f *Flight) invite(t *netloop.Task) *fault.Error {
 	var line [32]byte
 	f.X.Request.ExpectContinue = false
-	if f.X.Request.Minor == 0 {
+	if f.X.Request.Minor == 0 || f.Conn == nil {
 		return nil
 	}
 	f.Conn.SetWriteDeadline(deadline(t.Loop(), f.BodyIdle))

@@ -58,7 +58,7 @@ type Observer interface {
 type Flight struct {
 	X        *exchange.Exchange
 	Client   *wire.Reader  // the request's body comes from here; its reader has been made ready by StartBody
-	Conn     *netloop.Conn // the client's; nil, as Client is, for a request of the gateway's own: its body is Filtered
+	Conn     *netloop.Conn // the client's; nil for a request of the gateway's own, as Client is then: its body is Filtered; and for Rehearse
 	Filtered *body.Body    // the request's body as filters left it; nil, or untouched: as it comes
 	Upstream *upstream.Upstream
 	Options  *Options

@@ -192,6 +192,9 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 	}
 	next := 0
 	for range maxRematch {
+		if w.why != nil {
+			w.why.Round(x)
+		}
 		r, err := s.match(w, snap)
 		if err != nil {
 			return nil, err
@@ -297,7 +300,12 @@ func (t *target) is(r *http1.Request) bool {
 func (s *session) match(w *work, snap *Snapshot) (*Route, *fault.Error) {
 	x := &w.x
 	for from := 0; ; from++ {
-		if from = snap.Routes.Match(&x.Request, from, &w.routing.match); from < 0 {
+		asked := from
+		from = snap.Routes.Match(&x.Request, from, &w.routing.match)
+		if w.why != nil {
+			w.why.Tried(&x.Request, asked, from)
+		}
+		if from < 0 {
 			return nil, fault.New(fault.NoRoute, fault.Client, 404, "no route matches")
 		}
 		r := snap.Routes.At(from)
@@ -396,7 +404,25 @@ func (w *work) setHost(h *HostPolicy, u *Upstream) {
 
 // forward gives the request to its upstream and relays the answer.
 func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
-	x, l := &w.x, t.Loop()
+	x, l, f := &w.x, t.Loop(), &w.flight
+	u := s.address(l, w, snap, r)
+	if w.why != nil {
+		return s.rehearse(t, w)
+	}
+	if f.Options.Owned && !slices.Contains(s.told, u.Upstream) {
+		s.told = append(s.told, u.Upstream)
+	}
+	s.conn.SetReadDeadline(0)
+	if err := f.Forward(t); err != nil {
+		return s.refuse(t, w, err)
+	}
+	x.FirstByte = l.Now()
+	return s.relay(t, w, snap, r)
+}
+
+// address makes the request, and its flight, ready for the upstream that it goes to.
+func (s *session) address(l *netloop.Loop, w *work, snap *Snapshot, r *Route) *Upstream {
+	x := &w.x
 	u := &snap.Upstreams[x.Target.Upstream]
 	options, timeout, host := r.plan(u, w, x)
 	w.setHost(host, u)
@@ -409,18 +435,10 @@ func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	if timeout > 0 {
 		f.Deadline = x.Started + int64(timeout)
 	}
-	if options.Owned && !slices.Contains(s.told, u.Upstream) {
-		s.told = append(s.told, u.Upstream)
-	}
 	if s.server.observers != nil {
 		f.Observer = s.server.observers[l.Index()]
 	}
-	s.conn.SetReadDeadline(0)
-	if err := f.Forward(t); err != nil {
-		return s.refuse(t, w, err)
-	}
-	x.FirstByte = l.Now()
-	return s.relay(t, w, snap, r)
+	return u
 }
 
 func headReadError(err error) *fault.Error {

@@ -228,7 +228,7 @@ func (w *work) addBody(data []byte, chunked bool) {
 }
 
 func (s *session) write(t *netloop.Task, b []byte, snap *Snapshot) *fault.Error {
-	if len(b) == 0 {
+	if len(b) == 0 || s.conn == nil {
 		return nil
 	}
 	s.conn.SetWriteDeadline(t.Loop().Now() + int64(snap.BodyIdle))
@@ -320,7 +320,7 @@ func (s *session) date(l *netloop.Loop, w *work) []byte {
 func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
 	x, fe := &w.x, fault.From(err)
 	x.Err = fe
-	if fe.Status == 0 || s.conn.Closed() {
+	if fe.Status == 0 || s.conn != nil && s.conn.Closed() {
 		return false
 	}
 	x.Response.Reset()
@@ -365,7 +365,7 @@ func retryAfter(d time.Duration) int64 {
 // overtake the answer.
 func (s *session) linger(t *netloop.Task, w *work) {
 	const most, patience = 1 << 20, int64(time.Second)
-	if s.conn.CloseWrite() != nil {
+	if s.conn == nil || s.conn.CloseWrite() != nil {
 		return
 	}
 	s.conn.SetReadDeadline(t.Loop().Now() + patience)

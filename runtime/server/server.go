@@ -72,6 +72,8 @@ type work struct {
 	out         []byte // the answer that is put together, while there is one; see compose
 	memory      wire.Scratch
 	scratch     []byte
+	why         Witness // nil: nobody asks why, and the request is served; see Rehearse
+	sent        *proxy.Rehearsal
 }
 
 // New makes a server. observers has one Observer for each loop, or none.
@@ -117,7 +119,7 @@ func (srv *Server) Accept(c *netloop.Conn) {
 // session is one client connection.
 type session struct {
 	server   *Server
-	conn     *netloop.Conn
+	conn     *netloop.Conn // nil: there is none, and what would be sent to it stays in work.out; see Rehearse
 	requests uint64
 	since    int64  // when it was accepted
 	peer     []byte // the peer's address as text
@@ -281,8 +283,10 @@ func (s *session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 	s.requests++
 	x.Started, x.WallStarted, x.HeadRead = l.Now(), l.WallNow(), l.Now()
 	c := &x.Client // every field of it
-	c.Conn, c.Ordinal, c.Scheme, c.Server = s.conn.ID(), s.requests, "http", snap.Name
-	c.Peer, c.Local = s.conn.RemoteAddr(), s.conn.LocalAddr()
+	c.Ordinal, c.Scheme, c.Server = s.requests, "http", snap.Name
+	if s.conn != nil {
+		c.Conn, c.Peer, c.Local = s.conn.ID(), s.conn.RemoteAddr(), s.conn.LocalAddr()
+	}
 	if p := s.proxied; p != nil {
 		c.Peer, c.Local = p.source, p.destination
 	}
@@ -341,7 +345,7 @@ func (s *session) handle(t *netloop.Task, w *work, snap *Snapshot) bool {
 func (s *session) mayKeep(w *work, snap *Snapshot) bool {
 	k := &snap.KeepAlive
 	return w.x.Request.KeepAlive && k.Enabled && (k.MaxRequests == 0 || s.requests < k.MaxRequests) &&
-		(k.MaxAge == 0 || s.conn.Loop().Now()-s.since < int64(k.MaxAge)) && !s.server.draining.Load()
+		(k.MaxAge == 0 || w.x.Task.Loop().Now()-s.since < int64(k.MaxAge)) && !s.server.draining.Load()
 }
 
 // stays is what an answer says of a connection that mayKeep.

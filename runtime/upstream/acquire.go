@@ -159,7 +159,7 @@ func (s *search) begin() (err *fault.Error) {
 	case usable:
 		s.pinned = b.Owner.(*Member)
 	case !s.failover():
-		return s.unavailable("the session's target cannot be used, and sticky.failover is off")
+		return s.unavailable(sessionGone)
 	}
 	return nil
 }
@@ -310,10 +310,15 @@ const (
 	stateUnknown = "unknown" // its name has had no answer yet
 )
 
+// sessionGone is why a request of a sticky session has no member.
+const sessionGone = "the session's target cannot be used, and sticky.failover is off"
+
 // unavailable is the error of a request for which there is no member, although there are targets.
-func (s *search) unavailable(why string) *fault.Error {
+func (s *search) unavailable(why string) *fault.Error { return s.named(noneAvailable(s.view, why)) }
+
+func noneAvailable(v *view, why string) *fault.Error {
 	states := map[string]int{}
-	for _, m := range s.view.members {
+	for _, m := range v.members {
 		state := m.stateNow()
 		if of := m.choice.Load().State; of == balance.Drain || of == balance.Disabled {
 			state = of.String()
@@ -323,5 +328,5 @@ func (s *search) unavailable(why string) *fault.Error {
 	if why != "" {
 		why = " (" + why + ")"
 	}
-	return s.named(fault.New(fault.Unavailable, fault.Upstream, 503, "no target is available: %s%s; see health and targets[].state", counted(states), why))
+	return fault.New(fault.Unavailable, fault.Upstream, 503, "no target is available: %s%s; see health and targets[].state", counted(states), why)
 }

@@ -45,8 +45,7 @@ func (u *Upstream) Members() []MemberState {
 				list = append(list, m.snapshot(t))
 			}
 			if len(t.members) == 0 {
-				list = append(list, MemberState{Host: t.hostport, Weight: max(t.Weight, 1), Tier: t.Tier, State: t.State.String(),
-					Live: t.live, Added: t.added, Health: stateUnknown, Why: "its name has had no answer yet"})
+				list = append(list, t.nameless())
 			}
 		}
 		c.mu.Unlock()
@@ -55,6 +54,12 @@ func (u *Upstream) Members() []MemberState {
 		return strings.Compare(a.Host+" "+a.Address, b.Host+" "+b.Address)
 	})
 	return list
+}
+
+// nameless is what is known of a target without members; the cluster's mu is held.
+func (t *target) nameless() MemberState {
+	return MemberState{Host: t.hostport, Weight: max(t.Weight, 1), Tier: t.Tier, State: t.State.String(),
+		Live: t.live, Added: t.added, Health: stateUnknown, Why: "its name has had no answer yet"}
 }
 
 // snapshot is what is known of the member; the cluster's mu is held.

@@ -296,8 +296,8 @@ func (u *Upstream) Acquire(t *netloop.Task, r Request) (Acquired, *fault.Error) 
 		defer c.leave()
 	}
 	if !b.Allow(l.Now()) {
-		e := fault.New(fault.Overloaded, fault.Gateway, 503, "too many of the last requests to the upstream failed, so this one was not sent (breaker)")
-		e.Upstream, e.RetryAfter = u.name, time.Duration(b.RetryAfter(l.Now()))
+		e := tripped(b.RetryAfter(l.Now()))
+		e.Upstream = u.name
 		return Acquired{}, e
 	}
 	a, err := c.acquire(t, &r)
@@ -325,7 +325,7 @@ func (u *Upstream) cluster(authority []byte, now int64) (*cluster, *fault.Error)
 		}
 		return c, err
 	case u.own.empty.Load():
-		return nil, fault.New(fault.Denied, fault.Gateway, 502, "the upstream has no targets of its own, and nothing named one")
+		return nil, nobodyNamed()
 	}
 	return u.own, nil
 }
@@ -333,12 +333,9 @@ func (u *Upstream) cluster(authority []byte, now int64) (*cluster, *fault.Error)
 // addDynamic makes a cluster of an authority that was asked for the first time, and enters it.
 func (u *Upstream) addDynamic(authority string, now int64) (*cluster, *fault.Error) {
 	d := u.config.Load().Dynamic
-	if d == nil {
-		return nil, fault.New(fault.Denied, fault.Gateway, 502, "authority %q: the upstream is not dynamic; see dynamic.allow", authority)
-	}
-	host, port, ok := d.Allow(authority)
-	if !ok {
-		return nil, fault.New(fault.Denied, fault.Gateway, 403, "authority %q is not on the list dynamic.allow", authority)
+	host, port, err := u.allowed(authority)
+	if err != nil {
+		return nil, err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -358,6 +355,30 @@ func (u *Upstream) addDynamic(authority string, now int64) (*cluster, *fault.Err
 	clusters[authority] = c
 	u.dynamic.Store(&clusters)
 	return c, nil
+}
+
+// allowed says where an authority leads, if requests may name it.
+func (u *Upstream) allowed(authority string) (host string, port uint16, err *fault.Error) {
+	d := u.config.Load().Dynamic
+	if d == nil {
+		return "", 0, fault.New(fault.Denied, fault.Gateway, 502, "authority %q: the upstream is not dynamic; see dynamic.allow", authority)
+	}
+	host, port, ok := d.Allow(authority)
+	if !ok {
+		return "", 0, fault.New(fault.Denied, fault.Gateway, 403, "authority %q is not on the list dynamic.allow", authority)
+	}
+	return host, port, nil
+}
+
+func nobodyNamed() *fault.Error {
+	return fault.New(fault.Denied, fault.Gateway, 502, "the upstream has no targets of its own, and nothing named one")
+}
+
+// tripped is the error of a request that an open breaker refuses.
+func tripped(retryAfter int64) *fault.Error {
+	e := fault.New(fault.Overloaded, fault.Gateway, 503, "too many of the last requests to the upstream failed, so this one was not sent (breaker)")
+	e.RetryAfter = time.Duration(retryAfter)
+	return e
 }
 
 func stopping() *fault.Error {
