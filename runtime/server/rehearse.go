@@ -28,9 +28,9 @@ type Asked struct {
 // Rehearsal is what would come of a request. Its parts are valid until Asked is rehearsed again.
 type Rehearsal struct {
 	Exchange *exchange.Exchange // as the request goes on, or is answered
-	Upstream *Upstream          // that it would be given to; nil: it is answered here, or its connection closed without an answer
+	Upstream *Upstream          // that it would be given to; nil: to none
 	Flight   *proxy.Flight      // with the rules in force for it
-	Sent     *proxy.Rehearsal   // what the upstream would get
+	Sent     *proxy.Rehearsal   // what the upstream would get; nil: nothing
 	Answer   []byte             // what the client would get of the gateway itself; empty: nothing
 	Head     int                // so many bytes of Answer are the head
 	Keep     bool               // the client's connection could carry another request after the answer
@@ -60,24 +60,24 @@ func Rehearse(t *netloop.Task, snap *Snapshot, o Observer, asked *Asked, why Wit
 	} else {
 		r.Keep = s.handle(t, w, snap)
 	}
-	if w.sent != nil {
-		r.Upstream, r.Sent = &snap.Upstreams[w.x.Target.Upstream], w.sent
-	} else {
-		r.Answer = w.out
+	if r.Sent = w.sent; w.flight.Upstream != nil {
+		r.Upstream = &snap.Upstreams[w.x.Target.Upstream]
+	}
+	if r.Answer = w.out; len(w.out) > 0 {
 		r.Head = bytes.Index(w.out, []byte("\r\n\r\n")) + 4
 	}
 	w.leave(snap)
 	snap.Filters.End(&w.x, 0)
+	w.in.Close()
 	return r
 }
 
 // rehearse is forward without an upstream.
 func (s *session) rehearse(t *netloop.Task, w *work) bool {
-	sent, err := w.flight.Rehearse(t)
-	if err != nil {
+	var err *fault.Error
+	if w.sent, err = w.flight.Rehearse(t); err != nil {
 		return s.refuse(t, w, err)
 	}
-	w.sent = sent
 	return true
 }
 

@@ -73,19 +73,15 @@ func (p *prelude) read(snap *Snapshot) (u Upstream, why string, err *fault.Error
 			return nil, why, err
 		}
 	}
-	u = snap.Default
+	var name []byte
 	if snap.SNI != nil {
-		var name []byte
 		if name, why, err = p.readName(); why != "" {
 			return nil, why, err
 		}
 		p.session.facts.SNI = string(name)
-		if special := snap.SNI.find(name); special != nil {
-			u = special
-		}
 	}
-	if u == nil {
-		return nil, exchange.EndNoRoute, fault.New(fault.NoRoute, fault.Client, 0, "no upstream for the server name %q, and none for all others", p.session.facts.SNI)
+	if u, err = snap.Choose(name); err != nil {
+		return nil, exchange.EndNoRoute, err
 	}
 	return u, "", nil
 }

@@ -122,6 +122,20 @@ func (n *Names) find(name []byte) Upstream {
 	return nil
 }
 
+// Choose returns the upstream for a TLS server name in lower case, empty if there is none, or why there is none for it.
+func (s *Snapshot) Choose(name []byte) (Upstream, *fault.Error) {
+	u := s.Default
+	if s.SNI != nil {
+		if special := s.SNI.find(name); special != nil {
+			u = special
+		}
+	}
+	if u == nil {
+		return nil, fault.New(fault.NoRoute, fault.Client, 0, "no upstream for the server name %q, and none for all others", name)
+	}
+	return u, nil
+}
+
 // Prepare makes the snapshot ready for so many loops; it must be called before a Server uses it.
 func (s *Snapshot) Prepare(loops int) *Snapshot {
 	s.users = netloop.NewUsers(loops)

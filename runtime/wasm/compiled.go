@@ -55,6 +55,12 @@ func (u *unit) lookup(name string) (Func, bool) {
 	return 0, false
 }
 
+// Again returns another handle of the same module, for a plugin of this name. c must not be closed at the time.
+func (c *Compiled) Again(name string) *Compiled {
+	c.unit.retain()
+	return &Compiled{unit: c.unit, name: name}
+}
+
 // Close gives the handle back. What was compiled is closed with the last handle and the last instance. Closing twice
 // does nothing.
 func (c *Compiled) Close() {

@@ -205,7 +205,7 @@ func (c *core) possible(m *abi.Manifest) error {
 			return refuse("it wants to hold bodies of %s of %d bytes; its limit is %d (the plugin's limits.body)", b.whose, b.wants.Max, b.most)
 		}
 	}
-	if m.Tick != 0 && o.TickLoop == nil {
+	if m.Tick != 0 && o.TickLoop == nil && !o.NoTicks {
 		return refuse("it wants ticks, which there are none of here")
 	}
 	return nil

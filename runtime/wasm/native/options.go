@@ -52,6 +52,7 @@ type Options struct {
 	RequestBody, ResponseBody int
 	// TickLoop is where a plugin that asks for ticks has them. nil: such a plugin is refused.
 	TickLoop *netloop.Loop
+	NoTicks  bool // a plugin that asks for ticks is taken, and has none: it is only asked what it would do
 
 	LogLevel uint32  // least abi.Log… level of the plugin's lines that is kept; above LogError: none
 	LogRate  float64 // the plugin's lines in a second, over all loops; default 20

@@ -80,7 +80,7 @@ func (r *ticker) give(p *Plugin) {
 
 // begin starts the ticks.
 func (k *core) begin() {
-	if k.manifest.Tick == 0 {
+	if k.manifest.Tick == 0 || k.options.NoTicks {
 		return
 	}
 	l := k.options.TickLoop

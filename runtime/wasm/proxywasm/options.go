@@ -33,6 +33,7 @@ type Options struct {
 	NonUTF8       NonUTF8
 	StopIteration StopIteration
 	Node          Node
+	NoTicks       bool // ticks are never called: the plugin is only asked what it would do
 	Lazy          bool // the VM by which the configuration is tried is closed at once, unless it works in the background
 
 	LogLevel uint32  // least wasm.Log… level of the plugin's lines that is kept

@@ -82,7 +82,7 @@ func (r *root) arm(period time.Duration) {
 	if r.timer != nil {
 		r.timer.Stop()
 	}
-	if period > 0 {
+	if period > 0 && !r.core.options.NoTicks {
 		r.timer = r.vm.loop.AfterFunc(period, r.tick)
 	}
 }

@@ -99,3 +99,21 @@ func (s *Shared) membersOf(g *group) []*core {
 	defer s.mu.Unlock()
 	return g.members
 }
+
+// Become makes the shared data of each vm_id, and of each plugin without one, that both have, that of another Shared; see
+// kv.Store.Become. Queues are not copied.
+func (s *Shared) Become(o *Shared) {
+	o.mu.Lock()
+	theirs := map[string]*kv.Store{}
+	for name, sp := range o.spaces {
+		theirs[name] = sp.data
+	}
+	o.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, sp := range s.spaces {
+		if data := theirs[name]; data != nil {
+			sp.data.Become(data)
+		}
+	}
+}
