@@ -9,6 +9,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"wasmgate/runtime/admin/page"
+	"wasmgate/runtime/explain"
 	"wasmgate/runtime/telemetry"
 	"wasmgate/runtime/upstream"
 )
@@ -32,7 +34,9 @@ type Options struct {
 	// Connections are the counts of each upstream by its name.
 	Connections func() map[string]telemetry.Connections
 	// Target reads scheme://host:port, as the config has it.
-	Target  func(url string) (upstream.Target, error)
+	Target func(url string) (upstream.Target, error)
+	// Explain says what would come of a request; nil: nobody can. An explain.Mistake is the asker's.
+	Explain func(context.Context, explain.Request) (*explain.Explanation, error)
 	Log     zerolog.Logger
 	Address netip.AddrPort // that it listens on
 }
@@ -47,6 +51,7 @@ func Handler(o Options) http.Handler {
 	mux.Handle("GET /metrics", o.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)
+	mux.HandleFunc("POST /explain", a.explain)
 	mux.HandleFunc("GET /upstreams", a.upstreams)
 	mux.HandleFunc("GET /upstreams/{name}", a.upstream)
 	mux.HandleFunc("POST /upstreams/{name}/targets", a.changing(a.add))

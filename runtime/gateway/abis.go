@@ -142,22 +142,24 @@ func figures(s wasm.Stats) telemetry.PluginStats {
 
 func (g *Gateway) nativeOptions(s *state, name string, c *config.Plugin) native.Options {
 	return native.Options{
+		NoTicks: g.onlyAsks(), Backoff: g.backoff(),
 		Name: name, Config: c.Config, Loops: len(g.group.Loops()), Grants: g.nativeGrants(s, c), OnError: onError(c), Sys: g.sys(c),
-		Breaker: pluginBreaker(c), RecycleAfter: int64(c.RecycleAfter), RequestBody: int(c.Limits.Body), ResponseBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls,
-		IdleAfter: idleAfter(c), MaxWait: c.Limits.Wait.Std(),
-		TickLoop: g.group.Loop(0), Lazy: s.lazy(), LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
+		Breaker: g.pluginBreaker(c), RecycleAfter: int64(c.RecycleAfter), RequestBody: int(c.Limits.Body), ResponseBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls,
+		IdleAfter: g.idleAfter(c), MaxWait: c.Limits.Wait.Std(),
+		TickLoop: g.group.Loop(0), Lazy: g.onlyAsks() || s.lazy(), LogLevel: guestLevel(&c.Log), LogRate: g.logRate(c), Log: g.pluginLine,
 	}
 }
 
 func (g *Gateway) proxywasmOptions(s *state, name string, c *config.Plugin) proxywasm.Options {
 	p := &c.ProxyWasm
 	return proxywasm.Options{
+		NoTicks: g.onlyAsks(), Backoff: g.backoff(),
 		Name: name, Config: c.Config, VMConfig: []byte(p.VMConfig), VMID: p.VMID, RootID: p.RootID, Group: g.group, Shared: g.shared,
-		Grants: s.proxywasmGrants(c), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
+		Grants: s.proxywasmGrants(c), OnError: onError(c), Sys: g.sys(c), Breaker: g.pluginBreaker(c),
 		MaxBody: int(c.Limits.Body), MaxCalls: c.Limits.Calls, NonUTF8: nonUTF8[p.NonUTF8],
-		StopIteration: stopIteration[p.StopIteration], MaxPause: p.MaxPause.Std(), IdleAfter: idleAfter(c),
-		Node: proxywasm.Node{ID: p.Node.ID, Cluster: p.Node.Cluster, Metadata: p.Node.Metadata}, Lazy: s.lazy(),
-		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
+		StopIteration: stopIteration[p.StopIteration], MaxPause: p.MaxPause.Std(), IdleAfter: g.idleAfter(c),
+		Node: proxywasm.Node{ID: p.Node.ID, Cluster: p.Node.Cluster, Metadata: p.Node.Metadata}, Lazy: g.onlyAsks() || s.lazy(),
+		LogLevel: guestLevel(&c.Log), LogRate: g.logRate(c), Log: g.pluginLine,
 	}
 }
 
@@ -171,15 +173,29 @@ var stopIteration = map[config.StopIteration]proxywasm.StopIteration{
 
 func (g *Gateway) httpwasmOptions(s *state, name string, c *config.Plugin) httpwasm.Options {
 	return httpwasm.Options{
-		Name: name, Config: c.Config, Loops: len(g.group.Loops()), OnError: onError(c), Sys: g.sys(c), Breaker: pluginBreaker(c),
-		RecycleAfter: int64(c.RecycleAfter), MaxBody: int(c.Limits.Body), Lazy: s.lazy(),
-		MaxWaits: c.Limits.Calls, MaxWait: c.Limits.Wait.Std(), IdleAfter: idleAfter(c),
-		LogLevel: guestLevel(&c.Log), LogRate: float64(c.Log.Rate), Log: g.pluginLine,
+		Backoff: g.backoff(),
+		Name:    name, Config: c.Config, Loops: len(g.group.Loops()), OnError: onError(c), Sys: g.sys(c), Breaker: g.pluginBreaker(c),
+		RecycleAfter: int64(c.RecycleAfter), MaxBody: int(c.Limits.Body), Lazy: g.onlyAsks() || s.lazy(),
+		MaxWaits: c.Limits.Calls, MaxWait: c.Limits.Wait.Std(), IdleAfter: g.idleAfter(c),
+		LogLevel: guestLevel(&c.Log), LogRate: g.logRate(c), Log: g.pluginLine,
 	}
 }
 
+// maxAskedIdle is how long instances are kept that are only asked what they would do.
+const maxAskedIdle = time.Minute
+
+func (g *Gateway) logRate(c *config.Plugin) float64 {
+	if g.onlyAsks() {
+		return 1e6
+	}
+	return float64(c.Log.Rate)
+}
+
 // idleAfter is the options' IdleAfter, of which negative means never.
-func idleAfter(c *config.Plugin) time.Duration {
+func (g *Gateway) idleAfter(c *config.Plugin) time.Duration {
+	if g.onlyAsks() {
+		return maxAskedIdle
+	}
 	if c.IdleAfter == 0 {
 		return -1
 	}
@@ -199,7 +215,21 @@ func onError(c *config.Plugin) wasm.OnError {
 	return wasm.FailClosed
 }
 
-func pluginBreaker(c *config.Plugin) *wasm.Breaker {
+// onlyAsks says that plugins are not those that serve requests, but others like them, which are asked what they would do.
+func (g *Gateway) onlyAsks() bool { return g.heard != nil }
+
+// backoff is the time before a new instance after failures: none where one question has nothing to do with the next.
+func (g *Gateway) backoff() *wasm.Backoff {
+	if g.onlyAsks() {
+		return &wasm.Backoff{}
+	}
+	return nil
+}
+
+func (g *Gateway) pluginBreaker(c *config.Plugin) *wasm.Breaker {
+	if g.onlyAsks() {
+		return &wasm.Breaker{}
+	}
 	return &wasm.Breaker{Failures: c.Breaker.Failures, Percent: 50, Window: c.Breaker.Window.Std(), Open: c.Breaker.OpenFor.Std()}
 }
 

@@ -21,7 +21,7 @@ type state struct {
 	upstreams map[string]liveUpstream // by name
 	order     []string                // the upstreams' ids
 	servers   []server.Upstream       // by id
-	caller    *server.Caller          // of plugins' own requests
+	caller    filter.Caller           // of plugins' own requests
 	plugins   map[string]*plugin
 	missing   map[config.Module]error // that plugins wait for, and why they could not be fetched
 	listeners []blueprint             // beside config.Listeners

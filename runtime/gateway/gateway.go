@@ -72,6 +72,7 @@ type Gateway struct {
 	observers []*observer
 	admin     *http.Server
 	adminAddr netip.AddrPort
+	heard     func(wasm.Line) // what plugins write, where they are only asked what they would do; nil: it is logged
 	reloads   atomic.Uint64
 	failed    atomic.Uint64
 	since     atomic.Int64
@@ -84,6 +85,9 @@ type Gateway struct {
 	passing   []*tcp.Server        // that have, or may have, sessions: those too whose listener is closed
 	retiring  sync.WaitGroup       // snapshots that requests still use
 	closed    bool
+
+	explaining chan struct{} // full while somebody uses what follows
+	explainer  *explainer    // nil: nobody has asked yet
 }
 
 // New builds a gateway. It opens the telemetry's outputs and compiles the plugins, but no listener.
@@ -96,7 +100,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	c := o.Config
 	g := &Gateway{
-		options: o, log: o.Log, listeners: map[string]*listener{},
+		options: o, log: o.Log, listeners: map[string]*listener{}, explaining: make(chan struct{}, 1),
 		shared: proxywasm.NewShared(proxywasm.SharedOptions{DataBytes: int64(c.PluginState.MaxSize)}),
 	}
 	var err error
@@ -240,6 +244,7 @@ func (g *Gateway) swap(old, next *state) {
 				go func() {
 					defer g.retiring.Done()
 					g.discard(old, next)
+					g.endExplainer(old)
 				}()
 			}
 		})
@@ -288,6 +293,11 @@ func (g *Gateway) drained(ctx context.Context) error {
 
 // Close ends everything at once. A second call does nothing.
 func (g *Gateway) Close() {
+	g.close()
+	g.endExplainer(nil)
+}
+
+func (g *Gateway) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -343,7 +353,7 @@ func (g *Gateway) openAdmin() error {
 	g.adminAddr = ln.Addr().(*net.TCPAddr).AddrPort()
 	handler := admin.Handler(admin.Options{
 		Metrics: g.telemetry.MetricsHandler(), Ready: g.missing, Upstreams: g.upstreams, Connections: g.telemetry.Connections,
-		Target: liveTarget, Log: g.log, Address: g.adminAddr,
+		Target: liveTarget, Explain: g.Explain, Log: g.log, Address: g.adminAddr,
 	})
 	g.admin = &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 	go func() { _ = g.admin.Serve(ln) }()

@@ -32,8 +32,17 @@ type guest interface {
 // plugin is a plugin in force, and what it was made of, to see whether another config's is the same.
 type plugin struct {
 	guest
-	config config.Plugin
-	digest [sha256.Size]byte
+	config   config.Plugin
+	digest   [sha256.Size]byte
+	compiled *wasm.Compiled // a handle of its own; nil: there is no module
+}
+
+// Close ends the plugin.
+func (p *plugin) Close() {
+	p.guest.Close()
+	if p.compiled != nil {
+		p.compiled.Close()
+	}
 }
 
 // present says whether there is a module behind it.
@@ -119,7 +128,7 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 		if err != nil {
 			return nil, err
 		}
-		return &plugin{guest: again, config: was.config, digest: was.digest}, nil
+		return &plugin{guest: again, config: was.config, digest: was.digest, compiled: was.compiled.Again(name)}, nil
 	case m.missing():
 		p.guest = &absent{name: name, why: m.pending, open: c.OnError == config.FailOpen}
 		return p, nil
@@ -130,9 +139,11 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 	}
 	var err error
 	if was != nil && was.digest == p.digest && sameInstances(was.config, *c) {
-		p.guest, err = was.rebind(g, s, c)
+		if p.guest, err = was.rebind(g, s, c); err == nil {
+			p.compiled = was.compiled.Again(name)
+		}
 	} else {
-		p.guest, err = g.start(s, name, c, m.bytes)
+		p.guest, p.compiled, err = g.start(s, name, c, m.bytes)
 	}
 	if err != nil {
 		return nil, err
@@ -140,14 +151,20 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 	return p, nil
 }
 
-// start compiles a module and starts the plugin.
-func (g *Gateway) start(s *state, name string, c *config.Plugin, module []byte) (guest, error) {
+// start compiles a module and starts the plugin. The handle is for more plugins like it.
+func (g *Gateway) start(s *state, name string, c *config.Plugin, module []byte) (guest, *wasm.Compiled, error) {
 	limits := wasm.Limits{MemoryPages: uint32(c.Limits.Memory >> 16), Fuel: int64(c.Limits.Fuel), StartFuel: int64(c.Limits.StartFuel)} //nolint:gosec // at most 4 GiB
 	compiled, err := g.engine.Compile(context.Background(), name, module, anyABI, limits)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return g.newGuest(s, name, c, compiled)
+	more := compiled.Again(name)
+	p, err := g.newGuest(s, name, c, compiled)
+	if err != nil {
+		more.Close()
+		return nil, nil, err
+	}
+	return p, more, nil
 }
 
 func sameInstances(a, b config.Plugin) bool { return reflect.DeepEqual(instances(a), instances(b)) }
@@ -178,6 +195,10 @@ func guestLevel(c *config.PluginLog) uint32 {
 
 // pluginLine writes what a plugin says, or what there is to say about it, to the process's log.
 func (g *Gateway) pluginLine(l wasm.Line) {
+	if g.heard != nil {
+		g.heard(l)
+		return
+	}
 	level := [...]zerolog.Level{wasm.LogDebug: zerolog.DebugLevel, wasm.LogInfo: zerolog.InfoLevel, wasm.LogWarn: zerolog.WarnLevel, wasm.LogError: zerolog.ErrorLevel}[l.Level]
 	e := g.log.WithLevel(level).Str("plugin", l.Plugin).Str("phase", l.Phase)
 	if l.Err != nil {

@@ -13,12 +13,17 @@ import (
 // are chosen, and judged, as those of requests are.
 type bytesTo struct{ *upstream.Upstream }
 
-// Acquire implements tcp.Upstream.
-func (u bytesTo) Acquire(t *netloop.Task, r tcp.Request) (tcp.Acquired, *fault.Error) {
-	a, err := u.Upstream.Acquire(t, upstream.Request{
+// tunnelFor is what an upstream must know of a session.
+func tunnelFor(r tcp.Request) upstream.Request {
+	return upstream.Request{
 		Request: pool.Request{Fresh: true, Owner: r.Client}, Tunnel: true, Destination: r.Destination,
 		Key: upstream.Key(r.Client.Addr().Unmap().AsSlice()), HasKey: true,
-	})
+	}
+}
+
+// Acquire implements tcp.Upstream.
+func (u bytesTo) Acquire(t *netloop.Task, r tcp.Request) (tcp.Acquired, *fault.Error) {
+	a, err := u.Upstream.Acquire(t, tunnelFor(r))
 	if err != nil {
 		return tcp.Acquired{}, err
 	}

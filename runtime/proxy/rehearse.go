@@ -35,7 +35,7 @@ func (f *Flight) Rehearse(t *netloop.Task) (*Rehearsal, *fault.Error) {
 	r.Sent = http1.AppendRequest(nil, &f.X.Request, f.outgoing(false))
 	r.Head = len(r.Sent)
 	r.Sent = append(r.Sent, f.body...)
-	if f.replay {
+	if f.replay || r.Choice.Err != nil { // what is left of the body stays with the client
 		return r, r.Choice.Err
 	}
 	var err *fault.Error
@@ -43,7 +43,7 @@ func (f *Flight) Rehearse(t *netloop.Task) (*Rehearsal, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	return r, r.Choice.Err
+	return r, nil
 }
 
 // appendRest appends the rest of the body, as the pump would send it.

@@ -1,0 +1,239 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"wasmgate/config"
+	"wasmgate/runtime/explain"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/server"
+	"wasmgate/runtime/tcp"
+)
+
+// Explain says what would come of a request, and why, without sending it. It is rehearsed on a loop of the gateway by the
+// code that serves requests (server.Rehearse): with the listeners, routes and upstreams in force, and with instances of
+// the plugins that no request uses. What these keep in stores and shared data is a copy of what is there now, so that
+// a limit counts nothing and denies whom it would deny; their ticks do not run, and calls of theirs are refused unless
+// they are asked for. One explanation is made at a time.
+//
+// It works on a gateway that was not started too; that runs its loops from then on, but listens nowhere. The error is an
+// explain.Mistake for what is wrong with what is asked.
+func (g *Gateway) Explain(ctx context.Context, r explain.Request) (*explain.Explanation, error) {
+	select {
+	case g.explaining <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	free := func() { <-g.explaining }
+	g.mu.Lock()
+	s, closed := g.state, g.closed
+	live := g.current.Load() != nil
+	g.mu.Unlock()
+	if closed {
+		free()
+		return nil, errors.New("the gateway is stopping")
+	}
+	f, asked, err := newFinding(s, &r)
+	if err != nil {
+		free()
+		return nil, err
+	}
+	f.result.Live = live
+	e, err := g.explainerFor(s)
+	if err != nil {
+		free()
+		return nil, err
+	}
+	g.group.Start()
+	l, done := g.group.Loop(0), make(chan error, 1)
+	e.copyStores(g)
+	e.now.Store(f)
+	l.Post(func() {
+		l.Go(func(t *netloop.Task) {
+			err := errors.New("the explanation failed; the log says why")
+			defer func() { done <- err }()
+			if b := &s.listeners[f.listener]; b.tcp != nil {
+				f.pass(b, l, asked.Client)
+			} else {
+				f.explain(server.Rehearse(t, e.state.listeners[f.listener].http, silent{g.observers[l.Index()]}, asked, f))
+			}
+			err = nil
+		})
+	})
+	end := func(err error) (*explain.Explanation, error) {
+		e.now.Store(nil)
+		free()
+		if err != nil {
+			return nil, err
+		}
+		return f.result, nil
+	}
+	wait := func() error {
+		select {
+		case err := <-done:
+			return err
+		case <-l.Ended():
+			return errors.New("the gateway is stopping")
+		}
+	}
+	select {
+	case err := <-done:
+		return end(err)
+	case <-l.Ended():
+		return end(errors.New("the gateway is stopping"))
+	case <-ctx.Done(): // a plugin waits for its upstream, perhaps
+		go func() { _, _ = end(wait()) }()
+		return nil, ctx.Err()
+	}
+}
+
+// explainerFor returns the explainer of a state, which is kept for the next explanation.
+func (g *Gateway) explainerFor(s *state) (*explainer, error) {
+	if g.explainer != nil && g.explainer.of == s {
+		return g.explainer, nil
+	}
+	g.forgetExplainer()
+	e, err := g.newExplainer(s)
+	if err == nil {
+		g.explainer = e
+	}
+	return e, err
+}
+
+// forgetExplainer closes what explanations have of their own. Whoever calls it has g.explaining.
+func (g *Gateway) forgetExplainer() {
+	if g.explainer != nil {
+		g.explainer.close()
+		g.explainer = nil
+	}
+}
+
+// endExplainer is forgetExplainer for a state that is not in force any more; nil: for any.
+func (g *Gateway) endExplainer(of *state) {
+	g.explaining <- struct{}{}
+	if g.explainer != nil && (of == nil || g.explainer.of == of) {
+		g.forgetExplainer()
+	}
+	<-g.explaining
+}
+
+// newFinding begins an explanation.
+func newFinding(s *state, r *explain.Request) (*finding, *server.Asked, error) {
+	u, err := explain.ParseURL(r.URL)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := explain.ParseClient(r.Client)
+	if err != nil {
+		return nil, nil, err
+	}
+	at, why, err := s.listenerFor(r, &u)
+	if err != nil {
+		return nil, nil, err
+	}
+	l := &s.config.Listeners[at]
+	f := &finding{state: s, asked: *r, url: u, listener: at, result: &explain.Explanation{Client: client.String(), Steps: []explain.Step{}}}
+	f.result.Listener = explain.Listener{
+		Name: s.listeners[at].name, Address: l.Address, Mode: s.listeners[at].mode(), Why: why, Place: explain.Place{Path: fmt.Sprintf("listeners[%d]", at)},
+	}
+	if s.listeners[at].tcp != nil {
+		f.result.Request = explain.Message{Line: "a connection for " + u.Authority, Fields: []explain.Field{}}
+		return f, &server.Asked{Client: client}, nil
+	}
+	b, err := r.Bytes(u)
+	if err != nil {
+		return nil, nil, err
+	}
+	head := bytes.Index(b, []byte("\r\n\r\n")) + 4
+	f.result.Request = *explain.NewMessage(b, head)
+	return f, &server.Asked{Bytes: b, Client: client, Local: localOf(l)}, nil
+}
+
+// localOf is the address that a client of the listener has connected to, as far as the config says.
+func localOf(l *config.Listener) netip.AddrPort {
+	host, port, _ := net.SplitHostPort(l.Address)
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return netip.AddrPortFrom(addr, uint16(n))
+}
+
+// listenerFor finds who takes the request.
+func (s *state) listenerFor(r *explain.Request, u *explain.URL) (at int, why string, err error) {
+	if len(s.listeners) == 0 {
+		return 0, "", explain.Mistake("there is no listener")
+	}
+	var names []string
+	for i := range s.listeners {
+		c := &s.config.Listeners[i]
+		if names = append(names, s.listeners[i].name); r.Listener != "" && (r.Listener == s.listeners[i].name || r.Listener == c.Address) {
+			return i, "it was asked for", nil
+		}
+	}
+	if r.Listener != "" {
+		return 0, "", explain.Mistake("no listener is called " + r.Listener + "; there are: " + strings.Join(names, ", "))
+	}
+	wanted := config.ModeHTTP
+	if u.Scheme == "tls" || u.Scheme == "tcp" {
+		wanted = config.ModeTCP
+	}
+	port := strconv.Itoa(int(u.Port))
+	first := -1
+	for i := range s.listeners {
+		c := &s.config.Listeners[i]
+		if _, p, _ := net.SplitHostPort(c.Address); u.Port != 0 && p == port && (c.Mode == wanted || u.Scheme == "https") {
+			return i, "it has port " + port, nil
+		}
+		if first < 0 && c.Mode == wanted {
+			first = i
+		}
+	}
+	if first < 0 {
+		return 0, "", explain.Mistake(fmt.Sprintf("there is no listener in mode %s; there are: %s", wanted, strings.Join(names, ", ")))
+	}
+	if u.Port == 0 || len(s.listeners) == 1 {
+		return first, fmt.Sprintf("it is the first one in mode %s", wanted), nil
+	}
+	return first, fmt.Sprintf("none in mode %s has port %s, and it is the first; --listener names another", wanted, port), nil
+}
+
+// pass explains a listener in mode tcp.
+func (f *finding) pass(b *blueprint, l *netloop.Loop, client netip.AddrPort) {
+	e := f.result
+	name := ""
+	if f.url.Scheme == "tls" || f.url.Scheme == "https" {
+		name = strings.ToLower(f.url.Host)
+	}
+	if n := len(b.tcp.Filters); n > 0 {
+		for _, p := range f.state.config.Listeners[f.listener].Plugins {
+			e.Notes = append(e.Notes, "plugin "+p+" sees the connection's bytes, and may close it: it was not asked")
+		}
+	}
+	u, err := b.tcp.Choose([]byte(name))
+	if err != nil {
+		e.Outcome, e.Error, e.Kind = explain.Closed, err.Error(), err.Kind.String()
+		return
+	}
+	why := "it is the listener's upstream"
+	if name != "" && (b.tcp.Default == nil || u != b.tcp.Default) {
+		why = "by the server name " + name
+	}
+	e.Outcome = explain.Passed
+	e.Upstream = f.upstream(u.Name(), why)
+	c := f.state.upstreams[u.Name()].config
+	e.Upstream.Rules = []explain.Rule{
+		{Key: "timeouts.connect", Value: duration(c.Timeouts.Connect.Std())}, {Key: "idle_timeout", Value: duration(b.tcp.IdleTimeout)},
+	}
+	r := tunnelFor(tcp.Request{Client: client})
+	p := f.state.upstreams[u.Name()].Preview(l, &r)
+	f.members(&p)
+}
