@@ -176,7 +176,7 @@ type Member struct {
 	Target   string `json:"target"`
 	Address  string `json:"address,omitempty"`
 	State    string `json:"state"`
-	Health   string `json:"health"`
+	Health   string `json:"health,omitempty"` // in a running gateway
 	Why      string `json:"why,omitempty"`
 	Weight   int    `json:"weight"`
 	Tier     int    `json:"tier"`

@@ -16,7 +16,7 @@ type Options struct {
 
 // Text is the explanation for people: what came in, what happened to it in order, and what comes of it.
 func (e *Explanation) Text(o Options) string {
-	w := &writer{Options: o}
+	w := &writer{Options: o, live: e.Live}
 	w.head(e)
 	for i := range e.Steps {
 		switch s := &e.Steps[i]; {
@@ -38,7 +38,8 @@ func (e *Explanation) Text(o Options) string {
 
 type writer struct {
 	Options
-	b strings.Builder
+	b    strings.Builder
+	live bool
 }
 
 // label is the width of the first column.
@@ -286,6 +287,9 @@ func (w *writer) upstream(u *Upstream) {
 	if u.Session != "" {
 		choice += "; session " + short(u.Session)
 	}
+	if u.Host != "" {
+		choice += "; Host field: " + u.Host
+	}
 	w.row("", choice)
 	w.members(u.Members)
 	width := 0
@@ -310,12 +314,10 @@ func (w *writer) members(list []Member) {
 	}
 	for i := range list {
 		m := &list[i]
-		state := m.Health
-		if m.State != "active" {
-			state = m.State + ", " + m.Health
+		text := fmt.Sprintf("  %-11s  %-*s  %s; weight %d, tier %d", m.Choice, width, name(m), m.State, m.Weight, m.Tier)
+		if w.live {
+			text += fmt.Sprintf("; %s; %s active, %s open, %d idle", m.Health, count(m.Requests, "request"), count(m.Open, "connection"), m.Idle)
 		}
-		text := fmt.Sprintf("  %-11s  %-*s  %s; weight %d, tier %d; %s active, %s open, %d idle", m.Choice, width, name(m), state, m.Weight, m.Tier,
-			count(m.Requests, "request"), count(m.Open, "connection"), m.Idle)
 		if m.DNSAge != "" {
 			text += "; DNS answer of " + m.DNSAge + " ago"
 		}
@@ -335,7 +337,11 @@ func (w *writer) outcome(e *Explanation) {
 		w.row("outcome", w.paint(green, "forwarded")+" to "+e.Upstream.Name+", as:")
 		w.message(e.Sent)
 	case Answered:
-		w.row("outcome", w.paint(red, "answered here")+why(e))
+		color := green
+		if e.Answer.Status >= 400 {
+			color = red
+		}
+		w.row("outcome", w.paint(color, "answered here")+why(e))
 		w.message(e.Answer)
 	case Closed:
 		w.row("outcome", w.paint(red, "closed without an answer")+why(e))
@@ -355,7 +361,7 @@ func (w *writer) message(m *Message) {
 	w.row("", "  "+short(m.Line))
 	width := 0
 	for _, f := range m.Fields {
-		width = max(width, min(len(f.Name)+len(f.Value)+2, 50))
+		width = max(width, min(len(f.Name)+len(f.Value)+2, 72))
 	}
 	for _, f := range m.Fields {
 		text := short(f.Name + ": " + f.Value)

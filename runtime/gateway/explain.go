@@ -15,6 +15,7 @@ import (
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/server"
 	"wasmgate/runtime/tcp"
+	"wasmgate/runtime/wasm"
 )
 
 // Explain says what would come of a request, and why, without sending it. It is rehearsed on a loop of the gateway by the
@@ -31,35 +32,49 @@ func (g *Gateway) Explain(ctx context.Context, r explain.Request) (*explain.Expl
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	free := func() { <-g.explaining }
-	g.mu.Lock()
-	s, closed := g.state, g.closed
-	live := g.current.Load() != nil
-	g.mu.Unlock()
-	if closed {
-		free()
-		return nil, errors.New("the gateway is stopping")
+	e, fresh, err := g.explainerNow()
+	var f *finding
+	var asked *server.Asked
+	if err == nil {
+		f, asked, err = newFinding(e.of, &r)
 	}
-	f, asked, err := newFinding(s, &r)
 	if err != nil {
-		free()
+		<-g.explaining
 		return nil, err
 	}
-	f.result.Live = live
-	e, err := g.explainerFor(s)
+	f.result.Live = g.current.Load() != nil
+	found := make(chan error, 1)
+	go func() {
+		err := g.find(e, f, asked)
+		<-g.explaining
+		found <- err
+	}()
+	select {
+	case err = <-found:
+	case <-ctx.Done(): // a plugin waits for what it calls, perhaps; then so does the next explanation
+		return nil, ctx.Err()
+	}
 	if err != nil {
-		free()
 		return nil, err
 	}
+	if fresh {
+		f.noteFirst()
+	}
+	return f.result, nil
+}
+
+// find rehearses the request on a loop, and waits for that.
+func (g *Gateway) find(e *explainer, f *finding, asked *server.Asked) error {
 	g.group.Start()
 	l, done := g.group.Loop(0), make(chan error, 1)
 	e.copyStores(g)
 	e.now.Store(f)
+	defer e.now.Store(nil)
 	l.Post(func() {
 		l.Go(func(t *netloop.Task) {
-			err := errors.New("the explanation failed; the log says why")
+			err := errors.New("the explanation failed; the log says why") // by a panic, which is logged
 			defer func() { done <- err }()
-			if b := &s.listeners[f.listener]; b.tcp != nil {
+			if b := &e.of.listeners[f.listener]; b.tcp != nil {
 				f.pass(b, l, asked.Client)
 			} else {
 				f.explain(server.Rehearse(t, e.state.listeners[f.listener].http, silent{g.observers[l.Index()]}, asked, f))
@@ -67,44 +82,37 @@ func (g *Gateway) Explain(ctx context.Context, r explain.Request) (*explain.Expl
 			err = nil
 		})
 	})
-	end := func(err error) (*explain.Explanation, error) {
-		e.now.Store(nil)
-		free()
-		if err != nil {
-			return nil, err
-		}
-		return f.result, nil
-	}
-	wait := func() error {
-		select {
-		case err := <-done:
-			return err
-		case <-l.Ended():
-			return errors.New("the gateway is stopping")
-		}
-	}
 	select {
 	case err := <-done:
-		return end(err)
+		return err
 	case <-l.Ended():
-		return end(errors.New("the gateway is stopping"))
-	case <-ctx.Done(): // a plugin waits for its upstream, perhaps
-		go func() { _, _ = end(wait()) }()
-		return nil, ctx.Err()
+		return errors.New("the gateway is stopping")
 	}
 }
 
-// explainerFor returns the explainer of a state, which is kept for the next explanation.
-func (g *Gateway) explainerFor(s *state) (*explainer, error) {
+// explainerNow returns the explainer of the state in force, which is kept for the next explanation, and whether it is new.
+// Whoever calls it has g.explaining.
+func (g *Gateway) explainerNow() (e *explainer, fresh bool, err error) {
+	g.mu.Lock()
+	s := g.state
+	if g.closed {
+		g.mu.Unlock()
+		return nil, false, errors.New("the gateway is stopping")
+	}
 	if g.explainer != nil && g.explainer.of == s {
-		return g.explainer, nil
+		g.mu.Unlock()
+		return g.explainer, false, nil
 	}
+	modules := map[string]*wasm.Compiled{} // of a state that is in force, and so not closed
+	for name, p := range s.plugins {
+		if p.present() {
+			modules[name] = p.compiled.Again(name)
+		}
+	}
+	g.mu.Unlock()
 	g.forgetExplainer()
-	e, err := g.newExplainer(s)
-	if err == nil {
-		g.explainer = e
-	}
-	return e, err
+	g.explainer, err = g.newExplainer(s, modules)
+	return g.explainer, true, err
 }
 
 // forgetExplainer closes what explanations have of their own. Whoever calls it has g.explaining.

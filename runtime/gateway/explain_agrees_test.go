@@ -58,7 +58,7 @@ func startAccount(t *testing.T, name string) *account {
 func (a *account) serve(c net.Conn) {
 	defer c.Close()
 	var raw bytes.Buffer
-	r := bufio.NewReader(io.TeeReader(oneByOne{c}, &raw))
+	r := bufio.NewReader(io.TeeReader(oneByOne{bufio.NewReader(c)}, &raw))
 	for {
 		req, err := http.ReadRequest(r)
 		if err != nil {
@@ -349,7 +349,7 @@ func builtPlugins(t *testing.T, dir string, whole bool) (names []string, listene
   office: { module: %[1]s/ip-allow.wasm, config: { allow: [127.0.0.0/8, 192.0.2.0/24], deny: [192.0.2.66], body: "not from here\n" } }
   headers: { module: %[1]s/header-policy.wasm, config: { request: { remove: [x-role], set: { x-client: "{client}", x-entry: "{method} {host} via {route}" }, rename: { x-tier: x-rank } }, response: { set: { x-served: "{status} by {route}" } } } }
   moved: { module: %[1]s/redirects.wasm, config: { rules: [{ path: /old, to: /new }, { prefix: /blog, to: /news }, { regex: "^/r1/([a-z]+)$", to: "/R/$1" }] } }
-  limits: { module: %[1]s/rate-limit.wasm, state: [buckets], config: { store: buckets, headers: false, limits: { user: { key: "{header.x-user}", rate: 40/d } } } }
+  limits: { module: %[1]s/rate-limit.wasm, state: [buckets], config: { store: buckets, headers: false, limits: { user: { key: "{header.x-user}", rate: 10/d } } } }
   canary: { module: %[1]s/canary-split.wasm, upstreams: [two, three], config: { variants: { stable: { weight: 70, upstream: two }, canary: { weight: 30, upstream: three } }, force: "{header.x-canary}", key: "{client}", header: x-variant } }
 `, dir)
 	return append(names, "office", "headers", "limits", "canary"), []string{"moved", "headers"}, config
@@ -443,7 +443,11 @@ func TestExplainAgreesWithWhatHappens(t *testing.T) {
 		}
 	}
 	t.Logf("%v", seen)
-	for _, outcome := range []string{"forwarded", "answered", "kind no_route", "kind no_target_available", "kind malformed", "kind plugin_answer", "again rematch", "answers respond", "tenant route", "tenant deny", "opens fail_open"} {
+	wanted := []string{"forwarded", "answered", "kind no_route", "kind no_target_available", "kind malformed", "kind plugin_answer", "again rematch", "answers respond", "tenant route", "tenant deny", "opens fail_open"}
+	if whole {
+		wanted = append(wanted, "limits respond", "limits continue", "office respond", "moved respond", "canary route", "headers continue")
+	}
+	for _, outcome := range wanted {
 		if seen[outcome] == 0 {
 			t.Errorf("no request came to %s", outcome)
 		}

@@ -99,6 +99,13 @@ func (f *finding) explain(r *server.Rehearsal) {
 	}
 }
 
+// noteFirst says of an explanation that had to start its plugins that they usually take less.
+func (f *finding) noteFirst() {
+	if slices.ContainsFunc(f.result.Steps, func(s explain.Step) bool { return s.Plugin != nil }) {
+		f.result.Notes = append(f.result.Notes, "plugins' times are those of a first call; further ones take less")
+	}
+}
+
 // forwarded tells of the upstream.
 func (f *finding) forwarded(r *server.Rehearsal) {
 	x := r.Exchange
@@ -166,8 +173,11 @@ func (f *finding) members(p *upstream.Preview) {
 	for i := range p.Members {
 		m := &p.Members[i]
 		one := explain.Member{
-			Target: m.Host, Address: m.Address, State: m.State, Health: m.Health, Why: m.Why, Weight: m.Weight, Tier: m.Tier, Choice: explain.PassedOver,
+			Target: m.Host, Address: m.Address, State: m.State, Why: m.Why, Weight: m.Weight, Tier: m.Tier, Choice: explain.PassedOver,
 			Requests: m.Requests, Open: m.Open, Idle: m.Idle, DNSDoubt: m.DNSDoubt,
+		}
+		if f.result.Live {
+			one.Health = m.Health
 		}
 		if m.DNSAge > 0 {
 			one.DNSAge = m.DNSAge.Round(time.Millisecond).String()

@@ -31,7 +31,8 @@ type explainer struct {
 	now    atomic.Pointer[finding] // the explanation under way
 }
 
-func (g *Gateway) newExplainer(s *state) (*explainer, error) {
+// newExplainer makes an explainer. The modules are its own from then on.
+func (g *Gateway) newExplainer(s *state, modules map[string]*wasm.Compiled) (*explainer, error) {
 	e := &explainer{of: s, caller: s.caller}
 	e.own = &Gateway{
 		options: g.options, log: zerolog.Nop(), group: g.group, telemetry: g.telemetry, names: g.names, engine: g.engine, observers: g.observers,
@@ -45,7 +46,7 @@ func (g *Gateway) newExplainer(s *state) (*explainer, error) {
 		}
 		return &observed{f, e}
 	}
-	err := e.plugins()
+	err := e.plugins(modules)
 	if err == nil {
 		err = e.own.buildListeners(e.state)
 	}
@@ -57,16 +58,20 @@ func (g *Gateway) newExplainer(s *state) (*explainer, error) {
 }
 
 // plugins makes those of its own, of the modules in force.
-func (e *explainer) plugins() error {
-	for name, p := range e.of.plugins {
-		if !p.present() {
-			e.state.plugins[name] = &plugin{guest: p.guest, config: p.config}
-			continue
+func (e *explainer) plugins(modules map[string]*wasm.Compiled) error {
+	defer func() {
+		for _, m := range modules {
+			m.Close()
 		}
-		c := p.config
-		own, err := e.own.newGuest(e.state, name, &c, p.compiled.Again(name))
-		if err != nil {
-			return unusable(name, err)
+	}()
+	for name, p := range e.of.plugins {
+		own, c := p.guest, p.config
+		if m := modules[name]; m != nil {
+			delete(modules, name)
+			var err error
+			if own, err = e.own.newGuest(e.state, name, &c, m); err != nil {
+				return unusable(name, err)
+			}
 		}
 		e.state.plugins[name] = &plugin{guest: own, config: c}
 	}
@@ -212,6 +217,12 @@ type asked struct{ *explain.Plugin }
 func (f *finding) begin(name, role, phase string) asked {
 	p := &explain.Plugin{Name: name, Role: role, Phase: phase, Place: explain.Place{Path: "plugins." + name}}
 	f.result.Steps = append(f.result.Steps, explain.Step{Plugin: p})
+	if live := f.state.plugins[name]; live.stats().BreakerOpen {
+		note := "plugin " + name + " has failed too often in the running gateway: until its breaker lets it try again, requests do as its on_error says without asking it"
+		if !slices.Contains(f.result.Notes, note) {
+			f.result.Notes = append(f.result.Notes, note)
+		}
+	}
 	return asked{p}
 }
 
