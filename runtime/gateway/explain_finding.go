@@ -196,14 +196,33 @@ func (f *finding) members(p *upstream.Preview) {
 		}
 		u.Members = append(u.Members, one)
 	}
-	var eligible []int
+	f.conclude(u)
+}
+
+// conclude tells what follows from all members together.
+func (f *finding) conclude(u *explain.Upstream) {
+	var can, full []*explain.Member
+	ill := 0
 	for i := range u.Members {
-		if c := u.Members[i].Choice; c == explain.Eligible || c == explain.Chosen {
-			eligible = append(eligible, i)
+		switch m := &u.Members[i]; m.Choice {
+		case explain.Eligible, explain.Chosen:
+			if can = append(can, m); m.Health == "ejected" || m.Health == "unhealthy" {
+				ill++
+			}
+		case explain.Full:
+			full = append(full, m)
 		}
 	}
-	if len(eligible) == 1 {
-		u.Members[eligible[0]].Choice = explain.Chosen
+	switch {
+	case len(can) == 0 && len(full) > 0:
+		c := f.state.upstreams[u.Name].config.Pool
+		f.result.Notes = append(f.result.Notes, fmt.Sprintf("all connections are in use (pool.max_connections %d): the request would wait %s for one (pool.acquire_timeout), "+
+			"and then be answered with 503 pool_exhausted", c.MaxConnections, duration(c.AcquireTimeout.Std())))
+	case len(can) > 0 && ill == len(can):
+		f.result.Notes = append(f.result.Notes, "nobody is healthy: those who are ejected are tried all the same (health.passive.recover_all)")
+	}
+	if len(can) == 1 {
+		can[0].Choice = explain.Chosen
 	}
 }
 
