@@ -215,17 +215,11 @@ func (w *writer) plugin(p *Plugin) {
 	if p.Phase == "response" {
 		what = "sees the answer: " + what
 	}
-	where := p.Role
-	if p.Role != "route" || p.Phase == "response" {
-		where = "of the " + p.Role
-		if p.Role == "match" {
-			where = "of the route's match"
-		}
-	} else {
-		where = "of the route"
+	where := "of the " + p.Role
+	if p.Role == "match" {
+		where = "of the route's match"
 	}
-	w.b.WriteString(w.paint(bold, "plugin") + strings.Repeat(" ", label-6))
-	w.b.WriteString(fmt.Sprintf("%s, %s, %s; fuel %d, %s%s\n", clean(p.Name), where, what, p.Fuel, p.Took.Round(time.Microsecond), at(p.Place)))
+	w.row("plugin", fmt.Sprintf("%s, %s, %s; fuel %d, %s%s", clean(p.Name), where, what, p.Fuel, p.Took.Round(time.Microsecond), at(p.Place)))
 	line := func(name, value string) {
 		if value != "" {
 			w.row("", "  "+name+" "+short(value))
