@@ -30,7 +30,7 @@ import (
 
 // account is an upstream that takes down each request to the byte, and answers it with nothing.
 type account struct {
-	name string
+	name string // of its upstream
 	addr string
 	got  chan string
 }
@@ -83,12 +83,12 @@ func (o oneByOne) Read(b []byte) (int, error) { return o.Reader.Read(b[:1]) }
 // ends takes down how exchanges ended.
 type ends chan ended
 
-type ended struct{ route, upstream, err string }
+type ended struct{ route, upstream, address, err string }
 
 func (e ends) Exchange(x *exchange.Exchange) {
 	one := ended{route: x.Route}
 	if a := x.Attempt(); a != nil {
-		one.upstream = a.Upstream
+		one.upstream, one.address = a.Upstream, a.Address.String()
 	}
 	if x.Err != nil {
 		one.err = x.Err.Error()
@@ -244,7 +244,7 @@ func (s *explainSite) route(n int, plugins []string) {
 		}
 		return
 	}
-	fmt.Fprintf(b, "    upstream: %s\n", s.pick("one", "two", "three", "down"))
+	fmt.Fprintf(b, "    upstream: %s\n", s.pick("one", "two", "three", "down", "hashed", "sticky"))
 	switch {
 	case capture && s.chance(60):
 		fmt.Fprintf(b, "    rewrite: { path: %s }\n", s.pick("'/$1'", "'/new/$1$2'", "'/deep$2'"))
@@ -289,7 +289,7 @@ func (s *explainSite) request() explain.Request {
 		{12, "traceparent", []string{"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", "junk"}},
 		{6, "Connection", []string{"x-user", "close", "keep-alive, x-tier"}},
 		{6, "TE", []string{"trailers", "gzip"}},
-		{6, "Cookie", []string{"a=b; lane=x"}},
+		{20, "Cookie", []string{"a=b; lane=x", "lane=x.s1", "lane=s2"}},
 		{3, "Upgrade", []string{"h2c", "websocket"}},
 		{2, "x-again", []string{"/r1/exact", "/r5/abc?v=1", "/nowhere"}},
 		{4, "x-again-host", []string{"b.example", "www.example"}},
@@ -375,6 +375,18 @@ func TestExplainAgreesWithWhatHappens(t *testing.T) {
 		accounts[name] = startAccount(t, name)
 		fmt.Fprintf(&s.config, "  %s: { targets: ['http://%s'] }\n", name, accounts[name].addr)
 	}
+	for _, name := range []string{"hashed", "sticky"} {
+		var list []string
+		for i := range 3 {
+			key := fmt.Sprint(name, i)
+			accounts[key] = startAccount(t, name)
+			list = append(list, fmt.Sprintf("{ url: 'http://%s', route: s%d }", accounts[key].addr, i))
+		}
+		fmt.Fprintf(&s.config, "  %s: { targets: [%s], %s }\n", name, strings.Join(list, ", "), map[string]string{"hashed": "balance: hash(header x-user)", "sticky": "sticky: { cookie: lane }"}[name])
+	}
+	accounts["dynamic"] = startAccount(t, "dynamic")
+	_, port, _ := net.SplitHostPort(accounts["dynamic"].addr)
+	fmt.Fprintf(&s.config, "  dynamic: { dynamic: { allow: ['127.0.0.1:%s'] }, host: upstream }\n", port)
 	s.config.WriteString("  down: { targets: [{ url: 'http://192.0.2.1', state: disabled }] }\nplugins:" + plugins + "routes:\n")
 	for i := range 199 {
 		if i == 30 { // where those come that are sent back to the routes
@@ -384,6 +396,8 @@ func TestExplainAgreesWithWhatHappens(t *testing.T) {
 		}
 		if i == 31 {
 			s.config.WriteString("  - { name: admin, match: { path_prefix: /admin }, plugins: [tenant], upstream: one }\n")
+			fmt.Fprintf(&s.config, "  - { name: captured, match: { path_regex: '^/to/([a-z0-9.-]*)' }, upstream: dynamic, authority: '$1:%s' }\n", port)
+			s.paths = append(s.paths, "/to/127.0.0.1", "/to/192.0.2.1", "/to/")
 			continue
 		}
 		s.route(i, names)
@@ -431,7 +445,9 @@ func TestExplainAgreesWithWhatHappens(t *testing.T) {
 		if wrong := disagree(e, end, answer, accounts); wrong != "" {
 			t.Fatalf("request %d:\n%.1000s\n%s", i, sent, wrong)
 		}
-		seen[e.Outcome]++
+		if seen[e.Outcome]++; e.Upstream != nil && e.Outcome == explain.Forwarded && chosen(e) != "" {
+			seen["chosen of "+e.Upstream.Name]++
+		}
 		seen["kind "+e.Kind]++
 		for _, step := range e.Steps {
 			if p := step.Plugin; p != nil {
@@ -445,13 +461,23 @@ func TestExplainAgreesWithWhatHappens(t *testing.T) {
 	t.Logf("%v", seen)
 	wanted := []string{"forwarded", "answered", "kind no_route", "kind no_target_available", "kind malformed", "kind plugin_answer", "again rematch", "answers respond", "tenant route", "tenant deny", "opens fail_open"}
 	if whole {
-		wanted = append(wanted, "limits respond", "limits continue", "office respond", "moved respond", "canary route", "headers continue")
+		wanted = append(wanted, "chosen of hashed", "chosen of sticky", "chosen of dynamic", "kind denied", "limits respond", "limits continue", "office respond", "moved respond", "canary route", "headers continue")
 	}
 	for _, outcome := range wanted {
 		if seen[outcome] == 0 {
 			t.Errorf("no request came to %s", outcome)
 		}
 	}
+}
+
+// chosen is the address that an explanation is sure of; "": it is not.
+func chosen(e *explain.Explanation) string {
+	for _, m := range e.Upstream.Members {
+		if m.Choice == explain.Chosen {
+			return m.Address
+		}
+	}
+	return ""
 }
 
 // disagree says where an explanation and what has happened differ.
@@ -477,6 +503,8 @@ func disagree(e *explain.Explanation, end ended, answer string, accounts map[str
 		return "the upstream got\n" + shape(got) + "\nexplained was\n" + shape(want)
 	case e.Outcome == explain.Forwarded && (end.upstream != e.Upstream.Name || !strings.HasPrefix(answer, "HTTP/1.1 200 ")):
 		return "it was forwarded to " + end.upstream + " and answered with " + answer
+	case e.Outcome == explain.Forwarded && chosen(e) != "" && chosen(e) != end.address:
+		return "it went to " + end.address + ", explained was " + chosen(e)
 	case e.Outcome == explain.Answered && shape(answer) != shape(written(e.Answer)):
 		return "the answer was\n" + shape(answer) + "\nexplained was\n" + shape(written(e.Answer))
 	case e.Outcome == explain.Closed && answer != "":

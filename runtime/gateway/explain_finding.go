@@ -132,6 +132,9 @@ func (f *finding) forwarded(r *server.Rehearsal) {
 	u.Rules = rules(&c, r)
 	if r.Sent != nil {
 		f.members(&r.Sent.Choice)
+		if u.Authority != "" && len(u.Members) == 0 && r.Sent.Choice.Err == nil {
+			f.result.Notes = append(f.result.Notes, "no request has named "+u.Authority+" of late: the first one looks its name up, and opens a connection")
+		}
 		if r.Sent.Choice.Waits > 0 {
 			f.result.Notes = append(f.result.Notes, "the request would wait "+duration(r.Sent.Choice.Waits)+" for somebody who can be used (queue.timeout) before it is answered so")
 		}

@@ -58,11 +58,18 @@ func TestSameBinaryIsCompiledOnce(t *testing.T) {
 		}
 		c.Close()
 	}
-	in, err := handles[0].Instantiate(InstanceOptions{})
+	again := handles[0].Again("more")
+	if again.unit != handles[0].unit || again.Name() != "more" {
+		t.Error("another handle is of another module")
+	}
+	for _, c := range handles {
+		c.Close()
+	}
+	in, err := again.Instantiate(InstanceOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range handles {
+	for _, c := range append(handles, again) {
 		c.Close()
 		c.Close()
 	}

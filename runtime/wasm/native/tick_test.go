@@ -265,3 +265,17 @@ updown 3 -4 2 []
 		}
 	}
 }
+
+// TestNoTicks: a plugin that is only asked what it would do is taken without a loop for its ticks, and has none.
+func TestNoTicks(t *testing.T) {
+	b := newBench(t)
+	g, o := ticking(b, abi.Manifest{}, guestModule{tickCode: code(opUnreachable)})
+	g.requestCode = i64(0)
+	o.TickLoop, o.NoTicks = nil, true
+	p := b.mustLoad(g.build(), o, wasm.Limits{})
+	b.on(func(task *netloop.Task) { task.Sleep(3 * abi.MinTick * time.Millisecond) })
+	if s := p.Stats(); s.Ticks != 0 || s.Calls != 0 {
+		t.Errorf("%+v", s)
+	}
+	p.Close()
+}

@@ -354,3 +354,33 @@ func TestGrantsCanBeChanged(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestNoTicks: a plugin that is only asked what it would do sets a tick, and has none.
+func TestNoTicks(t *testing.T) {
+	b := newBench(t)
+	b.probe(Options{NoTicks: true}, "configure tick 10", "tick trap")
+	b.on(func(task *netloop.Task) { task.Sleep(60 * time.Millisecond) })
+	if all := strings.Join(b.says(), "\n"); strings.Contains(all, "tick(") || !strings.Contains(all, "configure(") {
+		t.Errorf("%s", all)
+	}
+}
+
+// TestSharedDataOfAnother: a plugin finds what the one of the same name has left in another Shared, and leaves nothing there.
+func TestSharedDataOfAnother(t *testing.T) {
+	b, live, own := newBench(t), NewShared(SharedOptions{}), NewShared(SharedOptions{})
+	script := []string{"request shared visits", "request share visits more 0"}
+	p, q := b.probe(Options{Shared: live}, script...), b.probe(Options{Shared: own}, script...)
+	finds := func(p *Plugin, what string) {
+		t.Helper()
+		b.exchange(message{head: simpleHead}, okAnswer, p)
+		if all := strings.Join(b.says(), "\n"); !strings.Contains(all, what) {
+			t.Errorf("it does not find %q: %s", what, all)
+		}
+	}
+	finds(q, "shared -> 1")
+	own.Become(live)
+	finds(q, "shared -> 1") // what it had is gone
+	finds(p, "shared -> 1") // and was never the other's
+	own.Become(live)
+	finds(q, "shared -> 0")
+}
