@@ -159,15 +159,17 @@ type Attempt struct {
 	ConnSpan  [8]byte
 	Ordinal   uint64 // which request of the connection; from 1
 	Reused    bool
-	WhyNew    string        // why no pooled connection was used; "" if one was
-	Age       time.Duration // of the connection when it was taken
-	Idle      time.Duration // how long it had been idle
-	PoolWait  time.Duration // time in Acquire, dialling included
-	Queued    time.Duration // of that, in the queue for a connection
-	DNSAge    time.Duration // age of the DNS answer the connection was dialled by
-	Setup     Setup         // of a connection that was opened for it
-	Chosen    string        // how its server was chosen: a word of package facts
-	Passed    int           // servers that were tried in vain, or were full, before it
+	WhyNew    string         // why no pooled connection was used; "" if one was
+	Age       time.Duration  // of the connection when it was taken
+	Idle      time.Duration  // how long it had been idle
+	PoolWait  time.Duration  // time in Acquire, dialling included
+	Queued    time.Duration  // of that, in the queue for a connection
+	DNSAge    time.Duration  // age of the DNS answer the connection was dialled by
+	Setup     Setup          // of a connection that was opened for it
+	Chosen    string         // how its server was chosen: a word of package facts
+	Passed    int            // servers that were tried in vain, or were full, before it
+	Failed    []*fault.Error // of those tried in vain, the first few; nobody changes them any more
+	Ejected   bool           // with its status or its error after it had a connection, its server's address had failed too often
 	Started   int64
 	Acquired  int64
 	Sent      int64 // the request head was written, and what was at hand of the body

@@ -21,8 +21,11 @@ type Session struct {
 	ConnID    uint64         // of the upstream connection; 0: it came to none
 	ConnTrace [16]byte       // the upstream connection's span, if it is sampled
 	ConnSpan  [8]byte
-	PoolWait  time.Duration // time in Acquire, dialling included
-	DNSAge    time.Duration // age of the DNS answer the connection was dialled by
+	PoolWait  time.Duration  // time in Acquire, dialling included
+	Queued    time.Duration  // of that, in the queue for a connection
+	Setup     Setup          // of the connection
+	Failed    []*fault.Error // of servers that were tried in vain before it, the first few; nobody changes them any more
+	DNSAge    time.Duration  // age of the DNS answer the connection was dialled by
 
 	Started     int64 // accepted
 	WallStarted int64 // Started, as Unix nanoseconds

@@ -95,6 +95,9 @@ type Error struct {
 	ConnID    uint64
 	ConnTrace [16]byte
 	ConnSpan  [8]byte
+	ConnBegan int64 // loop time in nanoseconds: the effort to open it; 0: it was not for a request
+	ConnEnded int64
+	Ejected   bool // with it, the server's address had failed too often, and is given no requests for a while
 	Plugin    string
 	Phase     string
 	Detail    string // what exactly, and what to do about it

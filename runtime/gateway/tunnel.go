@@ -25,8 +25,11 @@ func tunnelFor(r tcp.Request) upstream.Request {
 func (u bytesTo) Acquire(t *netloop.Task, r tcp.Request) (tcp.Acquired, *fault.Error) {
 	a, err := u.Upstream.Acquire(t, tunnelFor(r))
 	if err != nil {
-		return tcp.Acquired{}, err
+		return tcp.Acquired{Queued: a.Queued, Failed: a.Failed}, err
 	}
 	a.Report(t.Loop(), health.Success) // it took the connection; what it says on it is its client's to judge
-	return tcp.Acquired{Net: a.Net, Stream: a.Stream, Facts: &a.Facts, Release: func(reason string) { a.Release(reason) }}, nil
+	return tcp.Acquired{
+		Net: a.Net, Stream: a.Stream, Facts: &a.Facts, Queued: a.Queued, Failed: a.Failed,
+		Release: func(reason string) { a.Release(reason) },
+	}, nil
 }

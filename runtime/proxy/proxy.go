@@ -199,7 +199,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	f.sentBytes = 0
 	acquired, err := f.Upstream.Acquire(t, f.wanted(n))
 	if err != nil {
-		a.Queued, a.Passed = acquired.Queued, acquired.Passed
+		a.Queued, a.Passed, a.Failed = acquired.Queued, acquired.Passed, acquired.Failed
 		return err
 	}
 	f.up = acquired
@@ -216,7 +216,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	}
 	a = x.Attempt() // a hedge may have come between
 	a.FirstByte, a.Status = l.Now(), x.Response.Status
-	f.up.Report(l, health.Status(x.Response.Status))
+	a.Ejected = f.up.Report(l, health.Status(x.Response.Status))
 	if timeout, most := x.Response.KeepAliveHint(); timeout > 0 || most > 0 {
 		f.up.Hint(timeout, most)
 	}
@@ -251,20 +251,12 @@ func note(a *exchange.Attempt, up *upstream.Acquired) {
 	a.Reused, a.WhyNew = up.WhyNew == "", up.WhyNew
 	a.PoolWait = time.Duration(a.Acquired - a.Started)
 	a.DNSAge = c.DNSAge()
-	a.Queued, a.Chosen, a.Passed = up.Queued, up.Chosen, up.Passed
+	a.Queued, a.Chosen, a.Passed, a.Failed = up.Queued, up.Chosen, up.Passed, up.Failed
 	if a.Reused {
 		a.Age, a.Idle = up.Age(), up.Idle()
 		return
 	}
-	if c.DNSEnd != 0 {
-		a.Setup.DNS = time.Duration(c.DNSEnd - c.DNSStart)
-	}
-	if c.DialEnd != 0 {
-		a.Setup.Connect = time.Duration(c.DialEnd - c.DialStart)
-	}
-	if c.TLSEnd != 0 {
-		a.Setup.TLS = time.Duration(c.TLSEnd - c.TLSStart)
-	}
+	a.Setup.DNS, a.Setup.Connect, a.Setup.TLS = c.Took()
 }
 
 // send writes the head and what is at hand of the body in one piece, and starts the pump for the rest.

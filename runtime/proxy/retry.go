@@ -159,13 +159,14 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 // report tells the member what failed, if that was its doing: not the client's, and not that of the moment in which a
 // pooled connection was closed and used at once.
 func (f *Flight) report(l *netloop.Loop, err *fault.Error) {
+	a := f.X.Attempt()
 	switch {
 	case err.Source != fault.Upstream || f.raced(err):
 		f.up.Cancel()
 	case err.Status == 504:
-		f.up.Report(l, health.Timeout)
+		a.Ejected = f.up.Report(l, health.Timeout) || a.Ejected
 	default:
-		f.up.Report(l, health.Reset)
+		a.Ejected = f.up.Report(l, health.Reset) || a.Ejected
 	}
 }
 

@@ -164,7 +164,7 @@ func (s *session) connect(t *netloop.Task, u Upstream, snap *Snapshot, p *prelud
 	l, f := t.Loop(), &s.facts
 	f.Upstream = u.Name()
 	a, fe := u.Acquire(t, Request{Client: f.Client.Peer, Destination: p.destination, SNI: f.SNI})
-	f.PoolWait = time.Duration(l.Tick() - f.Routed)
+	f.PoolWait, f.Queued, f.Failed = time.Duration(l.Tick()-f.Routed), a.Queued, a.Failed
 	if fe != nil {
 		if s.over {
 			return "", nil
@@ -200,6 +200,7 @@ func (s *session) adopt(l *netloop.Loop, a *Acquired) {
 	f.Acquired, f.ConnID, f.Address = l.Now(), a.Net.ID(), a.Net.RemoteAddr()
 	if c := a.Facts; c != nil {
 		f.ConnID, f.Host, f.Address, f.TLS, f.DNSAge = c.ID, c.Host, c.Address, c.TLS, c.DNSAge()
+		f.Setup.DNS, f.Setup.Connect, f.Setup.TLS = c.Took()
 		if c.Sampled {
 			f.ConnTrace, f.ConnSpan = c.TraceID, c.SpanID
 		}

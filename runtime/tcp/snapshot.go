@@ -47,6 +47,8 @@ type Acquired struct {
 	Stream Stream             // what is written to and read from: Net itself (or nil), or TLS on top of it
 	Facts  *facts.Connection  // may be nil; the session fills in BytesIn, BytesOut and Err
 	Proxy  proxyproto.Version // the header to begin with; Off: none, or it has been written
+	Queued time.Duration      // in the upstream's queue; known of a failure too, as is
+	Failed []*fault.Error     // of servers that were tried in vain, the first few, without the error that Acquire returns
 	// Release ends the use of the connection, which is not to be used by anybody else; reason is one of the Close reasons
 	// of package facts. Net may be closed already.
 	Release func(reason string)

@@ -95,22 +95,28 @@ func TestTheTrailSaysWhatWasDecidedAndWhy(t *testing.T) {
 	r := tel.Loop(0)
 	x := request(t, "GET / HTTP/1.1", "Host: a")
 	r.Begin(x)
+	gone := refused(r, 0)
+	gone.ConnBegan, gone.ConnEnded, gone.Ejected = at(9), at(10), true
+	x.Calls = append(x.Calls, exchange.PluginCall{Plugin: "tenant", Phase: "request_head", Started: at(1), Took: time.Duration(ms), Fuel: 77, Outcome: "route"})
 	x.Route, x.Matched, x.Routed, x.FirstByte = "all", at(1), at(2), at(18)
 	x.Attempts = append(x.Attempts, exchange.Attempt{Number: 1, Upstream: "users", Started: at(2), Ended: at(9), Queued: time.Duration(3 * ms), Err: failure(fault.PoolExhausted, fault.Gateway, 503, "full")})
 	r.StartAttempt(x, x.Attempt())
 	x.Attempts = append(x.Attempts, exchange.Attempt{
 		Number: 2, Why: exchange.AgainRetry, Upstream: "users", Started: at(9), Acquired: at(15), Sent: at(15), FirstByte: at(18), BodySent: at(16), Ended: at(19), Status: 503,
 		Queued: time.Duration(2 * ms), Setup: exchange.Setup{DNS: time.Duration(1 * ms), Connect: time.Duration(1 * ms), TLS: time.Duration(2 * ms)},
-		Chosen: "next", Passed: 2, Refused: exchange.RefusedBudget,
+		Chosen: "next", Passed: 2, Refused: exchange.RefusedBudget, Failed: []*fault.Error{gone}, Ejected: true,
 	})
 	r.StartAttempt(x, x.Attempt())
 	end(r, x, 503)
 	finish(t, tel)
 
 	server := got.all().one(t, "GET all")
-	wantEvents(t, server, "request.head_read", 1, "route.matched", 1, "request.routed", 2, "attempt.begun", 2, "attempt.begun", 9,
+	wantEvents(t, server, "request.head_read", 1, "route.matched", 1, "plugin.decided", 2, "request.routed", 2, "attempt.begun", 2, "attempt.begun", 9,
 		"response.first_byte", 18, "retry.refused", 19)
-	if a := attributes(server.Events[4].Attributes); a["error.type"] != "pool_exhausted" || a["wasmgate.attempt.why"] != "retry" || a["wasmgate.attempt.number"] != int64(2) {
+	if a := attributes(server.Events[2].Attributes); a["wasmgate.plugin.fuel"] != int64(77) || a["wasmgate.plugin.outcome"] != "route" {
+		t.Errorf("the plugin's decision: %v", a)
+	}
+	if a := attributes(server.Events[5].Attributes); a["error.type"] != "pool_exhausted" || a["wasmgate.attempt.why"] != "retry" || a["wasmgate.attempt.number"] != int64(2) {
 		t.Errorf("the second attempt was begun for %v", a)
 	}
 	var spans []string
@@ -124,10 +130,71 @@ func TestTheTrailSaysWhatWasDecidedAndWhy(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"wait_for_connection 2-9", "wait.queue 6-9", "wait_for_connection 9-15", "wait.tls 13-15", "wait.connect 12-13",
+	want := []string{"wait_for_connection 2-9", "wait.queue 6-9", "wait_for_connection 9-15", "wait.failed 9-10", "wait.tls 13-15", "wait.connect 12-13",
 		"wait.queue 10-12", "wait.dns 9-10", "wait_for_answer 15-18", "response.body 18-19"}
 	if !slices.Equal(spans, want) {
 		t.Errorf("what took time was\n%v, want\n%v", spans, want)
+	}
+}
+
+// A server that could not be connected to, so that another was asked, is seen where the request waited for it: what it failed
+// with, that it was ejected with that, and the way to the trace of the connection that never was. So is the server of an attempt
+// whose answer was one too many. Sessions tell of it as requests do.
+func TestServersTriedInVainAreSeen(t *testing.T) {
+	got := httpCollector(t)
+	tel := start(t, Options{Traces: Traces{Endpoint: got.url}})
+	r, c := tel.Loop(0), connection(900)
+	r.ConnOpened(c)
+	gone := refused(r, 0)
+	gone.ConnBegan, gone.ConnEnded, gone.Ejected = at(2), at(3), true
+	x := request(t, "GET / HTTP/1.1", "Host: a")
+	r.Begin(x)
+	a := attempt(x, r, c)
+	a.Failed, a.Ejected, a.Status = []*fault.Error{gone}, true, 503
+	end(r, x, 503)
+	s := session(c)
+	s.Failed, s.Setup, s.Queued = a.Failed, exchange.Setup{Connect: time.Duration(ms)}, time.Duration(ms)
+	r.Session(s)
+	finish(t, tel)
+
+	all := got.all()
+	var root *tracepb.Span
+	for _, s := range all {
+		if s.Name == "upstream.connection" && attributes(s.Attributes)["wasmgate.connection.why_closed"] == "connect_failed" {
+			root = s
+		}
+	}
+	var failed []*tracepb.Span
+	for _, s := range all {
+		if s.Name == "wait.failed" {
+			failed = append(failed, s)
+			wantLink(t, s, root)
+			wantEvents(t, s, "exception", 3, "target.ejected", 3)
+			wantAttributes(t, s, map[string]any{"server.address": "users.test", "server.port": int64(8443), "network.peer.address": "192.0.2.7",
+				"network.peer.port": int64(8443), "error.type": "connect", "wasmgate.error.source": "upstream"})
+		}
+	}
+	if len(failed) != 2 {
+		t.Fatalf("%d spans of servers tried in vain", len(failed))
+	}
+	client := all.one(t, "GET users")
+	var ejected []*tracepb.Span_Event
+	for _, e := range client.Events {
+		if e.Name == "target.ejected" {
+			ejected = append(ejected, e)
+		}
+	}
+	if len(ejected) != 1 || attributes(ejected[0].Attributes)["network.peer.address"] != "192.0.2.7" {
+		t.Errorf("the attempt tells of ejections %v", ejected)
+	}
+	var below []string
+	for _, s := range all {
+		if strings.HasPrefix(s.Name, "wait.") && string(s.TraceId) != string(client.TraceId) {
+			below = append(below, s.Name)
+		}
+	}
+	if want := []string{"wait.failed", "wait.connect", "wait.queue"}; !slices.Equal(below, want) {
+		t.Errorf("the session waited for %v, want %v", below, want)
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 	spanWaitDNS    = "wait.dns"
 	spanWaitDial   = "wait.connect"
 	spanWaitTLS    = "wait.tls"
+	spanFailed     = "wait.failed"
 	spanAnswer     = "wait_for_answer"
 	spanBody       = "response.body"
 )
@@ -111,6 +112,7 @@ const (
 	eventMatched          = "route.matched" // the decision trail: what was decided, when, and why
 	eventPlugin           = "plugin.decided"
 	eventChosen           = "target.chosen"
+	eventEjected          = "target.ejected"
 	eventBegun            = "attempt.begun"
 	eventRefused          = "retry.refused"
 	eventBodySent         = "request.body_sent"

@@ -134,6 +134,8 @@ func emitKept(t *testing.T, r *Recorder, c *facts.Connection, trap *fault.Error)
 	x.Calls = append(x.Calls, exchange.PluginCall{Plugin: "tenant", Phase: "request_head", Started: at(1), Took: 1, Fuel: 5, Outcome: "route"})
 	a := attempt(x, r, c)
 	a.Setup, a.Queued, a.BodySent = exchange.Setup{DNS: 1, Connect: 1, TLS: 1}, 1, at(8)
+	a.Failed, a.Ejected = append(a.Failed, refused(r, 77)), true
+	a.Failed[0].Ejected, a.Failed[0].ConnBegan, a.Failed[0].ConnEnded = true, at(3), at(4)
 	a.Err, a.Refused = failure(fault.UpstreamClosed, fault.Upstream, 502, "closed"), exchange.RefusedAttempts
 	x.Attempts = append(x.Attempts, exchange.Attempt{Upstream: "users", Why: exchange.AgainRetry, Started: at(19), Ended: at(20), Err: trap})
 	r.StartAttempt(x, x.Attempt())

@@ -153,14 +153,9 @@ func (r *Recorder) address(e *zerolog.Event, key string, a netip.AddrPort) {
 // session makes the server span of a session, and one below it for the time until it had an upstream connection.
 func (m *spanMaker) session(r *record) {
 	f := &r.session
-	wall := func(at int64) int64 {
-		if at == 0 {
-			return 0
-		}
-		return f.WallStarted + at - f.Started
-	}
+	r.wall, r.started = f.WallStarted, f.Started
 	context := trace.NewSpanContext(trace.SpanContextConfig{TraceID: r.trace.TraceID, SpanID: r.trace.Server, TraceFlags: r.flags()})
-	s := m.next(m.join(spanSession, " ", valid(f.Client.Server)), trace.SpanKindServer, context, trace.SpanContext{}, f.WallStarted, wall(f.Ended))
+	s := m.next(m.join(spanSession, " ", valid(f.Client.Server)), trace.SpanKindServer, context, trace.SpanContext{}, f.WallStarted, r.at(f.Ended))
 	s.setText(attrListener, f.Client.Server)
 	s.setText(attrServerAddress, f.SNI)
 	s.setAddress(attrClientAddress, attrClientPort, netip.AddrPortFrom(clientAddress(f.Client.Addr), f.Client.Peer.Port()))
@@ -172,8 +167,8 @@ func (m *spanMaker) session(r *record) {
 	s.setCount(attrClientConn, f.Client.Conn)
 	s.set(attrSessionBytesIn.Int64(f.BytesIn), attrSessionBytesOut.Int64(f.BytesOut))
 	s.setText(attrSessionWhyEnded, f.Why)
-	s.event(wall(f.Routed), eventSessionRouted)
-	s.event(wall(f.Acquired), eventSessionConnected)
+	s.event(r.at(f.Routed), eventSessionRouted)
+	s.event(r.at(f.Acquired), eventSessionConnected)
 	if f.Upstream != "" {
 		m.sessionUpstream(s, f)
 	}
@@ -183,9 +178,7 @@ func (m *spanMaker) session(r *record) {
 			s.status = status{} // the client's doing: not an error of the server
 		}
 	}
-	if f.Acquired > f.Routed && f.Routed != 0 {
-		m.child(s, spanWait, trace.SpanKindInternal, wall(f.Routed), wall(f.Acquired))
-	}
+	m.sessionWait(s, r)
 }
 
 // sessionUpstream says what carried the session, or could not, and links to that connection's span.
@@ -201,6 +194,23 @@ func (m *spanMaker) sessionUpstream(s *span, f *exchange.Session) {
 		s.setSeconds(attrDNSAge, f.DNSAge)
 	}
 	c.link(s)
+}
+
+// sessionWait makes the spans of the time until a session had its upstream connection, or had failed to get one.
+func (m *spanMaker) sessionWait(s *span, r *record) {
+	f := &r.session
+	had := f.Acquired
+	if had == 0 {
+		had = f.Routed + int64(f.PoolWait)
+	}
+	if f.Routed == 0 || had <= f.Routed {
+		return
+	}
+	w := m.child(s, spanWait, trace.SpanKindInternal, r.at(f.Routed), r.at(had))
+	m.wait(w, r, waited{f.Setup, f.Queued, f.Failed})
+	if f.Acquired == 0 && f.Err != nil {
+		w.fail(f.Err)
+	}
 }
 
 type sessionTotals struct {

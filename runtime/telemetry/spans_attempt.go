@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
 	"wasmgate/runtime/upstream/facts"
 )
 
@@ -63,6 +65,15 @@ func (m *spanMaker) attempt(parent *span, r *record, i int) {
 	case a.Status >= 400:
 		s.failStatus(a.Status)
 	}
+	if a.Ejected {
+		at := s.end
+		if a.Err == nil && a.FirstByte != 0 {
+			at = r.at(a.FirstByte)
+		}
+		s.ejected(at, c.host, c.address)
+	} else if a.Err != nil {
+		s.ejectedBy(dialError(a.Err))
+	}
 	m.phases(s, r, a)
 }
 
@@ -73,10 +84,10 @@ const phaseLeast = int64(time.Millisecond)
 func (m *spanMaker) phases(s *span, r *record, a *exchange.Attempt) {
 	switch {
 	case a.Acquired > a.Started:
-		m.wait(m.child(s, spanWait, trace.SpanKindInternal, r.at(a.Started), r.at(a.Acquired)), a)
+		m.wait(m.child(s, spanWait, trace.SpanKindInternal, r.at(a.Started), r.at(a.Acquired)), r, waited{a.Setup, a.Queued, a.Failed})
 	case a.Acquired == 0 && a.Ended > a.Started && a.Err != nil:
 		w := m.child(s, spanWait, trace.SpanKindInternal, r.at(a.Started), r.at(a.Ended))
-		m.wait(w, a)
+		m.wait(w, r, waited{a.Setup, a.Queued, a.Failed})
 		w.fail(a.Err)
 	}
 	part := func(name string, from, to int64) {
@@ -90,9 +101,19 @@ func (m *spanMaker) phases(s *span, r *record, a *exchange.Attempt) {
 	}
 }
 
-// wait makes spans of what the attempt has waited for until it had a connection. How long each took is known, and in which
-// order they were; other servers, tried in vain, may have come between.
-func (m *spanMaker) wait(w *span, a *exchange.Attempt) {
+// waited is what an attempt or a session has waited for until it had a connection.
+type waited struct {
+	setup  exchange.Setup
+	queued time.Duration
+	failed []*fault.Error // of servers that were tried in vain
+}
+
+// wait makes spans of what was waited for. When other servers were tried in vain is known; of the rest how long each took,
+// and in which order they were.
+func (m *spanMaker) wait(w *span, r *record, on waited) {
+	for _, err := range on.failed {
+		m.failed(w, r, err)
+	}
 	end := w.end
 	before := func(name string, took time.Duration) {
 		if took > 0 {
@@ -101,10 +122,37 @@ func (m *spanMaker) wait(w *span, a *exchange.Attempt) {
 			end = start
 		}
 	}
-	before(spanWaitTLS, a.Setup.TLS)
-	before(spanWaitDial, a.Setup.Connect)
-	before(spanQueue, a.Queued)
-	before(spanWaitDNS, a.Setup.DNS)
+	before(spanWaitTLS, on.setup.TLS)
+	before(spanWaitDial, on.setup.Connect)
+	before(spanQueue, on.queued)
+	before(spanWaitDNS, on.setup.DNS)
+}
+
+// failed makes the span of a server that could not be connected to, so that another was given the request: it leads to the
+// trace of that connection.
+func (m *spanMaker) failed(w *span, r *record, err *fault.Error) {
+	s := m.child(w, spanFailed, trace.SpanKindInternal, max(r.at(err.ConnBegan), w.start), min(r.at(err.ConnEnded), w.end))
+	c := carrierOf("", netip.AddrPort{}, 0, [16]byte{}, [8]byte{}, err)
+	s.setHost(c.host, false)
+	s.setAddress(attrPeerAddress, attrPeerPort, c.address)
+	c.link(s)
+	s.fail(err)
+	s.ejectedBy(err)
+}
+
+// ejectedBy tells that an address is given no requests for a while, if an error says that it was the one too many.
+func (s *span) ejectedBy(err *fault.Error) {
+	if err.Ejected {
+		address, _ := netip.ParseAddrPort(err.Address)
+		s.ejected(s.end, err.Host, address)
+	}
+}
+
+func (s *span) ejected(at int64, host string, address netip.AddrPort) {
+	about := span{maker: s.maker}
+	about.setHost(host, false)
+	about.setAddress(attrPeerAddress, attrPeerPort, address)
+	s.event(at, eventEjected, about.attrs...)
 }
 
 // trail adds the events of a request, in the order of their times: what has happened, and what was decided. What has the
@@ -116,7 +164,8 @@ func (m *spanMaker) trail(s *span, r *record) {
 	}
 	for i := range r.calls {
 		c := &r.calls[i]
-		s.event(r.at(c.Started+int64(c.Took)), eventPlugin, attrPlugin.String(valid(c.Plugin)), attrPluginPhase.String(valid(c.Phase)), attrPluginOutcome.String(valid(c.Outcome)))
+		s.event(r.at(c.Started+int64(c.Took)), eventPlugin, attrPlugin.String(valid(c.Plugin)), attrPluginPhase.String(valid(c.Phase)), attrPluginOutcome.String(valid(c.Outcome)),
+			attrPluginFuel.Int64(c.Fuel))
 	}
 	s.event(r.at(r.routed), eventRouted)
 	for i := range r.attempts {

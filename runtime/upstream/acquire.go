@@ -67,6 +67,7 @@ type search struct {
 	tried    []*balance.Member // in vain, in this search and before it
 	full     []*balance.Member // passed over because every connection was in use
 	last     *fault.Error      // of the one that was tried last
+	failures []*fault.Error    // of the first of them
 	asked    bool              // DNS was asked anew after a failure
 	dnsFrom  int64             // the look-up that the request waited for, if it did
 	dnsTo    int64
@@ -80,7 +81,10 @@ type search struct {
 func (c *cluster) search(task *netloop.Task, r *Request, v *view, from start) (Acquired, *fault.Error) {
 	s := &search{cluster: c, task: task, r: *r, view: v}
 	a, err := s.run(from)
-	a.Queued = time.Duration(s.queued)
+	a.Queued, a.Failed = time.Duration(s.queued), s.failures
+	if n := len(a.Failed); n > 0 && a.Failed[n-1] == err {
+		a.Failed = a.Failed[:n-1]
+	}
 	if a.Passed = len(s.tried) - s.avoid + len(s.full); err != nil {
 		return a, err
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/breaker"
+	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/balance"
 	"wasmgate/runtime/upstream/facts"
@@ -16,10 +17,11 @@ import (
 type Acquired struct {
 	*pool.Conn
 	Member *Member
-	WhyNew string        // "" if the connection was used before; otherwise a reason of package facts
-	Chosen string        // how the member was: a word of package facts
-	Passed int           // members that were tried in vain, or were full, before it
-	Queued time.Duration // in the queue for a connection; known of a failure too
+	WhyNew string         // "" if the connection was used before; otherwise a reason of package facts
+	Chosen string         // how the member was: a word of package facts
+	Passed int            // members that were tried in vain, or were full, before it
+	Queued time.Duration  // in the queue for a connection; known of a failure too
+	Failed []*fault.Error // of those tried in vain, the first maxFailed; without the error that Acquire returns
 
 	breaker *breaker.Shared // nil: it was told
 	moved   uint64          // bytes on the connection before
@@ -32,14 +34,14 @@ func (m *Member) take(c *pool.Conn, why string) Acquired {
 	return Acquired{Conn: c, Member: m, WhyNew: why, Chosen: facts.ChosenBalance, moved: c.Facts.BytesIn + c.Facts.BytesOut, begun: c.Net.Loop().Now()}
 }
 
-// Report tells the member, and the upstream's breaker, how an attempt went. A second report of the same is the
-// member's alone.
-func (a *Acquired) Report(l *netloop.Loop, o health.Outcome) {
+// Report tells the member, and the upstream's breaker, how an attempt went, and says whether that has ejected the member. A
+// second report of the same is the member's alone.
+func (a *Acquired) Report(l *netloop.Loop, o health.Outcome) (ejected bool) {
 	if a.breaker != nil {
 		a.breaker.Done(l.Index(), l.Now(), o.Good())
 		a.breaker = nil
 	}
-	a.Member.report(l, o, a.begun)
+	return a.Member.report(l, o, a.begun)
 }
 
 // Cancel tells that the attempt says nothing about the member: the client went away, or it was not needed.

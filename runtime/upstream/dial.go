@@ -17,34 +17,61 @@ import (
 // open connects to m, with the leave that its pool gave. If m is slow to answer and the target has an address of the
 // other family, that one is tried beside.
 func (s *search) open(m *Member, why string) (Acquired, bool) {
+	why = m.inPlace(why)
 	if other := s.otherFamily(m); other != nil {
 		return s.race(m, why, other)
 	}
+	began := s.task.Loop().Now()
 	conn, err := s.dial(s.task, m, why)
 	if err != nil {
-		s.failed(m, err)
+		s.failed(m, err, began, s.task.Loop().Now())
 		return Acquired{}, false
 	}
 	m.established(s.task.Loop(), conn)
 	return m.take(conn, why), true
 }
 
-// failed notes that a member could not be connected to.
-func (s *search) failed(m *Member, err *fault.Error) {
+// inPlace is why a connection is opened: a first one may be in the place of idle ones to addresses that the target's name no
+// longer stands for.
+func (m *Member) inPlace(why string) string {
+	if why != facts.OpenFirst {
+		return why
+	}
+	c := m.cluster
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, other := range m.target.members {
+		if other.leaving != nil && other.pool.Idle() > 0 {
+			return facts.OpenAddressChanged
+		}
+	}
+	return why
+}
+
+// maxFailed is how many connections that could not be opened are told of for one request.
+const maxFailed = 8
+
+// failed notes that a member could not be connected to, and when that was tried.
+func (s *search) failed(m *Member, err *fault.Error, began, ended int64) {
 	s.last = err
 	s.tried = append(s.tried, m.choice.Load())
 	s.full = slices.DeleteFunc(s.full, func(b *balance.Member) bool { return b.Load == &m.load }) // it is not waited for
 	s.dnsFrom, s.dnsTo = 0, 0                                                                     // it was the first one's
-	m.unreachable(s.task.Loop(), err)
+	err.ConnBegan, err.ConnEnded = began, ended
+	err.Ejected = m.unreachable(s.task.Loop(), err)
+	if len(s.failures) < maxFailed {
+		s.failures = append(s.failures, err)
+	}
 }
 
-// unreachable tells the member's health, and asks DNS whether it is there still; unless it was not the member's doing.
-func (m *Member) unreachable(l *netloop.Loop, err *fault.Error) {
+// unreachable tells the member's health, and asks DNS whether it is there still; unless it was not the member's doing. It
+// says whether the member is ejected with that.
+func (m *Member) unreachable(l *netloop.Loop, err *fault.Error) (ejected bool) {
 	if err.Source != fault.Upstream || l.Closing() {
-		return
+		return false
 	}
 	m.target.name.Refresh()
-	m.report(l, health.ConnectFailed, 0)
+	return m.report(l, health.ConnectFailed, 0)
 }
 
 // otherFamily is a member of the same target with an address of the other family, if there is one that can be used and
@@ -72,11 +99,13 @@ type race struct {
 }
 
 type racer struct {
-	m    *Member
-	why  string
-	conn *pool.Conn
-	err  *fault.Error
-	done bool
+	m     *Member
+	why   string
+	began int64
+	ended int64
+	conn  *pool.Conn
+	err   *fault.Error
+	done  bool
 }
 
 // race opens a connection to m, and one to other if m fails or takes too long. The first that is there is used; the
@@ -100,7 +129,7 @@ func (s *search) race(m *Member, why string, other *Member) (Acquired, bool) {
 			case pool.Idle:
 				return other.take(conn, ""), true
 			case pool.Leave:
-				r.begin(other, why)
+				r.begin(other, other.inPlace(why))
 			}
 			continue // Try may have parked: the first may have ended meanwhile
 		}
@@ -114,12 +143,12 @@ func (s *search) race(m *Member, why string, other *Member) (Acquired, bool) {
 
 // begin starts a connection, with the leave that m's pool gave.
 func (r *race) begin(m *Member, why string) {
-	a := &racer{m: m, why: why}
-	r.racers = append(r.racers, a)
 	l := r.task.Loop()
+	a := &racer{m: m, why: why, began: l.Now()}
+	r.racers = append(r.racers, a)
 	l.Go(func(t *netloop.Task) {
 		a.conn, a.err = r.dial(t, a.m, a.why)
-		a.done = true
+		a.done, a.ended = true, l.Now()
 		switch {
 		case !r.over:
 			r.task.Wake()
@@ -148,7 +177,7 @@ func (r *race) end() {
 	for _, a := range r.racers {
 		switch {
 		case a.err != nil:
-			r.failed(a.m, a.err)
+			r.failed(a.m, a.err, a.began, a.ended)
 		case a.conn != nil:
 			a.m.ahead(r.task.Loop(), a.conn)
 		}

@@ -134,20 +134,19 @@ func (m *Member) Host() string { return m.target.hostport }
 // Token is what sticky sessions call the member.
 func (m *Member) Token() string { return m.choice.Load().Token }
 
-// report tells how an attempt went that the member was given at a time.
-func (m *Member) report(l *netloop.Loop, o health.Outcome, begun int64) {
-	if m.tracker.ReportBegun(o, begun, l.Now()) {
-		m.apply(l)
-	}
+// report tells how an attempt went that the member was given at a time, and says whether the member is ejected with that.
+func (m *Member) report(l *netloop.Loop, o health.Outcome, begun int64) (ejected bool) {
+	return m.tracker.ReportBegun(o, begun, l.Now()) && m.apply(l)
 }
 
-// apply has the balancer follow the member's health, and looks after it again when time alone will change it.
-func (m *Member) apply(l *netloop.Loop) {
+// apply has the balancer follow the member's health, and looks after it again when time alone will change it. It says
+// whether the member is ejected from now on.
+func (m *Member) apply(l *netloop.Loop) (ejected bool) {
 	c := m.cluster
 	c.mu.Lock()
 	if m.ended.Load() {
 		c.mu.Unlock()
-		return
+		return false
 	}
 	state, why := m.follow()
 	news := state != m.state
@@ -165,6 +164,7 @@ func (m *Member) apply(l *netloop.Loop) {
 	c.queue.Kick()
 	c.tell()
 	m.wakeUp(l)
+	return news && state == health.Ejected
 }
 
 // follow has the member's load say what its health is. The cluster's mu is held.

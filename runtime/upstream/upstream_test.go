@@ -5,9 +5,14 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/dnstest"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/balance"
 	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/health"
 )
 
 func TestAnAddressThatRefusesIsPassedOverInTheSameRequest(t *testing.T) {
@@ -28,6 +33,74 @@ func TestAnAddressThatRefusesIsPassedOverInTheSameRequest(t *testing.T) {
 		if c.WhyClosed != facts.CloseConnectFailed || c.Err == nil || !strings.Contains(c.Err.Error(), "127.0.0.2") {
 			t.Errorf("%+v", c)
 		}
+	}
+}
+
+// TestWhoIsTriedInVainIsToldOf: by whoever is given another server instead, and with what came of it; what fails altogether
+// says the last one itself.
+func TestWhoIsTriedInVainIsToldOf(t *testing.T) {
+	f := setUp(t, "127.0.0.1")
+	u := f.upstream(func(c *Config) {
+		c.Targets = f.targets("127.0.0.2", "127.0.0.3", "127.0.0.1")
+		c.Balance.Algorithm = balance.First
+		c.Health.Passive = health.Passive{Failures: 2, OnConnect: true}
+	})
+	for i, ejected := range []bool{false, true} {
+		a := f.hold(u, any)
+		var list []string
+		for _, err := range a.Failed {
+			host, _, _ := net.SplitHostPort(err.Address)
+			list = append(list, host)
+			if err.Kind != fault.Connect || err.ConnBegan == 0 || err.ConnEnded < err.ConnBegan || err.Ejected != ejected {
+				t.Errorf("request %d: %+v", i, err)
+			}
+		}
+		if got := strings.Join(list, " "); got != "127.0.0.2 127.0.0.3" || a.Passed != 2 {
+			t.Errorf("request %d tried %s in vain, and %d", i, got, a.Passed)
+		}
+		f.release(a)
+	}
+	a := f.hold(u, any)
+	if len(a.Failed) != 0 {
+		t.Errorf("who is ejected was tried: %v", a.Failed)
+	}
+	f.on(0, func(task *netloop.Task) {
+		if a.Report(task.Loop(), health.Reset) || !a.Report(task.Loop(), health.Reset) {
+			t.Error("the second failure is the one that ejects")
+		}
+	})
+	f.release(a)
+
+	gone := f.upstream(func(c *Config) { c.Targets = f.targets("127.0.0.2", "127.0.0.3") })
+	a, err := f.ask(gone, any)
+	if err == nil || len(a.Failed) != 1 || a.Failed[0].Address == err.Address {
+		t.Errorf("%v, and before it %v", err, a.Failed)
+	}
+}
+
+// TestAConnectionInPlaceOfOneToAnAddressThatLeft says so, as long as that waits for its return.
+func TestAConnectionInPlaceOfOneToAnAddressThatLeft(t *testing.T) {
+	f, server := setUp(t, "127.0.0.1", "127.0.0.2", "127.0.0.3"), dnstest.New(t)
+	server.Set("web.test", time.Minute, "127.0.0.1")
+	u := f.upstream(func(c *Config) {
+		c.DNS, c.Drain, c.Targets = quick(server), time.Minute, []Target{{Host: "web.test", Port: f.port}}
+	})
+	for _, want := range []struct{ ip, why string }{{"127.0.0.1", facts.OpenFirst}, {"127.0.0.2", facts.OpenAddressChanged}} {
+		server.Set("web.test", time.Minute, want.ip)
+		f.tokenOf(u, want.ip)
+		f.eventually("the name stands for it alone", func() bool {
+			for _, m := range u.Members() {
+				if m.Health != "left" && !strings.Contains(m.Address, want.ip) {
+					return false
+				}
+			}
+			return true
+		})
+		a := f.hold(u, any)
+		if a.WhyNew != want.why || a.Facts.WhyOpened != want.why || a.Facts.Address.Addr().String() != want.ip {
+			t.Errorf("it was opened to %s for %s and %s", a.Facts.Address, a.WhyNew, a.Facts.WhyOpened)
+		}
+		f.release(a)
 	}
 }
 

@@ -143,6 +143,20 @@ const (
 	ChosenQueue   = "queue"   // the first that had a connection for a request that has waited
 )
 
+// Took is how long each step of opening the connection took; 0: there was no such step, or it did not end.
+func (c *Connection) Took() (dns, connect, tls time.Duration) {
+	if c.DNSEnd != 0 {
+		dns = time.Duration(c.DNSEnd - c.DNSStart)
+	}
+	if c.DialEnd != 0 {
+		connect = time.Duration(c.DialEnd - c.DialStart)
+	}
+	if c.TLSEnd != 0 {
+		tls = time.Duration(c.TLSEnd - c.TLSStart)
+	}
+	return dns, connect, tls
+}
+
 // DNSAge is how old the DNS answer was when the connection was dialled; 0 if no name was looked up.
 func (c *Connection) DNSAge() time.Duration {
 	if c.DNSAnswerAt == 0 || c.DialStart < c.DNSAnswerAt {
