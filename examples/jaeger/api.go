@@ -30,7 +30,13 @@ func NewAPI(base string) *API {
 type Trace struct {
 	TraceID   string
 	Spans     []Span
-	Processes map[string]struct{ ServiceName string }
+	Processes map[string]Process
+}
+
+// Process is who made spans, with its resource attributes.
+type Process struct {
+	ServiceName string
+	Tags        []Tag
 }
 
 // Span is one span of a Trace.
@@ -39,8 +45,14 @@ type Span struct {
 	References                     []Reference
 	StartTime, Duration            int64 // microseconds, StartTime since 1970
 	Tags                           []Tag
-	Logs                           []struct{ Fields []Tag }
+	Logs                           []Log
 	ProcessID                      string
+}
+
+// Log is an event of a span; its name is the field "event".
+type Log struct {
+	Timestamp int64 // microseconds since 1970
+	Fields    []Tag
 }
 
 // Reference is a span's parent (CHILD_OF, same trace) or one of its links (FOLLOWS_FROM, usually another trace).
@@ -53,8 +65,10 @@ type Tag struct {
 }
 
 // Tag returns an attribute as text, numbers as they were sent.
-func (s *Span) Tag(key string) (string, bool) {
-	for _, t := range s.Tags {
+func (s *Span) Tag(key string) (string, bool) { return tag(s.Tags, key) }
+
+func tag(tags []Tag, key string) (string, bool) {
+	for _, t := range tags {
 		if t.Key == key {
 			return fmt.Sprint(t.Value), true
 		}
@@ -111,27 +125,43 @@ func (a *API) Trace(ctx context.Context, id string) ([]Trace, error) {
 	return a.traces(ctx, "/api/traces/"+url.PathEscape(id))
 }
 
-func (a *API) traces(ctx context.Context, path string) ([]Trace, error) {
-	var answer struct {
-		Data   []Trace
+// Dependency is an edge of Jaeger's System Architecture page: one service has called another.
+type Dependency struct {
+	Parent, Child string
+	CallCount     int
+}
+
+// Dependencies returns who has called whom in the time before now.
+func (a *API) Dependencies(ctx context.Context, lookback time.Duration) (list []Dependency, err error) {
+	q := url.Values{"endTs": {strconv.FormatInt(time.Now().UnixMilli(), 10)}, "lookback": {strconv.FormatInt(lookback.Milliseconds(), 10)}}
+	err = a.ask(ctx, "/api/dependencies?"+q.Encode(), &list)
+	return list, err
+}
+
+func (a *API) traces(ctx context.Context, path string) (list []Trace, err error) {
+	err = a.ask(ctx, path, &list)
+	return list, err
+}
+
+// ask reads what an answer has in data. What Jaeger does not know it leaves as it is.
+func (a *API) ask(ctx context.Context, path string, data any) error {
+	answer := struct {
+		Data   any
 		Errors []struct{ Msg string }
-	}
+	}{Data: data}
 	status, body, err := a.Get(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	if status == http.StatusNotFound {
-		return nil, nil
+	if err != nil || status == http.StatusNotFound {
+		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber() // connection ids need all of their 64 bits
 	if err := d.Decode(&answer); err != nil {
-		return nil, fmt.Errorf("%s: status %d: %w", path, status, err)
+		return fmt.Errorf("%s: status %d: %w", path, status, err)
 	}
 	if len(answer.Errors) > 0 {
-		return nil, fmt.Errorf("%s: status %d: %s", path, status, answer.Errors[0].Msg)
+		return fmt.Errorf("%s: status %d: %s", path, status, answer.Errors[0].Msg)
 	}
-	return answer.Data, nil
+	return nil
 }
 
 // Get returns the status and body of a path, query string included.

@@ -2,14 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,10 +21,8 @@ import (
 
 const (
 	upstreamName  = "users.test" // known to the test's name server only
-	dnsTTL        = 60           // seconds
+	dnsTTL        = time.Minute
 	clientSpan    = "1122334455667788"
-	attrRequests  = "wasmgate.connection.requests"
-	attrQuestion  = "dns.question.name"
 	attrSpanKind  = "span.kind"
 	spanDNS       = "dns.lookup"
 	spanConnect   = "tcp.connect"
@@ -40,15 +38,10 @@ var gatewayBinary = sync.OnceValues(func() (path string, err error) {
 	if gatewayDir, err = os.MkdirTemp("", "wasmgate-jaeger-"); err != nil {
 		return "", err
 	}
-	path = filepath.Join(gatewayDir, "wasmgate")
-	out, err := exec.Command("go", "build", "-C", gatewaySource, "-o", path, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building the gateway: %w\n%s", err, out)
-	}
-	return path, nil
+	return BuildGateway(context.Background(), gatewayDir)
 })
 
-// TestGatewayTraces sends two requests through a gateway with the tour's own configuration and reads in Jaeger what
+// TestGatewayTraces sends two requests through a gateway with wasmgate.yaml and reads in Jaeger what
 // happened to its upstream connection.
 func TestGatewayTraces(t *testing.T) {
 	j := theJaeger(t)
@@ -64,8 +57,8 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 	service := "wasmgate-" + protocol
 	gw := startGateway(t, j, up, protocol, service, "1.0")
 
-	gw.get(t, "/first", nil)
-	gw.get(t, "/second", http.Header{"Traceparent": {"00-" + clientTrace + "-" + clientSpan + "-01"}})
+	get(t, gw, "/first", nil)
+	get(t, gw, "/second", http.Header{"Traceparent": {"00-" + clientTrace + "-" + clientSpan + "-01"}})
 
 	c := connectionWithUses(t, api, service, 2)
 	setup := []string{spanConnect} // its name was looked up when the gateway started
@@ -88,7 +81,7 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 		}
 	}
 
-	gw.stop(t)
+	stop(t, gw)
 	eventually(t, "the end of the connection in Jaeger", func() (bool, string) {
 		c = connectionWithUses(t, api, service, 2)
 		for _, s := range c.segments {
@@ -108,8 +101,8 @@ func TestGatewayKeepsErrors(t *testing.T) {
 	up := startUpstream(t)
 	const service = "wasmgate-errors"
 	gw := startGateway(t, j, up, "http", service, "0")
-	gw.get(t, "/first", nil)
-	res, err := http.Get(gw.url + brokenPath)
+	get(t, gw, "/first", nil)
+	res, err := http.Get(gw.URL + brokenPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +125,7 @@ func TestGatewayKeepsErrors(t *testing.T) {
 	if want, got := "00-"+u.attempt.TraceID+"-"+u.attempt.SpanID+"-00", up.seen(1); got != want {
 		t.Errorf("the upstream was given traceparent %q, want %q", got, want)
 	}
-	gw.stop(t)
+	stop(t, gw)
 }
 
 // connectionWithUses waits for the service's one connection and n requests that link to it.
@@ -216,27 +209,10 @@ func checkUse(t *testing.T, u use, c *connection, up *upstream, ordinal int64, r
 	}
 }
 
-// gateway is a running wasmgate.
-type gateway struct {
-	url   string
-	cmd   *exec.Cmd
-	ended chan error
-	log   tail
-}
-
-// startGateway starts wasmgate with the tour's configuration, its addresses replaced. With gRPC, which is the difference
-// in nothing else, the route names the upstream's address, so that its name is looked up with the first request.
-func startGateway(t *testing.T, j *Jaeger, up *upstream, protocol, service, sample string) *gateway {
+// startGateway starts wasmgate with the first configuration of the README, its addresses replaced. With gRPC, which is the
+// difference in nothing else, the route names the upstream's address, so that its name is looked up with the first request.
+func startGateway(t *testing.T, j *Jaeger, up *upstream, protocol, service, sample string) *Gateway {
 	t.Helper()
-	if _, err := os.Stat(filepath.Join(gatewaySource, "main.go")); err != nil {
-		missing(t, "the gateway's main package")
-	}
-	binary, err := gatewayBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ports := freePorts(t, 2)
-	listen, admin := "127.0.0.1:"+strconv.Itoa(ports[0]), "127.0.0.1:"+strconv.Itoa(ports[1])
 	endpoint := `"` + j.Ports.OTLPURL() + `"`
 	target := fmt.Sprintf("%s:%d", upstreamName, up.port)
 	targets, route := fmt.Sprintf("targets: [\"http://%s\"]", target), "upstream: jaeger\n"
@@ -246,42 +222,40 @@ func startGateway(t *testing.T, j *Jaeger, up *upstream, protocol, service, samp
 	}
 	file := filepath.Join(t.TempDir(), "wasmgate.yaml")
 	config := replaceEach(t, "wasmgate.yaml", map[string]string{
-		`"127.0.0.1:8080"`:                    strconv.Quote(listen),
-		`"127.0.0.1:9901"`:                    strconv.Quote(admin),
+		`"127.0.0.1:8080"`:                    `"127.0.0.1:0"`,
+		`"127.0.0.1:9901"`:                    `"127.0.0.1:0"`,
 		`"http://localhost:4318"`:             endpoint,
 		`service_name: wasmgate`:              "service_name: " + service,
 		`sample: 1.0`:                         "sample: " + sample,
-		`targets: ["http://localhost:16686"]`: fmt.Sprintf("%s\n    dns: { server: %q }", targets, up.dns),
+		`targets: ["http://localhost:16686"]`: fmt.Sprintf("%s\n    dns: { server: %q }", targets, up.names.Addr()),
 		"upstream: jaeger\n":                  route,
 	})
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{url: "http://" + listen, ended: make(chan error, 1)}
-	g.cmd = exec.Command(binary, "run", "-c", file)
-	w := &lineWriter{line: g.log.add}
-	g.cmd.Stdout, g.cmd.Stderr = w, w
-	if err := g.cmd.Start(); err != nil {
+	return runGateway(t, file)
+}
+
+// runGateway starts the gateway with a configuration; it ends with the test.
+func runGateway(t *testing.T, file string, env ...string) *Gateway {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(gatewaySource, "main.go")); err != nil {
+		missing(t, "the gateway's main package")
+	}
+	program, err := gatewayBinary()
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { g.ended <- g.cmd.Wait() }()
+	g, err := StartGateway(context.Background(), program, file, env...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = g.cmd.Process.Kill()
+		<-g.ended
 		if t.Failed() {
 			t.Logf("the gateway's log:\n%s", &g.log)
 		}
-	})
-	eventually(t, "the gateway listens", func() (bool, string) {
-		select {
-		case err := <-g.ended:
-			t.Fatalf("the gateway ended: %v", err)
-		default:
-		}
-		c, err := net.Dial("tcp", listen)
-		if err != nil {
-			return false, err.Error()
-		}
-		return c.Close() == nil, ""
 	})
 	return g
 }
@@ -303,9 +277,9 @@ func replaceEach(t *testing.T, file string, by map[string]string) string {
 	return text
 }
 
-func (g *gateway) get(t *testing.T, path string, header http.Header) {
+func get(t *testing.T, g *Gateway, path string, header http.Header) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+path, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,27 +297,19 @@ func (g *gateway) get(t *testing.T, path string, header http.Header) {
 	}
 }
 
-// stop asks the gateway to end, as a service manager does, and waits until it has.
-func (g *gateway) stop(t *testing.T) {
+// stop asks the gateway to end, and waits until it has.
+func stop(t *testing.T, g *Gateway) {
 	t.Helper()
 	http.DefaultClient.CloseIdleConnections()
-	if err := g.cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-g.ended:
-		if err != nil {
-			t.Errorf("the gateway ended with %v", err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the gateway does not end")
+	if err := g.Stop(); err != nil {
+		t.Errorf("the gateway ended with %v", err)
 	}
 }
 
 // upstream is an HTTP server, and the name server that knows it.
 type upstream struct {
-	port int
-	dns  string
+	port  int
+	names *Names
 
 	mu           sync.Mutex
 	traceparents []string
@@ -373,67 +339,32 @@ func startUpstream(t *testing.T) *upstream {
 	t.Cleanup(s.Close)
 	u.port = s.Listener.Addr().(*net.TCPAddr).Port
 
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	names, err := NewNames(0, dnsTTL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.dns = c.LocalAddr().String()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		b := make([]byte, 4096)
-		for {
-			n, from, err := c.ReadFrom(b)
-			if err != nil {
-				return // closed below
-			}
-			if answer := answerDNS(b[:n]); answer != nil {
-				_, _ = c.WriteTo(answer, from)
-			}
-		}
-	}()
-	t.Cleanup(func() { c.Close(); <-done })
+	t.Cleanup(names.Close)
+	names.Set(upstreamName, netip.MustParseAddr("127.0.0.1"))
+	u.names = names
 	return u
 }
 
-// answerDNS answers every question for an A record with 127.0.0.1, and every other with nothing (RFC 1035 §4.1).
-func answerDNS(query []byte) []byte {
-	const header = 12
-	end := header
-	for end < len(query) && query[end] != 0 { // the labels of the name
-		end += int(query[end]) + 1
-	}
-	end += 1 + 2 + 2 // root label, type, class
-	if end > len(query) {
-		return nil
-	}
-	const response, recursion = 0x8000, 0x0180 // QR; RD and RA
-	answer := slices.Clone(query[:end])
-	binary.BigEndian.PutUint16(answer[2:], response|recursion)
-	for i, count := range []uint16{1, 0, 0, 0} {
-		binary.BigEndian.PutUint16(answer[4+2*i:], count)
-	}
-	const typeA, classIN = 1, 1
-	if binary.BigEndian.Uint16(query[end-4:]) == typeA {
-		binary.BigEndian.PutUint16(answer[6:], 1)
-		answer = append(answer, 0xc0, header) // a pointer to the question's name
-		answer = binary.BigEndian.AppendUint16(answer, typeA)
-		answer = binary.BigEndian.AppendUint16(answer, classIN)
-		answer = binary.BigEndian.AppendUint32(answer, dnsTTL)
-		answer = binary.BigEndian.AppendUint16(answer, 4)
-		answer = append(answer, 127, 0, 0, 1)
-	}
-	return answer
-}
-
-// TestAnswerDNS has Go's own resolver read what the test's name server says.
-func TestAnswerDNS(t *testing.T) {
+// TestNames has Go's own resolver read what the name server of the tour says.
+func TestNames(t *testing.T) {
 	u := startUpstream(t)
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", u.dns)
+		return new(net.Dialer).DialContext(ctx, "udp", u.names.Addr())
 	}}
 	addrs, err := r.LookupHost(t.Context(), upstreamName+".")
 	if err != nil || !slices.Equal(addrs, []string{"127.0.0.1"}) {
 		t.Fatalf("%v, %v", addrs, err)
+	}
+	u.names.Set(upstreamName, netip.IPv6Loopback())
+	if addrs, err = r.LookupHost(t.Context(), strings.ToUpper(upstreamName)+"."); err != nil || !slices.Equal(addrs, []string{"::1"}) {
+		t.Fatalf("after a change: %v, %v", addrs, err)
+	}
+	var none *net.DNSError
+	if addrs, err = r.LookupHost(t.Context(), "nobody.test."); !errors.As(err, &none) || !none.IsNotFound {
+		t.Fatalf("of nobody: %v, %v", addrs, err)
 	}
 }

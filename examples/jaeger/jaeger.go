@@ -165,8 +165,15 @@ func Start(ctx context.Context, path string, p Ports) (*Jaeger, error) {
 	}
 }
 
-// Ended is closed when the process is gone.
-func (j *Jaeger) Ended() <-chan struct{} { return j.ended }
+// Wait keeps Jaeger running until ctx ends, then stops it. That it ended by itself is an error.
+func (j *Jaeger) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return j.Stop()
+	case <-j.ended:
+		return j.failure("ended by itself")
+	}
+}
 
 // Stop asks Jaeger to end, and ends it if it does not. It returns when the process is gone.
 func (j *Jaeger) Stop() error {

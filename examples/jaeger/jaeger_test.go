@@ -21,6 +21,7 @@ const patience = 60 * time.Second
 
 var running struct {
 	once   sync.Once
+	path   string // of the program
 	jaeger *Jaeger
 	err    error
 }
@@ -46,6 +47,7 @@ func theJaeger(t *testing.T) *Jaeger {
 			running.err = err
 			return
 		}
+		running.path = path
 		p := freePorts(t, 4)
 		running.jaeger, running.err = Start(context.Background(), path, Ports{OTLPHTTP: p[0], OTLPGRPC: p[1], Query: p[2], QueryGRPC: p[3]})
 	})

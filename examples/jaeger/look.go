@@ -14,6 +14,7 @@ import (
 const (
 	spanConnection = "upstream.connection"
 	spanSegment    = "upstream.connection.segment"
+	spanFailed     = "wait.failed"
 
 	attrUpstream    = "wasmgate.upstream"
 	attrConnID      = "wasmgate.connection.id"
@@ -36,6 +37,7 @@ const (
 // connection is an upstream connection as its trace tells of it, with the requests whose spans link to it.
 type connection struct {
 	root     Span
+	process  string // id of the process that opened it
 	setup    []Span // DNS, connect, TLS, in order
 	segments []Span
 	uses     []use
@@ -95,6 +97,7 @@ func connections(opened, all []Trace) []*connection {
 
 func newConnection(t Trace) *connection {
 	c := &connection{root: root(t)}
+	c.process = processID(t, &c.root)
 	if c.root.OperationName != spanConnection {
 		return nil
 	}
@@ -107,11 +110,12 @@ func newConnection(t Trace) *connection {
 			c.setup = append(c.setup, s)
 		}
 	}
-	byStart := func(a, b Span) int { return cmp.Compare(a.StartTime, b.StartTime) }
 	slices.SortFunc(c.setup, byStart)
 	slices.SortFunc(c.segments, byStart)
 	return c
 }
+
+func byStart(a, b Span) int { return cmp.Compare(a.StartTime, b.StartTime) }
 
 // root returns the span of a trace whose parent is not in it.
 func root(t Trace) Span {
@@ -127,6 +131,22 @@ func root(t Trace) Span {
 	return Span{}
 }
 
+// last is the segment in which the connection has ended, if Jaeger has it.
+func (c *connection) last() *Span {
+	for i := range c.segments {
+		if _, ok := c.segments[i].Tag(attrWhyClosed); ok {
+			return &c.segments[i]
+		}
+	}
+	return nil
+}
+
+// processID is the process.pid of who made a span.
+func processID(t Trace, s *Span) string {
+	pid, _ := tag(t.Processes[s.ProcessID].Tags, "process.pid")
+	return pid
+}
+
 func (c *connection) describe() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "connection %s to %s: %s → %s\n", text(&c.root, attrConnID), text(&c.root, attrUpstream),
@@ -139,11 +159,8 @@ func (c *connection) describe() string {
 	for _, u := range c.uses {
 		fmt.Fprintf(&b, "  %s\n", u.describe())
 	}
-	for i := range c.segments {
-		if why, ok := c.segments[i].Tag(attrWhyClosed); ok {
-			end := c.segments[i].StartTime + c.segments[i].Duration
-			fmt.Fprintf(&b, "  closed %s because: %s\n", time.UnixMicro(end).Format("15:04:05.000"), why)
-		}
+	if s := c.last(); s != nil {
+		fmt.Fprintf(&b, "  closed %s because: %s\n", time.UnixMicro(s.StartTime+s.Duration).Format("15:04:05.000"), text(s, attrWhyClosed))
 	}
 	fmt.Fprintf(&b, "  trace %s\n\n", c.root.TraceID)
 	return b.String()

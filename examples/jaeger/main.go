@@ -1,8 +1,8 @@
 // Command jaeger builds a real Jaeger from the Go module proxy, runs it on loopback, and shows in a terminal what the
 // gateway's traces say about its upstream connections.
 //
-// It uses the standard library only: the module's one requirement is Jaeger itself, which is built and started as a
-// program of its own and never linked into this one.
+// Jaeger is built and started as a program of its own and never linked into this one. What the example services of the tour
+// need, OpenTelemetry's SDK with otelhttp and the DNS messages of golang.org/x/net, is in the versions that Jaeger needs too.
 package main
 
 import (
@@ -16,11 +16,13 @@ import (
 	"syscall"
 )
 
-const usage = `usage: go run . [flags] [run|build|look]
+const usage = `usage: go run . [flags] [run | build | tour [NAME] | look | show TRACE_ID]
 
   run    build Jaeger, start it and keep it running until interrupted (the default)
   build  build Jaeger only
+  tour   play a situation and say what to look for in Jaeger; without a name, list them
   look   print each upstream connection that a running Jaeger knows of, and the requests that used it
+  show   print one trace of a running Jaeger
 
 flags:
 `
@@ -52,21 +54,27 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	switch verb := fs.Arg(0); {
-	case fs.NArg() > 1:
-		return fmt.Errorf("flags come before the command; %q is one word too many", fs.Arg(1))
-	case verb == "" || verb == "run":
+	verb, arg := fs.Arg(0), fs.Arg(1)
+	if most := map[string]int{"tour": 2, "show": 2}[verb]; fs.NArg() > max(most, 1) {
+		return fmt.Errorf("flags come before the command; %q is one word too many", fs.Arg(max(most, 1)))
+	}
+	switch verb {
+	case "", "run":
 		return run(ctx, p, stdout, stderr)
-	case verb == "build":
+	case "build":
 		path, err := Build(ctx, stderr)
 		if err == nil {
 			fmt.Fprintln(stdout, path)
 		}
 		return err
-	case verb == "look":
+	case "tour":
+		return Tour(ctx, arg, p, stdout, stderr)
+	case "look":
 		return Look(ctx, NewAPI(p.QueryURL()), *service, *limit, stdout)
+	case "show":
+		return Show(ctx, NewAPI(p.QueryURL()), arg, stdout)
 	default:
-		return fmt.Errorf("no command %q: it is run, build or look", verb)
+		return fmt.Errorf("no command %q: it is run, build, tour, look or show", verb)
 	}
 }
 
@@ -85,10 +93,5 @@ func run(ctx context.Context, p Ports, stdout, stderr io.Writer) error {
   connections and who used them: go run -C examples/jaeger . look
 Interrupt to stop it.
 `, p.OTLPHTTP, p.OTLPGRPC, p.QueryURL())
-	select {
-	case <-ctx.Done():
-		return j.Stop()
-	case <-j.Ended():
-		return j.failure("ended by itself")
-	}
+	return j.Wait(ctx)
 }

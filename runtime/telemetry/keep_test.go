@@ -152,8 +152,13 @@ func TestServersTriedInVainAreSeen(t *testing.T) {
 	a := attempt(x, r, c)
 	a.Failed, a.Ejected, a.Status = []*fault.Error{gone}, true, 503
 	end(r, x, 503)
+	x = request(t, "GET / HTTP/1.1", "Host: a")
+	r.Begin(x)
+	a = attempt(x, r, c)
+	a.Upstream, a.FirstByte, a.Status, a.Err = "silent", 0, 0, failure(fault.HeaderTimeout, fault.Upstream, 504, "no head of an answer")
+	end(r, x, 504)
 	s := session(c)
-	s.Failed, s.Setup, s.Queued = a.Failed, exchange.Setup{Connect: time.Duration(ms)}, time.Duration(ms)
+	s.Failed, s.Setup, s.Queued = []*fault.Error{gone}, exchange.Setup{Connect: time.Duration(ms)}, time.Duration(ms)
 	r.Session(s)
 	finish(t, tel)
 
@@ -186,6 +191,17 @@ func TestServersTriedInVainAreSeen(t *testing.T) {
 	}
 	if len(ejected) != 1 || attributes(ejected[0].Attributes)["network.peer.address"] != "192.0.2.7" {
 		t.Errorf("the attempt tells of ejections %v", ejected)
+	}
+	for _, s := range all { // what was waited for in vain is a part of the attempt as well
+		if s.Name == "wait_for_answer" && string(s.ParentSpanId) == string(all.one(t, "GET silent").SpanId) {
+			wantEvents(t, s, "exception", 19)
+			if s.StartTimeUnixNano != uint64(wall+7*ms) || s.EndTimeUnixNano != uint64(wall+19*ms) {
+				t.Errorf("%v", s)
+			}
+		}
+	}
+	if list := all.below(all.one(t, "GET silent")); !slices.Equal(list, []string{"wait_for_connection", "wait_for_answer"}) {
+		t.Errorf("below the attempt without an answer are %v", list)
 	}
 	var below []string
 	for _, s := range all {

@@ -137,6 +137,8 @@ func emitKept(t *testing.T, r *Recorder, c *facts.Connection, trap *fault.Error)
 	a.Failed, a.Ejected = append(a.Failed, refused(r, 77)), true
 	a.Failed[0].Ejected, a.Failed[0].ConnBegan, a.Failed[0].ConnEnded = true, at(3), at(4)
 	a.Err, a.Refused = failure(fault.UpstreamClosed, fault.Upstream, 502, "closed"), exchange.RefusedAttempts
+	silent := attempt(x, r, c)
+	silent.FirstByte, silent.Status, silent.Err = 0, 0, failure(fault.HeaderTimeout, fault.Upstream, 504, "no head of an answer")
 	x.Attempts = append(x.Attempts, exchange.Attempt{Upstream: "users", Why: exchange.AgainRetry, Started: at(19), Ended: at(20), Err: trap})
 	r.StartAttempt(x, x.Attempt())
 	end(r, x, 500)

@@ -90,15 +90,20 @@ func (m *spanMaker) phases(s *span, r *record, a *exchange.Attempt) {
 		m.wait(w, r, waited{a.Setup, a.Queued, a.Failed})
 		w.fail(a.Err)
 	}
-	part := func(name string, from, to int64) {
-		if from != 0 && to-from >= phaseLeast {
-			m.child(s, name, trace.SpanKindInternal, r.at(from), r.at(to))
+	part := func(name string, from, to int64, err *fault.Error) {
+		if from == 0 || to-from < phaseLeast {
+			return
+		}
+		if p := m.child(s, name, trace.SpanKindInternal, r.at(from), r.at(to)); err != nil {
+			p.fail(err)
 		}
 	}
-	part(spanAnswer, a.Sent, a.FirstByte)
-	if a.FirstByte != 0 {
-		part(spanBody, a.FirstByte, a.Ended)
+	if a.FirstByte == 0 {
+		part(spanAnswer, a.Sent, a.Ended, a.Err) // in vain
+		return
 	}
+	part(spanAnswer, a.Sent, a.FirstByte, nil)
+	part(spanBody, a.FirstByte, a.Ended, a.Err)
 }
 
 // waited is what an attempt or a session has waited for until it had a connection.
