@@ -298,7 +298,7 @@ func (s *stage) list(tags []Tag, facts []fact) error {
 		if !ok {
 			return fmt.Errorf("there is no attribute %s", f.key)
 		}
-		s.say("     %-40s %s\n", f.key+" = "+value, f.means)
+		s.say("     %-48s %s\n", f.key+" = "+value, f.means)
 	}
 	return nil
 }
@@ -306,6 +306,6 @@ func (s *stage) list(tags []Tag, facts []fact) error {
 // took prints how long spans lasted.
 func (s *stage) took(spans []*Span, means map[string]string) {
 	for _, span := range spans {
-		s.say("     %-40s %s\n", span.OperationName+" "+micros(span.Duration).String(), means[span.OperationName])
+		s.say("     %-48s %s\n", span.OperationName+" "+micros(span.Duration).String(), means[span.OperationName])
 	}
 }
