@@ -93,6 +93,34 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 	})
 }
 
+// TestTheReadmesOwnGateway is wasmgate.yaml as it is, but for the ports: its upstream is Jaeger itself, which keeps
+// connections, so that the second request reuses the first one's.
+func TestTheReadmesOwnGateway(t *testing.T) {
+	j := theJaeger(t)
+	const service = "wasmgate-readme"
+	file := filepath.Join(t.TempDir(), "wasmgate.yaml")
+	config := replaceEach(t, "wasmgate.yaml", map[string]string{
+		`"127.0.0.1:8080"`: `"127.0.0.1:0"`, `"127.0.0.1:9901"`: `"127.0.0.1:0"`, `service_name: wasmgate`: "service_name: " + service,
+		`"http://localhost:4318"`: strconv.Quote(j.Ports.OTLPURL()), `"http://localhost:16686"`: strconv.Quote(fmt.Sprintf("http://localhost:%d", j.Ports.Query)),
+	})
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := runGateway(t, file)
+	for range 2 {
+		if status, body, err := NewAPI(g.URL).Get(t.Context(), "/api/services"); err != nil || status != http.StatusOK || !strings.Contains(string(body), `"data"`) {
+			t.Fatalf("status %d, %q, %v", status, body, err)
+		}
+	}
+	c := connectionWithUses(t, NewAPI(j.Ports.QueryURL()), service, 2)
+	for i, u := range c.uses {
+		if got := text(&u.attempt, attrConnOrdinal); got != strconv.Itoa(i+1) {
+			t.Errorf("request %d: ordinal %s", i+1, got)
+		}
+	}
+	stop(t, g)
+}
+
 // TestGatewayKeepsErrors samples nothing: in Jaeger there is the one request that failed, with its attempt and the link to the
 // connection, although another one had opened that; the upstream was told that it is not sampled, by the ids that are there.
 func TestGatewayKeepsErrors(t *testing.T) {

@@ -31,7 +31,7 @@ func Tour(ctx context.Context, name string, p Ports, stdout, stderr io.Writer) e
 
 func (s *situation) show(ctx context.Context, p Ports, stdout, stderr io.Writer) error {
 	if jaegerRuns(ctx, p) {
-		return s.playOn(ctx, p, stdout)
+		return s.playOn(ctx, p, stdout, stderr)
 	}
 	path, err := Build(ctx, stderr)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *situation) show(ctx context.Context, p Ports, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
-	if err := s.playOn(ctx, p, stdout); err != nil {
+	if err := s.playOn(ctx, p, stdout, stderr); err != nil {
 		_ = j.Stop()
 		return err
 	}
@@ -50,13 +50,14 @@ func (s *situation) show(ctx context.Context, p Ports, stdout, stderr io.Writer)
 }
 
 // playOn plays the situation with a Jaeger that runs.
-func (s *situation) playOn(ctx context.Context, p Ports, out io.Writer) error {
-	fmt.Fprintf(out, "%s: %s.\n\n", strings.ToUpper(s.name), s.what)
+func (s *situation) playOn(ctx context.Context, p Ports, out, progress io.Writer) error {
+	fmt.Fprintln(progress, "building the gateway; the first time takes a minute")
 	st, err := newStage(ctx, p, out)
 	if err != nil {
 		return err
 	}
 	defer st.close()
+	fmt.Fprintf(out, "%s: %s.\n\n", strings.ToUpper(s.name), s.what)
 	if err := s.play(st); err != nil {
 		return fmt.Errorf("tour %s: %w", s.name, err)
 	}
