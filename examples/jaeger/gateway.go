@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -23,13 +24,17 @@ const (
 	gatewayReady  = "ready"
 )
 
-// BuildGateway builds the gateway of this repository into a folder and returns the program's path.
-func BuildGateway(ctx context.Context, dir string) (string, error) {
+// BuildGateway builds the gateway of this repository into this module's folder and returns the program's path. With nothing
+// changed since the last time it only looks.
+func BuildGateway(ctx context.Context) (string, error) {
 	module, err := moduleDir(ctx)
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "wasmgate")
+	path := filepath.Join(module, "wasmgate")
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(module, "..", ".."), "-o", path, ".")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {

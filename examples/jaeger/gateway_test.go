@@ -31,15 +31,7 @@ const (
 	gatewaySource = "../.."
 )
 
-// gatewayDir is the folder of the gateway's program once there is one; TestMain removes it.
-var gatewayDir string
-
-var gatewayBinary = sync.OnceValues(func() (path string, err error) {
-	if gatewayDir, err = os.MkdirTemp("", "wasmgate-jaeger-"); err != nil {
-		return "", err
-	}
-	return BuildGateway(context.Background(), gatewayDir)
-})
+var gatewayBinary = sync.OnceValues(func() (string, error) { return BuildGateway(context.Background()) })
 
 // TestGatewayTraces sends two requests through a gateway with wasmgate.yaml and reads in Jaeger what
 // happened to its upstream connection.

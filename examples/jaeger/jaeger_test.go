@@ -29,9 +29,6 @@ var running struct {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if gatewayDir != "" {
-		_ = os.RemoveAll(gatewayDir)
-	}
 	if running.jaeger != nil {
 		_ = running.jaeger.Stop()
 	}

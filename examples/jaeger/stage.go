@@ -55,7 +55,7 @@ func (s *stage) prepare() (err error) {
 		return err
 	}
 	s.closers = append(s.closers, func() { _ = os.RemoveAll(s.dir) })
-	if s.program, err = BuildGateway(s.ctx, s.dir); err != nil {
+	if s.program, err = BuildGateway(s.ctx); err != nil {
 		return err
 	}
 	if s.visitor, err = newTracing(s.ctx, s.ports.OTLPURL(), serviceVisitor); err != nil {
