@@ -15,7 +15,8 @@ func Default() Config {
 			HeadTimeout: 10 * sec, BodyIdleTimeout: 30 * sec, DrainTimeout: 30 * sec,
 		},
 		Telemetry: Telemetry{
-			Traces: Traces{Protocol: TraceHTTP, Segment: 30 * sec, KeepErrors: true, Slow: 5 * sec, KeepRate: 100, Propagation: []Propagation{PropagateW3C}},
+			Traces:  Traces{Protocol: TraceHTTP, Segment: 30 * sec, KeepErrors: true, Slow: 5 * sec, KeepRate: 100, Propagation: []Propagation{PropagateW3C}},
+			Metrics: Metrics{Protocol: TraceHTTP, Forget: 600 * sec},
 			AccessLog: AccessLog{
 				Output: "stdout", Format: AccessLogJSON, Sample: 1, Buffer: MiB,
 				Syslog: Syslog{Protocol: SyslogRFC5424, Facility: "local7", Tag: "wasmgate"},

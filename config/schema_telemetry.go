@@ -4,6 +4,7 @@ package config
 type Telemetry struct {
 	ServiceName string    `koanf:"service_name" example:"edge" doc:"service.name of everything that is exported. Default: what OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say, else wasmgate."`
 	Traces      Traces    `koanf:"traces" doc:"Spans of requests and of upstream connections, over OTLP."`
+	Metrics     Metrics   `koanf:"metrics" doc:"Metrics, which are read at the admin endpoint's /metrics, sent over OTLP as well."`
 	AccessLog   AccessLog `koanf:"access_log" doc:"A line for each request, and for each session of TCP mode."`
 	Log         Log       `koanf:"log" doc:"The gateway's own log, to standard error."`
 }
@@ -22,6 +23,16 @@ type Traces struct {
 	Propagation []Propagation     `koanf:"propagation" enum:"w3c,b3,b3multi" scalar:"true" example:"[w3c, b3]" doc:"How the trace of a request is told: w3c by traceparent and tracestate, b3 by one field b3, b3multi by the X-B3 fields. Of those that a request brings the first of the list counts; upstreams are sent all of them."`
 	Baggage     []string          `koanf:"baggage" scalar:"true" example:"[tenant.id]" doc:"Members of the field baggage that become attributes wasmgate.baggage.NAME of a request's span. The field itself always goes on as it came."`
 	Answers     bool              `koanf:"answers" example:"true" doc:"Name the trace, in a field traceparent, in answers that the gateway makes itself. It tells clients ids of the operator's traces."`
+}
+
+// Metrics is the export of metrics.
+type Metrics struct {
+	Endpoint string            `koanf:"endpoint" example:"http://localhost:4318" doc:"OTLP receiver; https means TLS. Default: what OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says, or OTEL_EXPORTER_OTLP_ENDPOINT where OTEL_METRICS_EXPORTER is otlp; else none are sent."`
+	Protocol TraceProtocol     `koanf:"protocol" enum:"http,grpc" example:"grpc" doc:"OTLP over HTTP (port 4318 as a rule) or gRPC (4317). An endpoint of the environment comes with the environment's protocol."`
+	Headers  map[string]string `koanf:"headers" key:"field" example:"{ authorization: \"Bearer ${OTLP_TOKEN}\" }" doc:"Fields sent with every export. Default: OTEL_EXPORTER_OTLP_HEADERS."`
+	TLS      TLS               `koanf:"tls" doc:"For an https endpoint. Default: OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY."`
+	Interval Duration          `koanf:"interval" min:"0s" example:"15s" doc:"Time between two exports. 0s: what OTEL_METRIC_EXPORT_INTERVAL says, else 1m."`
+	Forget   Duration          `koanf:"forget" min:"1ms" example:"1h" doc:"How long counters of listeners, routes and upstreams that have left the config are still told, so that their last values arrive."`
 }
 
 // Log is the gateway's own log.

@@ -9,24 +9,41 @@ import (
 func (v *validator) telemetry() {
 	t, p := &v.config.Telemetry, keyPath{"telemetry"}
 	v.label(p.key("service_name"), t.ServiceName)
-	q := p.key("traces").key("endpoint")
-	if e := t.Traces.Endpoint; e != "" && v.ok(q) {
-		u, err := url.Parse(e)
-		switch {
-		case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-			help := "write http://host:4318 or https://host:4318"
-			if t.Traces.Protocol == TraceGRPC {
-				help = "write http://host:4317 or https://host:4317; the scheme says whether TLS is used"
-			}
-			v.fail(q, help, "%s is not the URL of an OTLP receiver", quote(e))
-		case t.Traces.Protocol == TraceHTTP && u.Port() == "4317":
-			v.warn(q, "4318 speaks HTTP; for 4317 say `protocol: grpc`", "port 4317 is for gRPC as a rule, and the protocol is http")
-		case t.Traces.Protocol == TraceGRPC && u.Port() == "4318":
-			v.warn(q, "4317 speaks gRPC; for 4318 say `protocol: http`", "port 4318 is for HTTP as a rule, and the protocol is grpc")
-		}
-	}
+	v.receiver(p.key("traces"), t.Traces.Endpoint, t.Traces.Protocol)
 	v.traces(p.key("traces"), &t.Traces)
+	v.receiver(p.key("metrics"), t.Metrics.Endpoint, t.Metrics.Protocol)
+	v.reached(p.key("metrics"), t.Metrics.Endpoint, t.Metrics.Headers, &t.Metrics.TLS)
 	v.accessLog(p.key("access_log"), &t.AccessLog)
+}
+
+// receiver checks where something is exported to.
+func (v *validator) receiver(p keyPath, endpoint string, protocol TraceProtocol) {
+	q := p.key("endpoint")
+	if endpoint == "" || !v.ok(q) {
+		return
+	}
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		help := "write http://host:4318 or https://host:4318"
+		if protocol == TraceGRPC {
+			help = "write http://host:4317 or https://host:4317; the scheme says whether TLS is used"
+		}
+		v.fail(q, help, "%s is not the URL of an OTLP receiver", quote(endpoint))
+	case protocol == TraceHTTP && u.Port() == "4317":
+		v.warn(q, "4318 speaks HTTP; for 4317 say `protocol: grpc`", "port 4317 is for gRPC as a rule, and the protocol is http")
+	case protocol == TraceGRPC && u.Port() == "4318":
+		v.warn(q, "4317 speaks gRPC; for 4318 say `protocol: http`", "port 4318 is for HTTP as a rule, and the protocol is grpc")
+	}
+}
+
+// reached checks how it is spoken to.
+func (v *validator) reached(p keyPath, endpoint string, headers map[string]string, t *TLS) {
+	v.fieldMap(p.key("headers"), headers, nil)
+	v.tls(p.key("tls"), t, true)
+	if *t != (TLS{}) && strings.HasPrefix(endpoint, "http:") {
+		v.warn(p.key("tls"), "write `https://` in `endpoint`", "has no effect: the endpoint is not https")
+	}
 }
 
 // Bounds of what is done for each request that is traced.
@@ -36,11 +53,7 @@ const (
 )
 
 func (v *validator) traces(p keyPath, t *Traces) {
-	v.fieldMap(p.key("headers"), t.Headers, nil)
-	v.tls(p.key("tls"), &t.TLS, true)
-	if t.TLS != (TLS{}) && strings.HasPrefix(t.Endpoint, "http:") {
-		v.warn(p.key("tls"), "write `https://` in `endpoint`", "has no effect: the endpoint is not https")
-	}
+	v.reached(p, t.Endpoint, t.Headers, &t.TLS)
 	q := p.key("propagation")
 	if len(t.Propagation) == 0 {
 		v.fail(q, "write one of w3c, b3 and b3multi", "is empty")

@@ -76,6 +76,8 @@ type Gateway struct {
 	reloads   atomic.Uint64
 	failed    atomic.Uint64
 	since     atomic.Int64
+	refused   atomic.Bool // the last reload
+	sockets   atomic.Pointer[[]namedSocket]
 
 	current atomic.Pointer[state] // in force, for those who only look
 
@@ -141,6 +143,7 @@ func (g *Gateway) panicked(v any, stack []byte) {
 func (g *Gateway) Start() error {
 	g.group.Start()
 	g.sweep()
+	g.forget()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.openAdmin(); err != nil {
@@ -148,7 +151,9 @@ func (g *Gateway) Start() error {
 	}
 	g.since.Store(time.Now().Unix())
 	g.current.Store(g.state)
-	return g.openListeners(g.state)
+	err := g.openListeners(g.state)
+	g.nameSockets(g.state)
+	return err
 }
 
 // Addr is the address that the listener with this name, or address, has; invalid if there is none.
@@ -195,13 +200,16 @@ func (g *Gateway) reload(c *config.Config) error {
 	}
 	if err != nil {
 		g.failed.Add(1)
+		g.refused.Store(true)
 		return err
 	}
 	g.swap(old, next)
 	g.state = next
 	g.settle()
 	g.current.Store(next)
+	g.nameSockets(next)
 	g.reloads.Add(1)
+	g.refused.Store(false)
 	g.since.Store(time.Now().Unix())
 	for _, key := range needsRestart(old.config, c) {
 		g.log.Warn().Str("key", key).Msg("changed in the config, but only a restart can put it in force")
@@ -389,12 +397,18 @@ func (g *Gateway) upstreams() (list []*upstream.Upstream) {
 func (g *Gateway) live(l *telemetry.Live) {
 	l.Gateway = telemetry.GatewayStats{
 		Panics: g.group.Panics(), Refused: g.group.Refused(), Reloads: g.reloads.Load(), ReloadsFailed: g.failed.Load(),
-		Reloaded: time.Unix(g.since.Load(), 0),
+		ReloadFailed: g.refused.Load(),
+		Reloaded:     time.Unix(g.since.Load(), 0),
 	}
 	for _, loop := range g.group.Loops() {
 		s := loop.Stats()
 		l.Loops = append(l.Loops, telemetry.LoopStats{Busy: s.Busy, WorstTurn: s.WorstTurn, Connections: s.Conns, Tasks: s.Tasks})
 	}
+	g.liveSockets(l)
+	g.stores.Each(func(name string, s *kv.Store) {
+		k := s.Stats()
+		l.Stores[name] = telemetry.StoreStats{Keys: k.Keys, Bytes: k.Bytes, MaxBytes: k.MaxBytes, Full: k.Full}
+	})
 	s := g.current.Load()
 	if s == nil {
 		return

@@ -124,6 +124,10 @@ func upstreamStats(u *upstream.Upstream) telemetry.UpstreamStats {
 	}
 	for _, m := range u.Members() {
 		stats.Members[m.Health]++
+		stats.DNSAge = max(stats.DNSAge, m.DNSAge)
+		if m.DNSStale {
+			stats.DNSStale++
+		}
 		if d := m.LearnedIdle; d > 0 && (stats.LearnedIdle == 0 || d < stats.LearnedIdle) {
 			stats.LearnedIdle = d
 		}

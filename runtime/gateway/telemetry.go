@@ -14,15 +14,29 @@ func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
 		Traces:  traces(&t.Traces),
 	}
 	o.Traces.ServiceName = t.ServiceName
+	o.Metrics = metrics(&t.Metrics)
+	o.Metrics.ServiceName = t.ServiceName
 	o.AccessLog = accessLog(&t.AccessLog)
 	return o
+}
+
+// metrics are the config's in telemetry's terms. What it leaves out the environment says.
+func metrics(m *config.Metrics) telemetry.Metrics {
+	return telemetry.Metrics{
+		Endpoint: m.Endpoint, Protocol: protocol(m.Endpoint, m.Protocol), Headers: m.Headers, TLS: collectorTLS(&m.TLS),
+		Interval: m.Interval.Std(), Forget: m.Forget.Std(),
+	}
+}
+
+func collectorTLS(t *config.TLS) telemetry.TLS {
+	return telemetry.TLS{CA: t.CA, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify, Cert: t.Cert, Key: t.Key}
 }
 
 // traces are the config's in telemetry's terms. What it leaves out the environment says.
 func traces(t *config.Traces) telemetry.Traces {
 	o := telemetry.Traces{
-		Endpoint: t.Endpoint, Protocol: protocol(t), Headers: t.Headers,
-		TLS:     telemetry.TLS{CA: t.TLS.CA, ServerName: t.TLS.ServerName, InsecureSkipVerify: t.TLS.InsecureSkipVerify, Cert: t.TLS.Cert, Key: t.TLS.Key},
+		Endpoint: t.Endpoint, Protocol: protocol(t.Endpoint, t.Protocol), Headers: t.Headers,
+		TLS:     collectorTLS(&t.TLS),
 		Segment: t.Segment.Std(), KeepErrors: t.KeepErrors, Slow: t.Slow.Std(), KeepRate: t.KeepRate, Baggage: t.Baggage, Answers: t.Answers,
 	}
 	if t.Sample != nil {
@@ -36,14 +50,79 @@ func traces(t *config.Traces) telemetry.Traces {
 }
 
 // protocol is OTLP's transport in telemetry's terms. Without an endpoint in the config the environment has both.
-func protocol(t *config.Traces) string {
+func protocol(endpoint string, p config.TraceProtocol) string {
 	switch {
-	case t.Endpoint == "":
+	case endpoint == "":
 		return ""
-	case t.Protocol == config.TraceGRPC:
+	case p == config.TraceGRPC:
 		return telemetry.ProtocolGRPC
 	}
 	return telemetry.ProtocolHTTP
+}
+
+// namedSocket is a listener's socket, and what the config in force calls it.
+type namedSocket struct {
+	name   string
+	socket *netloop.Listener
+}
+
+// nameSockets notes down the listeners in force for those who count.
+func (g *Gateway) nameSockets(s *state) {
+	var list []namedSocket
+	for i, key := range listenerKeys(s.config) {
+		if l := g.listeners[key]; l != nil {
+			list = append(list, namedSocket{s.listeners[i].name, l.socket})
+		}
+	}
+	g.sockets.Store(&list)
+}
+
+// liveSockets adds up what listeners of one name count.
+func (g *Gateway) liveSockets(l *telemetry.Live) {
+	list := g.sockets.Load()
+	if list == nil {
+		return
+	}
+	for _, one := range *list {
+		s, sum := one.socket.Stats(), l.Listeners[one.name]
+		sum.Accepted, sum.Refused, sum.Open = sum.Accepted+s.Accepted, sum.Refused+s.Refused, sum.Open+s.Open
+		l.Listeners[one.name] = sum
+	}
+}
+
+// inForce are the names that counters are kept under.
+func (s *state) inForce() *telemetry.Names {
+	n := &telemetry.Names{Listeners: map[string]bool{}, Routes: map[string]bool{}, Upstreams: map[string]bool{}}
+	for _, l := range s.listeners {
+		n.Listeners[l.name] = true
+	}
+	for i := range s.config.Routes {
+		n.Routes[s.config.Routes[i].Name] = true
+	}
+	for name := range s.upstreams {
+		n.Upstreams[name] = true
+	}
+	return n
+}
+
+// forget has each loop drop, now and then, what is counted under names that are not in force any more.
+func (g *Gateway) forget() {
+	every := g.telemetry.ForgetEvery()
+	for i, l := range g.group.Loops() {
+		recorder := g.observers[i].recorder
+		var look func(*netloop.Loop)
+		look = func(l *netloop.Loop) {
+			if s := g.current.Load(); s != nil {
+				names := s.inForce()
+				recorder.Forget(names, l.Now())
+				if l.Index() == 0 {
+					g.telemetry.ForgetMembers(names, l.Now())
+				}
+			}
+			l.AfterFunc(every, func() { look(l) })
+		}
+		l.Post(func() { look(l) })
+	}
 }
 
 // sweep has each loop look now and then whether a connection has lived for long without anything having been told of it.

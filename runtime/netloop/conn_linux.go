@@ -24,7 +24,6 @@ type Conn struct {
 	hungUp     bool  // the peer has closed, or an error is pending
 	urgent     bool  // it has had urgent data, at which splice stops and read does not
 	closed     bool
-	accepted   bool // counts against Options.MaxConns
 	reader     *Task
 	writer     *Task
 	onEvent    func(*Conn)
@@ -35,6 +34,7 @@ type Conn struct {
 	id         uint64
 	local      netip.AddrPort
 	remote     netip.AddrPort
+	listener   *Listener // it came from, and counts against Options.MaxConns; nil: it was dialled
 }
 
 // adopt registers a descriptor with the loop.
@@ -51,7 +51,7 @@ func (l *Loop) adopt(fd int, c *Conn) error {
 	l.byFD[fd] = c
 	l.conns[c.id] = c
 	l.numConns.Store(int64(len(l.conns)))
-	if c.accepted {
+	if c.listener != nil {
 		l.accepted.Add(1)
 	}
 	return nil
@@ -64,7 +64,7 @@ func (c *Conn) forget() {
 	l.byFD[c.fd] = nil
 	delete(l.conns, c.id)
 	l.numConns.Store(int64(len(l.conns)))
-	if c.accepted {
+	if c.listener != nil {
 		l.accepted.Add(-1)
 	}
 }
@@ -267,8 +267,9 @@ func (c *Conn) Abort() {
 }
 
 func (c *Conn) uncount() {
-	if c.accepted {
+	if c.listener != nil {
 		c.loop.group.accepted.Add(-1)
+		c.listener.open.Add(-1)
 	}
 }
 

@@ -2,6 +2,7 @@ package netloop
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,35 @@ type DialOptions struct {
 
 // Addr is the address that the listener has, with the port that was chosen if it was asked for port 0.
 func (ln *Listener) Addr() netip.AddrPort { return ln.addr }
+
+// ListenerStats are a listener's counters since it was opened.
+type ListenerStats struct {
+	Accepted uint64
+	Refused  uint64 // turned away because of Options.MaxConns or a lack of descriptors
+	Open     int    // accepted and open now, also after Close
+}
+
+// tally is what a listener counts, on all loops.
+type tally struct {
+	accepted atomic.Uint64
+	refused  atomic.Uint64
+	open     atomic.Int64
+}
+
+// Stats returns the listener's counters. It may be called from any goroutine.
+func (ln *Listener) Stats() ListenerStats {
+	return ListenerStats{Accepted: ln.accepted.Load(), Refused: ln.refused.Load(), Open: int(ln.open.Load())}
+}
+
+func (ln *Listener) admitted() {
+	ln.tally.accepted.Add(1)
+	ln.open.Add(1)
+}
+
+func (ln *Listener) refuse() {
+	ln.tally.refused.Add(1)
+	ln.group.refused.Add(1)
+}
 
 func (g *Group) forgetListener(ln *Listener) {
 	g.mu.Lock()

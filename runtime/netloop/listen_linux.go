@@ -22,6 +22,7 @@ type Listener struct {
 	fd      int
 	addr    netip.AddrPort
 	once    sync.Once
+	tally
 }
 
 // Listen opens a TCP listener ("host:port", ":port") whose socket all loops accept from; each connection goes to the
@@ -128,7 +129,7 @@ func (ln *Listener) accept(l *Loop) {
 
 // pause stops accepting on this loop for a moment: out of descriptors, the socket would report readiness at once again.
 func (ln *Listener) pause(l *Loop) {
-	ln.group.refused.Add(1)
+	ln.refuse()
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, ln.fd, nil)
 	l.AfterFunc(100*time.Millisecond, func() {
 		for _, other := range l.listeners {
@@ -144,15 +145,16 @@ func (ln *Listener) admit(l *Loop, fd int, sa unix.Sockaddr) {
 	g := ln.group
 	if n := g.accepted.Add(1); g.options.MaxConns > 0 && int(n) > g.options.MaxConns {
 		g.accepted.Add(-1)
-		g.refused.Add(1)
+		ln.refuse()
 		if len(ln.options.Refusal) > 0 {
 			_, _ = unix.Write(fd, ln.options.Refusal)
 		}
 		unix.Close(fd)
 		return
 	}
+	ln.admitted()
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	c := &Conn{id: g.nextConn.Add(1), accepted: true, remote: addrPort(sa), local: ln.addr, loop: l}
+	c := &Conn{id: g.nextConn.Add(1), listener: ln, remote: addrPort(sa), local: ln.addr, loop: l}
 	if ln.addr.Addr().IsUnspecified() {
 		if own, err := unix.Getsockname(fd); err == nil {
 			c.local = addrPort(own)
@@ -174,6 +176,7 @@ func (ln *Listener) begin(l *Loop, fd int, c *Conn) {
 	if l.stopping || l.adopt(fd, c) != nil {
 		unix.Close(fd)
 		l.group.accepted.Add(-1)
+		ln.open.Add(-1)
 		return
 	}
 	c.call(ln.options.Accept)

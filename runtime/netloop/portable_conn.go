@@ -22,7 +22,6 @@ type Conn struct {
 	home     atomic.Pointer[Loop] // loop, for the watcher, which runs without a baton
 	nc       net.Conn
 	closed   bool
-	accepted bool
 	watching bool // a goroutine reads one byte ahead, because the connection is idle
 	ahead    []byte
 	aheadErr error
@@ -35,6 +34,7 @@ type Conn struct {
 	id       uint64
 	local    netip.AddrPort
 	remote   netip.AddrPort
+	listener *Listener // it came from, and counts against Options.MaxConns; nil: it was dialled
 }
 
 func (l *Loop) adopt(c *Conn) {
@@ -42,7 +42,7 @@ func (l *Loop) adopt(c *Conn) {
 	c.home.Store(l)
 	l.conns[c.id] = c
 	l.numConns.Store(int64(len(l.conns)))
-	if c.accepted {
+	if c.listener != nil {
 		l.accepted.Add(1)
 	}
 }
@@ -51,7 +51,7 @@ func (c *Conn) forget() {
 	c.timer.Stop()
 	delete(c.loop.conns, c.id)
 	c.loop.numConns.Store(int64(len(c.loop.conns)))
-	if c.accepted {
+	if c.listener != nil {
 		c.loop.accepted.Add(-1)
 	}
 }
@@ -243,8 +243,9 @@ func (c *Conn) Close() error {
 	c.closed = true
 	c.forget()
 	c.onEvent = nil
-	if c.accepted {
+	if c.listener != nil {
 		c.loop.group.accepted.Add(-1)
+		c.listener.open.Add(-1)
 	}
 	_ = c.nc.Close()
 	if c.reader != nil {
@@ -290,6 +291,7 @@ type Listener struct {
 	addr    netip.AddrPort
 	once    sync.Once
 	done    chan struct{}
+	tally
 }
 
 // Listen opens a TCP listener ("host:port", ":port"); each connection goes to the loop that has the fewest. It may be
@@ -315,7 +317,7 @@ func (ln *Listener) serve() {
 			return
 		}
 		if err != nil { // out of descriptors: others may end soon
-			ln.group.refused.Add(1)
+			ln.refuse()
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
@@ -327,7 +329,7 @@ func (ln *Listener) admit(nc net.Conn) {
 	g := ln.group
 	if n := g.accepted.Add(1); g.options.MaxConns > 0 && int(n) > g.options.MaxConns {
 		g.accepted.Add(-1)
-		g.refused.Add(1)
+		ln.refuse()
 		if len(ln.options.Refusal) > 0 {
 			_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 			_, _ = nc.Write(ln.options.Refusal)
@@ -335,9 +337,10 @@ func (ln *Listener) admit(nc net.Conn) {
 		_ = nc.Close()
 		return
 	}
+	ln.admitted()
 	l := g.leastLoaded(g.loops[0])
 	l.accepted.Add(1) // at once, so that the next one counts it
-	c := &Conn{id: g.nextConn.Add(1), accepted: true, nc: nc, remote: addrPortOf(nc.RemoteAddr()), local: addrPortOf(nc.LocalAddr())}
+	c := &Conn{id: g.nextConn.Add(1), listener: ln, nc: nc, remote: addrPortOf(nc.RemoteAddr()), local: addrPortOf(nc.LocalAddr())}
 	l.Post(func() {
 		l.accepted.Add(-1)
 		l.adopt(c)

@@ -49,6 +49,7 @@ type requestSeries struct {
 	bytesIn   atomic.Uint64
 	bytesOut  atomic.Uint64
 	last      *upstreamSeries // of the upstream, for the loop's use
+	rest      rest
 }
 
 // upstreamSeries counts what concerns one upstream.
@@ -62,9 +63,12 @@ type upstreamSeries struct {
 	again     [len(againWhy)]atomic.Uint64 // attempts after the first, by why
 	firstByte histogram
 	wait      histogram // only waits that took time; the others are reused + fresh − these
+	queue     histogram
+	dnsAge    histogram
 	dns       histogram
 	connect   histogram
 	tls       histogram
+	rest      rest
 }
 
 // reasonSlots is enough for either list of reasons, and one for words that are on neither.

@@ -1,10 +1,16 @@
 package telemetry
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/upstream/facts"
@@ -27,12 +33,15 @@ var (
 	mPoolWait    = metric{"wasmgate_pool_wait_seconds", histo, "Time until an attempt had a connection, dialling included."}
 	mOpened      = metric{"wasmgate_upstream_connections_opened_total", counter, "Upstream connections opened, or tried to open, by reason."}
 	mClosed      = metric{"wasmgate_upstream_connections_closed_total", counter, "Upstream connections closed, or not opened (connect_failed), by reason."}
+	mQueueWait   = metric{"wasmgate_pool_queue_wait_seconds", histo, "Time in the queue for a connection, or for a member that can be used, of attempts that were in it."}
+	mDNSAge      = metric{"wasmgate_upstream_dns_age_seconds", histo, "Age of the DNS answer by which an upstream connection was dialled."}
 	mSetup       = metric{"wasmgate_upstream_connection_setup_seconds", histo, "Time in each phase of opening an upstream connection."}
 
 	mSessions        = metric{"wasmgate_sessions_total", counter, "Sessions of listeners in TCP mode that have ended, by why."}
 	mSessionBytesIn  = metric{"wasmgate_session_received_bytes_total", counter, "Bytes of sessions that have ended, from clients to upstreams."}
 	mSessionBytesOut = metric{"wasmgate_session_sent_bytes_total", counter, "Bytes of sessions that have ended, from upstreams to clients."}
 
+	mPushes       = metric{"wasmgate_telemetry_metric_exports_total", counter, "Exports of metrics to a collector, by what became of them."}
 	mSpans        = metric{"wasmgate_telemetry_spans_exported_total", counter, "Spans that the collector took."}
 	mSpansDropped = metric{"wasmgate_telemetry_spans_dropped_total", counter, "Spans, or records of which spans would have been made, that were lost."}
 	mKept         = metric{"wasmgate_telemetry_requests_kept_total", counter, "Requests that were not sampled and whose traces were kept at their end, by why."}
@@ -40,10 +49,9 @@ var (
 	mLinesDropped = metric{"wasmgate_telemetry_log_lines_dropped_total", counter, "Access log lines that were lost."}
 )
 
-func (p *page) head(m metric) { p.family(m.name, m.kind, m.help) }
-
-// MetricsHandler returns the handler of the metrics endpoint: the Prometheus text format. It may be called by several
-// clients at once, and takes nothing from the loops but the reading of their counters.
+// MetricsHandler returns the handler of the metrics endpoint: the Prometheus text format, and OpenMetrics or protobuf, which
+// alone has native histograms, for who asks for them. It may be called by several clients at once, and takes nothing from the
+// loops but the reading of their counters.
 func (t *Telemetry) MetricsHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -51,16 +59,35 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 			http.Error(w, "metrics can only be read", http.StatusMethodNotAllowed)
 			return
 		}
-		body := t.metrics()
-		w.Header().Set("Content-Type", expositionType)
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-		w.Write(body) // the client going away is not our error
+		format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+		var body bytes.Buffer
+		if err := write(&body, t.metrics(), format); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", string(format))
+		w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+		w.Write(body.Bytes()) // the client going away is not our error
 	})
 }
 
-// metrics writes the whole page.
-func (t *Telemetry) metrics() []byte {
-	p := &page{b: make([]byte, 0, 32<<10)}
+// write writes families in a format.
+func write(to io.Writer, families []*dto.MetricFamily, format expfmt.Format) error {
+	e := expfmt.NewEncoder(to, format)
+	for _, f := range families {
+		if err := e.Encode(f); err != nil {
+			return fmt.Errorf("metrics: %s: %w", f.GetName(), err)
+		}
+	}
+	if c, ok := e.(expfmt.Closer); ok { // OpenMetrics has an end
+		return c.Close()
+	}
+	return nil
+}
+
+// metrics gathers all there is.
+func (t *Telemetry) metrics() []*dto.MetricFamily {
+	p := &page{}
 	t.requestMetrics(p)
 	t.sessionMetrics(p)
 	t.errorMetrics(p)
@@ -69,7 +96,7 @@ func (t *Telemetry) metrics() []byte {
 	t.liveMetrics(p)
 	t.ownMetrics(p)
 	processMetrics(p, t.build)
-	return p.b
+	return p.full()
 }
 
 type requestTotals struct {
@@ -109,22 +136,22 @@ func (t *Telemetry) requestMetrics(p *page) {
 	each(mRequests, func(_ requestKey, sum *requestTotals, labels []string) {
 		for i := range sum.durations {
 			if n := sum.durations[i].count(); n > 0 {
-				p.count(mRequests.name, n, append(labels, "class", classes[i])...)
+				p.count(n, append(labels, "class", classes[i])...)
 			}
 		}
 	})
 	each(mDuration, func(_ requestKey, sum *requestTotals, labels []string) {
 		for i := range sum.durations {
 			if sum.durations[i].count() > 0 {
-				p.histogram(mDuration.name, &sum.durations[i], 0, append(labels, "class", classes[i])...)
+				p.histogram(&sum.durations[i], append(labels, "class", classes[i])...)
 			}
 		}
 	})
 	each(mRequestBytes, func(_ requestKey, sum *requestTotals, labels []string) {
-		p.count(mRequestBytes.name, sum.bytesIn, labels...)
+		p.count(sum.bytesIn, labels...)
 	})
 	each(mResponseBytes, func(_ requestKey, sum *requestTotals, labels []string) {
-		p.count(mResponseBytes.name, sum.bytesOut, labels...)
+		p.count(sum.bytesOut, labels...)
 	})
 }
 
@@ -137,18 +164,18 @@ func (t *Telemetry) errorMetrics(p *page) {
 				n += r.cells.errors[kind][source].Load()
 			}
 			if n > 0 {
-				p.count(mErrors.name, n, "kind", fault.Kind(kind).String(), "source", fault.Source(source).String())
+				p.count(n, "kind", fault.Kind(kind).String(), "source", fault.Source(source).String())
 			}
 		}
 	}
 }
 
 type upstreamTotals struct {
-	reused                             uint64
-	again                              [len(againWhy)]uint64
-	fresh, opened, closed              [reasonSlots]uint64
-	errors                             [fault.Kinds]uint64
-	firstByte, wait, dns, connect, tls totals
+	reused                                            uint64
+	again                                             [len(againWhy)]uint64
+	fresh, opened, closed                             [reasonSlots]uint64
+	errors                                            [fault.Kinds]uint64
+	firstByte, wait, queue, dnsAge, dns, connect, tls totals
 }
 
 func (u *upstreamTotals) add(s *upstreamSeries) {
@@ -166,6 +193,8 @@ func (u *upstreamTotals) add(s *upstreamSeries) {
 	}
 	u.firstByte.add(&s.firstByte)
 	u.wait.add(&s.wait)
+	u.queue.add(&s.queue)
+	u.dnsAge.add(&s.dnsAge)
 	u.dns.add(&s.dns)
 	u.connect.add(&s.connect)
 	u.tls.add(&s.tls)
@@ -217,27 +246,27 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 	p.head(mUpRequests)
 	for _, name := range names {
 		if n := sums[name].reused; n > 0 {
-			p.count(mUpRequests.name, n, "upstream", name, "connection", "reused", "reason", "")
+			p.count(n, "upstream", name, "connection", "reused", "reason", "")
 		}
-		p.reasons(mUpRequests.name, sums[name].fresh[:], facts.OpenReasons, "upstream", name, "connection", "new")
+		p.reasons(sums[name].fresh[:], facts.OpenReasons, "upstream", name, "connection", "new")
 	}
 	p.head(mUpErrors)
 	for _, name := range names {
 		for kind, n := range sums[name].errors {
 			if n > 0 {
-				p.count(mUpErrors.name, n, "upstream", name, "kind", fault.Kind(kind).String())
+				p.count(n, "upstream", name, "kind", fault.Kind(kind).String())
 			}
 		}
 	}
 	p.head(mUpRetries)
 	for _, name := range names {
 		for i, why := range againWhy {
-			p.count(mUpRetries.name, sums[name].again[i], "upstream", name, "why", why)
+			p.count(sums[name].again[i], "upstream", name, "why", why)
 		}
 	}
 	p.head(mUpFirstByte)
 	for _, name := range names {
-		p.histogram(mUpFirstByte.name, &sums[name].firstByte, 0, "upstream", name)
+		p.histogram(&sums[name].firstByte, "upstream", name)
 	}
 	p.head(mPoolWait)
 	for _, name := range names {
@@ -247,15 +276,26 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 			got += n
 		}
 		// The counters are read one after another while loops go on, so a wait may be seen before its acquisition.
-		p.histogram(mPoolWait.name, &u.wait, got-min(got, u.wait.count()), "upstream", name)
+		u.wait.atOnce(got - min(got, u.wait.count()))
+		p.histogram(&u.wait, "upstream", name)
+	}
+	p.head(mQueueWait)
+	for _, name := range names {
+		p.histogram(&sums[name].queue, "upstream", name)
 	}
 	p.head(mOpened)
 	for _, name := range names {
-		p.reasons(mOpened.name, sums[name].opened[:], facts.OpenReasons, "upstream", name)
+		p.reasons(sums[name].opened[:], facts.OpenReasons, "upstream", name)
 	}
 	p.head(mClosed)
 	for _, name := range names {
-		p.reasons(mClosed.name, sums[name].closed[:], facts.CloseReasons, "upstream", name)
+		p.reasons(sums[name].closed[:], facts.CloseReasons, "upstream", name)
+	}
+	p.head(mDNSAge)
+	for _, name := range names {
+		if sums[name].dnsAge.count() > 0 {
+			p.histogram(&sums[name].dnsAge, "upstream", name)
+		}
 	}
 	p.head(mSetup)
 	for _, name := range names {
@@ -264,17 +304,17 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 			t    *totals
 		}{{"dns", &sums[name].dns}, {"connect", &sums[name].connect}, {"tls", &sums[name].tls}} {
 			if phase.t.count() > 0 {
-				p.histogram(mSetup.name, phase.t, 0, "upstream", name, "phase", phase.name)
+				p.histogram(phase.t, "upstream", name, "phase", phase.name)
 			}
 		}
 	}
 }
 
 // reasons writes the counters of a list of reasons that are not zero.
-func (p *page) reasons(name string, counts []uint64, list []string, labels ...string) {
+func (p *page) reasons(counts []uint64, list []string, labels ...string) {
 	for i, n := range counts {
 		if n > 0 {
-			p.count(name, n, append(labels, "reason", reasonAt(list, i))...)
+			p.count(n, append(labels, "reason", reasonAt(list, i))...)
 		}
 	}
 }
@@ -292,18 +332,22 @@ func (t *Telemetry) ownMetrics(p *page) {
 		lines += r.cells.linesDropped.Load()
 	}
 	p.head(mSpans)
-	p.count(mSpans.name, t.export.exported())
+	p.count(t.export.exported())
 	p.head(mSpansDropped)
-	p.count(mSpansDropped.name, spans, "reason", "queue_full")
-	p.count(mSpansDropped.name, t.export.lost(), "reason", "export_failed")
-	p.count(mSpansDropped.name, limited, "reason", "rate")
+	p.count(spans, "reason", "queue_full")
+	p.count(t.export.lost(), "reason", "export_failed")
+	p.count(limited, "reason", "rate")
+	sent, failed := t.push.exports()
+	p.head(mPushes)
+	p.count(sent, "result", "done")
+	p.count(failed, "result", "failed")
 	p.head(mKept)
 	for i, why := range keptReasons {
-		p.count(mKept.name, kept[i], "why", why)
+		p.count(kept[i], "why", why)
 	}
 	p.head(mLines)
-	p.count(mLines.name, t.lines.written())
+	p.count(t.lines.written())
 	p.head(mLinesDropped)
-	p.count(mLinesDropped.name, lines, "reason", "queue_full")
-	p.count(mLinesDropped.name, t.lines.lost(), "reason", "write_failed")
+	p.count(lines, "reason", "queue_full")
+	p.count(t.lines.lost(), "reason", "write_failed")
 }

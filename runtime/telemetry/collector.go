@@ -50,12 +50,7 @@ type receiver struct {
 // leaves idle when it ends.
 func newSpanExporter(o *Traces, env func(string) string) (to otlptrace.Client, closer func(), err error) {
 	closer = func() {}
-	switch o.Protocol {
-	case "", ProtocolHTTP, ProtocolGRPC:
-	default:
-		return nil, nil, fmt.Errorf("traces: protocol %q is not known: %s or %s", o.Protocol, ProtocolHTTP, ProtocolGRPC)
-	}
-	c, err := newReceiver(o, env)
+	c, err := newReceiver(&destination{signalTraces, o.Endpoint, o.Protocol, o.Headers, &o.TLS}, env)
 	if err != nil {
 		return nil, nil, fmt.Errorf("traces: %w", err)
 	}
@@ -70,27 +65,37 @@ func newSpanExporter(o *Traces, env func(string) string) (to otlptrace.Client, c
 	return to, closer, nil
 }
 
-func newReceiver(o *Traces, env func(string) string) (c *receiver, err error) {
-	c = &receiver{headers: o.Headers, timeout: batchTimeout(env), gzip: otlp(env, "COMPRESSION") == "gzip"}
+// destination is where a signal goes, as far as the configuration says it.
+type destination struct {
+	signal             signal
+	endpoint, protocol string
+	headers            map[string]string
+	tls                *TLS
+}
+
+func newReceiver(o *destination, env func(string) string) (c *receiver, err error) {
+	switch o.protocol {
+	case "", ProtocolHTTP, ProtocolGRPC:
+	default:
+		return nil, fmt.Errorf("protocol %q is not known: %s or %s", o.protocol, ProtocolHTTP, ProtocolGRPC)
+	}
+	c = &receiver{headers: o.headers, timeout: o.signal.batchTimeout(env), gzip: o.signal.otlp(env, "COMPRESSION") == "gzip"}
 	if c.endpoint, err = endpointOf(o, env); err != nil {
 		return nil, err
 	}
 	if len(c.headers) == 0 {
-		if c.headers, err = environmentHeaders(env); err != nil {
+		if c.headers, err = o.signal.environmentHeaders(env); err != nil {
 			return nil, err
 		}
 	}
 	if c.endpoint.Scheme == "https" {
-		c.tls, err = collectorTLS(&o.TLS, env)
+		c.tls, err = o.collectorTLS(env)
 	}
 	return c, err
 }
 
 func (c *receiver) http() (client otlptrace.Client, closer func()) {
-	// Their transport is one for all clients of the process, and stays when the exporter ends.
-	transport, _ := http.DefaultTransport.(*http.Transport)
-	transport = transport.Clone()
-	transport.TLSClientConfig = c.tls
+	transport := c.transport()
 	compression := otlptracehttp.NoCompression
 	if c.gzip {
 		compression = otlptracehttp.GzipCompression
@@ -98,8 +103,20 @@ func (c *receiver) http() (client otlptrace.Client, closer func()) {
 	return otlptracehttp.NewClient(
 		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryTotal}),
 		otlptracehttp.WithEndpointURL(c.endpoint.String()), otlptracehttp.WithHeaders(c.headers), otlptracehttp.WithCompression(compression),
-		otlptracehttp.WithTimeout(c.timeout), otlptracehttp.WithHTTPClient(&http.Client{Transport: transport, Timeout: c.timeout}),
+		otlptracehttp.WithTimeout(c.timeout), otlptracehttp.WithHTTPClient(c.client(transport)),
 	), transport.CloseIdleConnections
+}
+
+func (c *receiver) client(transport *http.Transport) *http.Client {
+	return &http.Client{Transport: transport, Timeout: c.timeout}
+}
+
+// transport is one of ours: theirs is one for all clients of the process, and stays when the exporter ends.
+func (c *receiver) transport() *http.Transport {
+	transport, _ := http.DefaultTransport.(*http.Transport)
+	transport = transport.Clone()
+	transport.TLSClientConfig = c.tls
+	return transport
 }
 
 func (c *receiver) grpc() otlptrace.Client {
@@ -116,15 +133,16 @@ func (c *receiver) grpc() otlptrace.Client {
 	return otlptracegrpc.NewClient(opts...)
 }
 
-// endpointOf is where spans are sent to. One for all signals, and one without a path, gets the path of traces.
-func endpointOf(o *Traces, env func(string) string) (*url.URL, error) {
-	endpoint, what, whole := o.Endpoint, "endpoint", true
+// endpointOf is where the signal is sent to. One for all signals, and one without a path, gets the signal's path.
+func endpointOf(o *destination, env func(string) string) (*url.URL, error) {
+	endpoint, what, whole := o.endpoint, "endpoint", true
+	own := "OTEL_EXPORTER_OTLP_" + string(o.signal) + "_ENDPOINT"
 	if endpoint == "" {
-		if endpoint, what = env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"; endpoint == "" {
+		if endpoint, what = env(own), own; endpoint == "" {
 			endpoint, what, whole = env("OTEL_EXPORTER_OTLP_ENDPOINT"), "OTEL_EXPORTER_OTLP_ENDPOINT", false
 		}
-		if o.Protocol == ProtocolGRPC && !strings.Contains(endpoint, "://") { // the environment may leave the scheme out
-			if strings.EqualFold(otlp(env, "INSECURE"), "true") {
+		if o.protocol == ProtocolGRPC && !strings.Contains(endpoint, "://") { // the environment may leave the scheme out
+			if strings.EqualFold(o.signal.otlp(env, "INSECURE"), "true") {
 				endpoint = "http://" + endpoint
 			} else {
 				endpoint = "https://" + endpoint
@@ -138,8 +156,8 @@ func endpointOf(o *Traces, env func(string) string) (*url.URL, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("%s %q must be a URL such as http://localhost:4318", what, endpoint)
 	}
-	if o.Protocol != ProtocolGRPC && (!whole || u.Path == "" || u.Path == "/") {
-		if u.Path = path.Join("/", u.Path, "v1/traces"); what == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" {
+	if o.protocol != ProtocolGRPC && (!whole || u.Path == "" || u.Path == "/") {
+		if u.Path = path.Join("/", u.Path, o.signal.path()); what == own {
 			u.Path = "/" // it is taken as it is
 		}
 	}
@@ -148,14 +166,15 @@ func endpointOf(o *Traces, env func(string) string) (*url.URL, error) {
 
 // collectorTLS reads the certificates. A client's is read again for each connection, so that a new one is used when it is
 // there; one that cannot be read then leaves the last one.
-func collectorTLS(o *TLS, env func(string) string) (*tls.Config, error) {
+func (d *destination) collectorTLS(env func(string) string) (*tls.Config, error) {
+	o := d.tls
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName, InsecureSkipVerify: o.InsecureSkipVerify} //nolint:gosec // whoever configures it is warned
 	ca, cert, key := o.CA, o.Cert, o.Key
 	if ca == "" {
-		ca = otlp(env, "CERTIFICATE")
+		ca = d.signal.otlp(env, "CERTIFICATE")
 	}
 	if cert == "" && key == "" {
-		cert, key = otlp(env, "CLIENT_CERTIFICATE"), otlp(env, "CLIENT_KEY")
+		cert, key = d.signal.otlp(env, "CLIENT_CERTIFICATE"), d.signal.otlp(env, "CLIENT_KEY")
 	}
 	if ca != "" {
 		pem, err := os.ReadFile(ca)
@@ -186,8 +205,8 @@ func collectorTLS(o *TLS, env func(string) string) (*tls.Config, error) {
 }
 
 // batchTimeout is the time for one attempt to send a batch. The environment gives it in milliseconds.
-func batchTimeout(env func(string) string) time.Duration {
-	if ms, err := strconv.ParseUint(otlp(env, "TIMEOUT"), 10, 31); err == nil && ms > 0 {
+func (s signal) batchTimeout(env func(string) string) time.Duration {
+	if ms, err := strconv.ParseUint(s.otlp(env, "TIMEOUT"), 10, 31); err == nil && ms > 0 {
 		return min(time.Duration(ms)*time.Millisecond, exportTimeout)
 	}
 	return exportTimeout
@@ -209,9 +228,9 @@ func lostSpans(n int, err error) int {
 
 var partialSuccess = regexp.MustCompile(`(?s)OTLP partial success: .*\((-?[0-9]+) spans rejected\)`)
 
-// newResource says who exports. OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME add to it; a name in o has the last word.
+// newResource says who exports. OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME add to it; the name service has the last word.
 // An error beside a resource is about a detail that could not be found out.
-func newResource(o *Traces, b Build, env func(string) string) (*resource.Resource, error) {
+func newResource(service string, b Build, env func(string) string) (*resource.Resource, error) {
 	base := []attribute.KeyValue{attribute.String("service.name", "wasmgate")}
 	if b.Version != "" {
 		base = append(base, attribute.String("service.version", b.Version))
@@ -219,8 +238,8 @@ func newResource(o *Traces, b Build, env func(string) string) (*resource.Resourc
 	said, wrong := environmentResource(env)
 	opts := []resource.Option{resource.WithAttributes(base...), resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithProcessPID(), resource.WithAttributes(said...)}
-	if o.ServiceName != "" {
-		opts = append(opts, resource.WithAttributes(attribute.String("service.name", o.ServiceName)))
+	if service != "" {
+		opts = append(opts, resource.WithAttributes(attribute.String("service.name", service)))
 	}
 	res, err := resource.New(context.Background(), opts...)
 	return res, errors.Join(wrong, err)

@@ -155,7 +155,7 @@ func TestWhereSpansGo(t *testing.T) {
 		{"", ProtocolGRPC, "OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317", "https://c:4317"},
 		{"", "", "OTEL_EXPORTER_OTLP_ENDPOINT", "c:4318", ""},
 	} {
-		u, err := endpointOf(&Traces{Endpoint: c.config, Protocol: c.protocol}, environment(map[string]string{c.env: c.value}))
+		u, err := endpointOf(&destination{signal: signalTraces, endpoint: c.config, protocol: c.protocol}, environment(map[string]string{c.env: c.value}))
 		if got := ""; err == nil {
 			if got = u.String(); got != c.want {
 				t.Errorf("%+v: %s", c, got)

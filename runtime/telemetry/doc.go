@@ -7,13 +7,14 @@
 // exchange knows by then is enough for a trace. Where a reader is slower than the gateway, or gone, what it
 // misses is dropped and counted.
 //
-//	loop:  Begin (sample?) … StartAttempt … End ─┬─ cells ─────────────── collected by MetricsHandler
+//	loop:  Begin (sample?) … StartAttempt … End ─┬─ cells ─────────────── collected by MetricsHandler; pusher ── OTLP
 //	                                              ├─ line buffer ═ ring ══ writer goroutine ── stdout, stderr, file, syslog
 //	       Session (TCP mode) ────────────────────┤
 //	       ConnOpened … ConnSegment … ConnClosed ─┴─ record ══════ ring ══ export goroutine ── OTLP
 //
 // OpenTelemetry's SDK supplies the exporters and the resource, because collectors differ in more than the protocol's
 // text; its tracer is not used, because spans are made here after the fact, with ids and times that were chosen
-// before. zerolog writes the log lines, because it does so without allocating. The Prometheus text format is written
-// here: it is a page of code.
+// before. Its exporters of metrics are given what the metrics endpoint tells, for the same reason. zerolog writes the log
+// lines, because it does so without allocating. Prometheus's own model and encoders write the formats that its readers
+// negotiate; its client library is not used, because its counters are for all loops to share.
 package telemetry

@@ -12,9 +12,22 @@ import (
 // The environment is what Options.Env says, and nothing else: what OpenTelemetry's libraries would read of the process'
 // own is told to them.
 
-// otlp returns what the environment says of OTLP, of traces before of all signals.
-func otlp(env func(string) string, name string) string {
-	if v := env("OTEL_EXPORTER_OTLP_TRACES_" + name); v != "" {
+// signal is what is exported, as the names of the variables have it.
+type signal string
+
+const (
+	signalTraces  signal = "TRACES"
+	signalMetrics signal = "METRICS"
+)
+
+// path is where a collector takes it over HTTP.
+func (s signal) path() string { return "v1/" + strings.ToLower(string(s)) }
+
+func (s signal) String() string { return strings.ToLower(string(s)) }
+
+// otlp returns what the environment says of OTLP, of the signal before of all signals.
+func (s signal) otlp(env func(string) string, name string) string {
+	if v := env("OTEL_EXPORTER_OTLP_" + string(s) + "_" + name); v != "" {
 		return v
 	}
 	return env("OTEL_EXPORTER_OTLP_" + name)
@@ -42,8 +55,8 @@ func pairs(list string) (keys, values []string, err error) {
 }
 
 // environmentHeaders are the fields that the environment wants to be sent with each export.
-func environmentHeaders(env func(string) string) (map[string]string, error) {
-	keys, values, err := pairs(otlp(env, "HEADERS"))
+func (s signal) environmentHeaders(env func(string) string) (map[string]string, error) {
+	keys, values, err := pairs(s.otlp(env, "HEADERS"))
 	if err != nil { // its text would show a secret
 		return nil, errors.New("OTEL_EXPORTER_OTLP_HEADERS must be key=value,key=value")
 	}

@@ -3,8 +3,9 @@ package telemetry
 import (
 	"cmp"
 	"slices"
-	"strconv"
-	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
 )
 
 // PluginMetric is a metric that a plugin has defined, as it stands.
@@ -40,18 +41,16 @@ func (l *Live) guests(p *page) {
 		if help == "" {
 			help = "Of plugins."
 		}
-		p.family(f.name, f.kind, helpEscaper.Replace(valid(help)))
+		p.family(f.name, f.kind, valid(help))
 		for _, s := range f.samples {
 			if f.kind != histo {
-				p.value(f.name, s.Value, "plugin", s.plugin)
+				p.value(s.Value, "plugin", s.plugin)
 				continue
 			}
-			p.guestHistogram(f.name, &s)
+			p.guestHistogram(&s)
 		}
 	}
 }
-
-var helpEscaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 
 func guestFamilies(plugins map[string]PluginStats) []*guestFamily {
 	kinds := map[string]map[string]*guestFamily{} // by name and kind
@@ -99,18 +98,16 @@ func metricName(s string) string {
 	return string(b)
 }
 
-func (p *page) guestHistogram(name string, s *guestSample) {
+// guestHistogram adds a classic histogram: its bounds are the plugin's.
+func (p *page) guestHistogram(s *guestSample) {
+	m, _ := p.add([]string{"plugin", s.plugin})
+	h := &dto.Histogram{SampleSum: proto.Float64(s.Sum)}
 	sum := uint64(0)
 	for i, n := range s.Counts {
-		le := "+Inf"
-		if i < len(s.Bounds) {
-			le = strconv.FormatFloat(s.Bounds[i], 'g', -1, 64)
-		}
 		sum += n
-		p.b = append(p.b, name+"_bucket"...)
-		p.labels([]string{"plugin", s.plugin}, le)
-		p.b = append(strconv.AppendUint(append(p.b, ' '), sum, 10), '\n')
+		if i < len(s.Bounds) {
+			h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: proto.Uint64(sum), UpperBound: proto.Float64(s.Bounds[i])})
+		}
 	}
-	p.value(name+"_sum", s.Sum, "plugin", s.plugin)
-	p.count(name+"_count", sum, "plugin", s.plugin)
+	h.SampleCount, m.Histogram = &sum, h
 }

@@ -1,6 +1,11 @@
 package telemetry
 
-import "testing"
+import (
+	"bytes"
+	"testing"
+
+	"github.com/prometheus/common/expfmt"
+)
 
 // TestPluginsOwnMetrics: names and texts are a stranger's, and two plugins may mean different things by one name.
 func TestPluginsOwnMetrics(t *testing.T) {
@@ -32,7 +37,11 @@ wasmgate_plugin_custom_hits_counter{plugin="a"} 3
 # TYPE wasmgate_plugin_custom_hits_gauge gauge
 wasmgate_plugin_custom_hits_gauge{plugin="b"} 1.5
 `
-	if got := string(p.b); got != want {
+	var page bytes.Buffer
+	if err := write(&page, p.full(), expfmt.NewFormat(expfmt.TypeTextPlain)); err != nil {
+		t.Fatal(err)
+	}
+	if got := page.String(); got != want {
 		t.Errorf("wrote\n%s\nwant\n%s", got, want)
 	}
 }

@@ -1,7 +1,9 @@
 package telemetry
 
 import (
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -12,6 +14,7 @@ type Live struct {
 	Listeners map[string]ListenerStats
 	Upstreams map[string]UpstreamStats
 	Plugins   map[string]PluginStats
+	Stores    map[string]StoreStats
 	Loops     []LoopStats // by the loop's index
 }
 
@@ -21,12 +24,14 @@ type GatewayStats struct {
 	Refused       uint64 // client connections turned away at a process-wide limit
 	Reloads       uint64 // configurations put in force after the first
 	ReloadsFailed uint64
+	ReloadFailed  bool      // the last one
 	Reloaded      time.Time // when the configuration in force was put in force; zero: not told
 }
 
 // ListenerStats are figures of one listener.
 type ListenerStats struct {
 	Accepted uint64
+	Refused  uint64 // turned away at a limit of the process
 	Open     int
 }
 
@@ -39,6 +44,8 @@ type UpstreamStats struct {
 	RetriesLeft int            // that the budget has
 	BreakerOpen bool
 	LearnedIdle time.Duration // after which the first of the members closes idle connections; 0: not known
+	DNSAge      time.Duration // of the oldest answer that gave an address in use; 0: there is none
+	DNSStale    int           // addresses whose answer is past its TTL, and used because there is no newer one
 }
 
 // PluginStats are figures of one plugin, over all loops.
@@ -54,10 +61,17 @@ type PluginStats struct {
 	Metrics     []PluginMetric // of its own
 }
 
+// StoreStats are figures of one key-value store of plugins.
+type StoreStats struct {
+	Keys            int
+	Bytes, MaxBytes int64
+	Full            uint64 // writes for which there was no room
+}
+
 // LoopStats are figures of one event loop.
 type LoopStats struct {
 	Busy        time.Duration // time not spent waiting, since the start
-	WorstTurn   time.Duration // the longest turn since the last collection: how long others had to wait at worst
+	WorstTurn   time.Duration // the longest turn since it was asked for last: how long others had to wait at worst
 	Connections int
 	Tasks       int
 }
@@ -69,6 +83,14 @@ var (
 	mReloaded      = metric{"wasmgate_config_in_force_since_seconds", gauge, "When the configuration in force was put in force, as Unix time."}
 	mAccepted      = metric{"wasmgate_client_connections_accepted_total", counter, "Client connections accepted."}
 	mClientOpen    = metric{"wasmgate_client_connections", gauge, "Client connections that are open."}
+	mClientRefused = metric{"wasmgate_client_connections_refused_total", counter, "Client connections of a listener turned away at a limit of the process."}
+	mReloadOK      = metric{"wasmgate_config_last_reload_successful", gauge, "0 while the last attempt to put another configuration in force was refused."}
+	mAnswerAge     = metric{"wasmgate_upstream_dns_answer_age_seconds", gauge, "Age of the oldest DNS answer that gave an address in use."}
+	mAnswerStale   = metric{"wasmgate_upstream_dns_stale_members", gauge, "Addresses in use whose DNS answer is past its TTL, because there is no newer one."}
+	mStoreKeys     = metric{"wasmgate_store_keys", gauge, "Keys in a key-value store of plugins."}
+	mStoreBytes    = metric{"wasmgate_store_bytes", gauge, "What the keys of a store take."}
+	mStoreMost     = metric{"wasmgate_store_max_bytes", gauge, "What they may take."}
+	mStoreFull     = metric{"wasmgate_store_full_total", counter, "Writes for which a store had no room."}
 	mConnections   = metric{"wasmgate_upstream_connections", gauge, "Upstream connections that are open, by state."}
 	mWaiting       = metric{"wasmgate_pool_waiting", gauge, "Requests and sessions in the queue for a connection, or for a member that can be used."}
 	mMemberChanges = metric{"wasmgate_upstream_member_changes_total", counter, "Addresses of an upstream that came, went, or changed their health, by what they became."}
@@ -85,13 +107,13 @@ var (
 	mPluginBreaker = metric{"wasmgate_plugin_breaker_open", gauge, "1 while a plugin is not called because it failed too often."}
 	mPluginLines   = metric{"wasmgate_plugin_log_lines_dropped_total", counter, "Lines that a plugin wrote to the log and that were dropped, since there were more than its log.rate."}
 	mLoopBusy      = metric{"wasmgate_loop_busy_seconds_total", counter, "Time that an event loop did not spend waiting."}
-	mLoopWorst     = metric{"wasmgate_loop_worst_turn_seconds", gauge, "The longest turn of an event loop since the last collection."}
+	mLoopWorst     = metric{"wasmgate_loop_worst_turn_seconds", gauge, "The longest turn of an event loop in the last minute."}
 	mLoopConns     = metric{"wasmgate_loop_connections", gauge, "Connections that an event loop owns."}
 	mLoopTasks     = metric{"wasmgate_loop_tasks", gauge, "Handlers under way on an event loop."}
 )
 
 func (t *Telemetry) liveMetrics(p *page) {
-	l := &Live{Listeners: map[string]ListenerStats{}, Upstreams: map[string]UpstreamStats{}, Plugins: map[string]PluginStats{}}
+	l := &Live{Listeners: map[string]ListenerStats{}, Upstreams: map[string]UpstreamStats{}, Plugins: map[string]PluginStats{}, Stores: map[string]StoreStats{}}
 	for _, source := range t.sources {
 		source(l)
 	}
@@ -100,30 +122,35 @@ func (t *Telemetry) liveMetrics(p *page) {
 	l.members(p)
 	l.plugins(p)
 	l.guests(p)
+	l.stores(p)
+	t.turns.follow(l.Loops, time.Now())
 	l.loops(p)
 }
 
 func (l *Live) gateway(p *page) {
 	p.head(mPanics)
-	p.count(mPanics.name, l.Gateway.Panics)
+	p.count(l.Gateway.Panics)
 	p.head(mRefused)
-	p.count(mRefused.name, l.Gateway.Refused)
+	p.count(l.Gateway.Refused)
 	p.head(mReloads)
-	p.count(mReloads.name, l.Gateway.Reloads, "result", "done")
-	p.count(mReloads.name, l.Gateway.ReloadsFailed, "result", "refused")
+	p.count(l.Gateway.Reloads, "result", "done")
+	p.count(l.Gateway.ReloadsFailed, "result", "refused")
+	p.head(mReloadOK)
+	p.value(oneIf(!l.Gateway.ReloadFailed))
 	if !l.Gateway.Reloaded.IsZero() {
 		p.head(mReloaded)
-		p.value(mReloaded.name, float64(l.Gateway.Reloaded.UnixMilli())/1e3)
+		p.value(float64(l.Gateway.Reloaded.UnixMilli()) / 1e3)
 	}
 	each(p, mAccepted, l.Listeners, "listener", func(s ListenerStats) float64 { return float64(s.Accepted) })
+	each(p, mClientRefused, l.Listeners, "listener", func(s ListenerStats) float64 { return float64(s.Refused) })
 	each(p, mClientOpen, l.Listeners, "listener", func(s ListenerStats) float64 { return float64(s.Open) })
 }
 
 func (l *Live) pools(p *page) {
 	p.head(mConnections)
 	for _, name := range sortedKeys(l.Upstreams) {
-		p.value(mConnections.name, float64(l.Upstreams[name].Active), "upstream", name, "state", "active")
-		p.value(mConnections.name, float64(l.Upstreams[name].Idle), "upstream", name, "state", "idle")
+		p.value(float64(l.Upstreams[name].Active), "upstream", name, "state", "active")
+		p.value(float64(l.Upstreams[name].Idle), "upstream", name, "state", "idle")
 	}
 	each(p, mWaiting, l.Upstreams, "upstream", func(s UpstreamStats) float64 { return float64(s.Waiting) })
 }
@@ -133,7 +160,7 @@ func (l *Live) plugins(p *page) {
 	p.head(mPluginFailed)
 	for _, name := range sortedKeys(l.Plugins) {
 		for _, kind := range sortedKeys(l.Plugins[name].Failures) {
-			p.count(mPluginFailed.name, l.Plugins[name].Failures[kind], "plugin", name, "kind", kind)
+			p.count(l.Plugins[name].Failures[kind], "plugin", name, "kind", kind)
 		}
 	}
 	each(p, mPluginFuel, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.Fuel) })
@@ -142,6 +169,54 @@ func (l *Live) plugins(p *page) {
 	each(p, mPluginMemory, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.MemoryBytes) })
 	each(p, mPluginBreaker, l.Plugins, "plugin", func(s PluginStats) float64 { return oneIf(s.BreakerOpen) })
 	each(p, mPluginLines, l.Plugins, "plugin", func(s PluginStats) float64 { return float64(s.LinesHeld) })
+}
+
+func (l *Live) stores(p *page) {
+	each(p, mStoreKeys, l.Stores, "store", func(s StoreStats) float64 { return float64(s.Keys) })
+	each(p, mStoreBytes, l.Stores, "store", func(s StoreStats) float64 { return float64(s.Bytes) })
+	each(p, mStoreMost, l.Stores, "store", func(s StoreStats) float64 { return float64(s.MaxBytes) })
+	each(p, mStoreFull, l.Stores, "store", func(s StoreStats) float64 { return float64(s.Full) })
+}
+
+// worstTurns remembers what loops said of their longest turns, each of which they say once: several readers must not take
+// them from each other.
+type worstTurns struct {
+	mu   sync.Mutex
+	said []saidTurns
+}
+
+type saidTurns struct {
+	at    time.Time
+	worst []time.Duration // by loop
+}
+
+// turnsKept is for how long a turn is told.
+const turnsKept = time.Minute
+
+// follow notes down what the loops say now, and puts the worst of the last minute in its place.
+func (t *worstTurns) follow(loops []LoopStats, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	said := saidTurns{at: now}
+	for i := range loops {
+		said.worst = append(said.worst, loops[i].WorstTurn)
+	}
+	t.said = append(slices.DeleteFunc(t.said, func(s saidTurns) bool { return now.Sub(s.at) >= turnsKept }), said)
+	if most := 64; len(t.said) > most { // read all the time: what is told of the oldest passes to the next
+		for i, w := range t.said[0].worst {
+			if i < len(t.said[1].worst) {
+				t.said[1].worst[i] = max(t.said[1].worst[i], w)
+			}
+		}
+		t.said = slices.Delete(t.said, 0, 1)
+	}
+	for i := range loops {
+		for _, s := range t.said {
+			if i < len(s.worst) {
+				loops[i].WorstTurn = max(loops[i].WorstTurn, s.worst[i])
+			}
+		}
+	}
 }
 
 func (l *Live) loops(p *page) {
@@ -156,7 +231,7 @@ func (l *Live) loops(p *page) {
 	} {
 		p.head(m.metric)
 		for i, s := range l.Loops {
-			p.value(m.name, m.of(s), "loop", strconv.Itoa(i))
+			p.value(m.of(s), "loop", strconv.Itoa(i))
 		}
 	}
 }
@@ -165,6 +240,6 @@ func (l *Live) loops(p *page) {
 func each[S any](p *page, m metric, stats map[string]S, label string, of func(S) float64) {
 	p.head(m)
 	for _, name := range sortedKeys(stats) {
-		p.value(m.name, of(stats[name]), label, name)
+		p.value(of(stats[name]), label, name)
 	}
 }

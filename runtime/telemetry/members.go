@@ -15,7 +15,13 @@ var (
 // memberChanges counts changes of state. They come from any goroutine, and not often: each is a line of the log too.
 type memberChanges struct {
 	mu     sync.Mutex
-	counts map[string][]uint64 // by upstream; as memberStates, and one for words that are not among them
+	counts map[string]*memberCounts // by upstream
+}
+
+// memberCounts are those of one upstream.
+type memberCounts struct {
+	states []uint64 // as memberStates, and one for words that are not among them
+	rest   rest
 }
 
 // MemberChanged counts that an address of the upstream has come, gone, or changed its health. It may be called from any
@@ -33,13 +39,13 @@ func (t *Telemetry) MemberChanged(upstream, state string) {
 			upstream = otherName
 		}
 		if c.counts == nil {
-			c.counts = map[string][]uint64{}
+			c.counts = map[string]*memberCounts{}
 		}
 		if c.counts[upstream] == nil {
-			c.counts[upstream] = make([]uint64, len(memberStates)+1)
+			c.counts[upstream] = &memberCounts{states: make([]uint64, len(memberStates)+1)}
 		}
 	}
-	c.counts[upstream][i]++
+	c.counts[upstream].states[i]++
 }
 
 func (t *Telemetry) memberMetrics(p *page) {
@@ -48,9 +54,9 @@ func (t *Telemetry) memberMetrics(p *page) {
 	defer c.mu.Unlock()
 	p.head(mMemberChanges)
 	for _, name := range sortedKeys(c.counts) {
-		for i, n := range c.counts[name] {
+		for i, n := range c.counts[name].states {
 			if i < len(memberStates) || n > 0 {
-				p.count(mMemberChanges.name, n, "upstream", name, "state", reasonAt(memberStates, i))
+				p.count(n, "upstream", name, "state", reasonAt(memberStates, i))
 			}
 		}
 	}
@@ -67,18 +73,25 @@ func (l *Live) members(p *page) {
 		for _, health := range memberHealth {
 			n := l.Upstreams[name].Members[health]
 			other -= n
-			p.value(mMembers.name, float64(n), "upstream", name, "health", health)
+			p.value(float64(n), "upstream", name, "health", health)
 		}
 		if other > 0 {
-			p.value(mMembers.name, float64(other), "upstream", name, "health", otherName)
+			p.value(float64(other), "upstream", name, "health", otherName)
 		}
 	}
 	each(p, mBudget, l.Upstreams, "upstream", func(s UpstreamStats) float64 { return float64(s.RetriesLeft) })
 	each(p, mBreaker, l.Upstreams, "upstream", func(s UpstreamStats) float64 { return oneIf(s.BreakerOpen) })
+	p.head(mAnswerAge)
+	for _, name := range sortedKeys(l.Upstreams) {
+		if d := l.Upstreams[name].DNSAge; d > 0 {
+			p.value(d.Seconds(), "upstream", name)
+		}
+	}
+	each(p, mAnswerStale, l.Upstreams, "upstream", func(s UpstreamStats) float64 { return float64(s.DNSStale) })
 	p.head(mLearnedIdle)
 	for _, name := range sortedKeys(l.Upstreams) {
 		if d := l.Upstreams[name].LearnedIdle; d > 0 {
-			p.value(mLearnedIdle.name, d.Seconds(), "upstream", name)
+			p.value(d.Seconds(), "upstream", name)
 		}
 	}
 }

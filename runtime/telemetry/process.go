@@ -45,7 +45,7 @@ var goMetrics = []struct {
 
 func processMetrics(p *page, b Build) {
 	p.head(mBuild)
-	p.count(mBuild.name, 1, "version", b.Version, "revision", b.Revision, "go_version", runtime.Version(), "os", runtime.GOOS, "arch", runtime.GOARCH)
+	p.count(1, "version", b.Version, "revision", b.Revision, "go_version", runtime.Version(), "os", runtime.GOOS, "arch", runtime.GOARCH)
 	samples := make([]metrics.Sample, len(goMetrics))
 	for i := range goMetrics {
 		samples[i].Name = goMetrics[i].source
@@ -56,10 +56,10 @@ func processMetrics(p *page, b Build) {
 		switch s.Value.Kind() {
 		case metrics.KindUint64:
 			p.head(m)
-			p.count(m.name, s.Value.Uint64())
+			p.count(s.Value.Uint64())
 		case metrics.KindFloat64:
 			p.head(m)
-			p.value(m.name, s.Value.Float64())
+			p.value(s.Value.Float64())
 		}
 	}
 	procMetrics(p)
@@ -85,7 +85,7 @@ func procMetrics(p *page) {
 	}
 	put := func(m metric, v float64) {
 		p.head(m)
-		p.value(m.name, v)
+		p.value(v)
 	}
 	put(mCPU, (number(14)+number(15))/ticksPerSecond)
 	put(mVirtual, number(23))

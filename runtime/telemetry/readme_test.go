@@ -92,7 +92,7 @@ func emitEverything(t *testing.T, r *Recorder) {
 	first.Err, first.WhyClosed = closed, facts.CloseError
 	second := attempt(x, r, c)
 	second.Reused, second.WhyNew, second.WhyClosed, second.Age, second.Idle = true, "", facts.CloseMaxRequests, 2, 1
-	second.Why = exchange.AgainHedge
+	second.Why, second.Queued = exchange.AgainHedge, 1
 	x.Err = trap
 	end(r, x, 500)
 
@@ -153,7 +153,8 @@ func emitKept(t *testing.T, r *Recorder, c *facts.Connection, trap *fault.Error)
 func live(l *Live) {
 	l.Gateway = GatewayStats{Panics: 1, Reloaded: time.Unix(0, wall)}
 	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1}
-	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3, Members: map[string]int{"healthy": 1}, LearnedIdle: time.Second}
+	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3, Members: map[string]int{"healthy": 1}, LearnedIdle: time.Second, DNSAge: time.Second}
+	l.Stores["limits"] = StoreStats{Keys: 1, Bytes: 2, MaxBytes: 3}
 	l.Plugins["tenant"] = PluginStats{Calls: 1, Failures: map[string]uint64{"plugin_trap": 1}, BreakerOpen: true}
 	l.Loops = append(l.Loops, LoopStats{Busy: time.Second})
 }

@@ -37,12 +37,14 @@ type Recorder struct {
 
 	live  []*facts.Connection // that are told of while they live
 	swept int                 // where Sweep was last
+
+	forget time.Duration // for how long counters are told that are not in force
 }
 
 func newRecorder(t *Telemetry) *Recorder {
 	r := &Recorder{
 		cells: newCells(), ids: newIDs(), sampler: t.sampler, keeper: t.keeper, propagation: t.propagation, baggage: t.baggage,
-		refusals: t.refusals, segment: t.segment, answers: t.answers, scratch: make([]byte, 0, 256),
+		refusals: t.refusals, segment: t.segment, answers: t.answers, forget: t.forget, scratch: make([]byte, 0, 256),
 	}
 	if t.export != nil {
 		r.spans = t.export.queue(func() { r.cells.spansDropped.Add(1) })
@@ -123,10 +125,11 @@ func (r *Recorder) Answer(x *exchange.Exchange) {
 // End is called when the request has ended in whatever way, with x.Ended set. It counts it, decides whether it is kept if
 // it was not sampled, writes its line, and hands over what its spans are made of.
 func (r *Recorder) End(x *exchange.Exchange) {
-	r.count(x)
 	if x.Trace.Tail {
 		r.keep(x)
 	}
+	rec := r.told(x)
+	r.count(x, rec != nil)
 	if r.lines != nil && r.keeps(x.Err != nil || x.StatusSent >= 500, x.Ended-x.Started) {
 		if r.format != nil {
 			r.formatLine(x)
@@ -134,7 +137,7 @@ func (r *Recorder) End(x *exchange.Exchange) {
 			r.line(x)
 		}
 	}
-	if rec := r.told(x); rec != nil {
+	if rec != nil {
 		r.takeBaggage(rec, x)
 		r.spans.give(rec)
 	}
@@ -152,13 +155,18 @@ func (r *Recorder) told(x *exchange.Exchange) *record {
 	return rec
 }
 
-func (r *Recorder) count(x *exchange.Exchange) {
+// count counts a request; traced says that there will be a trace of it.
+func (r *Recorder) count(x *exchange.Exchange, traced bool) {
 	upstream := ""
 	if a := x.Attempt(); a != nil {
 		upstream = a.Upstream
 	}
 	s := r.cells.request(x.Client.Server, x.Route, upstream)
-	s.histogram(x.StatusSent).observe(x.Ended - x.Started)
+	took, h := x.Ended-x.Started, s.histogram(x.StatusSent)
+	h.observe(took)
+	if traced {
+		h.example(took, x.Trace.TraceID, x.Trace.Server, x.WallStarted+took)
+	}
 	if x.BytesIn > 0 {
 		s.bytesIn.Add(uint64(x.BytesIn))
 	}
@@ -168,11 +176,11 @@ func (r *Recorder) count(x *exchange.Exchange) {
 	if x.Err != nil {
 		r.cells.errors[x.Err.Kind][x.Err.Source].Add(1)
 	}
-	r.countAttempts(x, s.last)
+	r.countAttempts(x, s.last, traced)
 }
 
 // countAttempts counts what was asked of upstreams; last is the one that it probably was.
-func (r *Recorder) countAttempts(x *exchange.Exchange, last *upstreamSeries) {
+func (r *Recorder) countAttempts(x *exchange.Exchange, last *upstreamSeries, traced bool) {
 	for i := range x.Attempts {
 		a := &x.Attempts[i]
 		up := last
@@ -180,6 +188,9 @@ func (r *Recorder) countAttempts(x *exchange.Exchange, last *upstreamSeries) {
 			up = r.cells.upstream(a.Upstream)
 		}
 		up.attempt(a)
+		if traced {
+			up.example(x, a)
+		}
 		if ordinal(a, i) > 1 {
 			up.again[max(slices.Index(againWhy[:], a.Why), 0)].Add(1)
 		}
@@ -190,11 +201,12 @@ func (r *Recorder) countAttempts(x *exchange.Exchange, last *upstreamSeries) {
 // trace of the request that the plugin made it for. If that is not sampled they are kept for what they are themselves: what
 // will become of that is not known yet.
 func (r *Recorder) EndCall(x *exchange.Exchange) {
-	r.countAttempts(x, nil)
 	if x.Trace.Tail {
 		r.keep(x)
 	}
-	if rec := r.told(x); rec != nil {
+	rec := r.told(x)
+	r.countAttempts(x, nil, rec != nil)
+	if rec != nil {
 		rec.kind, rec.plugin = callRecord, x.Plugin
 		r.spans.give(rec)
 	}
@@ -211,11 +223,28 @@ func (s *upstreamSeries) attempt(a *exchange.Attempt) {
 	if a.PoolWait > 0 && a.ConnID != 0 {
 		s.wait.observe(int64(a.PoolWait))
 	}
+	if a.Queued > 0 {
+		s.queue.observe(int64(a.Queued))
+	}
 	if a.FirstByte != 0 && a.Sent != 0 {
 		s.firstByte.observe(a.FirstByte - a.Sent)
 	}
 	if a.Err != nil {
 		s.errors[a.Err.Kind].Add(1)
+	}
+}
+
+// example notes down that the trace of x tells of the attempt.
+func (s *upstreamSeries) example(x *exchange.Exchange, a *exchange.Attempt) {
+	wall := x.WallStarted + x.Ended - x.Started
+	if a.PoolWait > 0 && a.ConnID != 0 {
+		s.wait.example(int64(a.PoolWait), x.Trace.TraceID, a.SpanID, wall)
+	}
+	if a.Queued > 0 {
+		s.queue.example(int64(a.Queued), x.Trace.TraceID, a.SpanID, wall)
+	}
+	if a.FirstByte != 0 && a.Sent != 0 {
+		s.firstByte.example(a.FirstByte-a.Sent, x.Trace.TraceID, a.SpanID, wall)
 	}
 }
 
@@ -245,6 +274,9 @@ func (r *Recorder) giveSetup(c *facts.Connection) {
 func (s *upstreamSeries) setup(c *facts.Connection) {
 	if c.DNSEnd != 0 {
 		s.dns.observe(c.DNSEnd - c.DNSStart)
+	}
+	if c.DNSAnswerAt != 0 && c.DialStart != 0 {
+		s.dnsAge.observe(int64(c.DNSAge()))
 	}
 	if c.DialEnd != 0 {
 		s.connect.observe(c.DialEnd - c.DialStart)

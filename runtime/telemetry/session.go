@@ -49,6 +49,7 @@ type sessionSeries struct {
 	bytesIn  atomic.Uint64
 	bytesOut atomic.Uint64
 	last     *upstreamSeries // nil: they had no upstream
+	rest     rest
 }
 
 // endSlots is enough for the reasons of a session's end, and one for words that are not among them.
@@ -241,14 +242,14 @@ func (t *Telemetry) sessionMetrics(p *page) {
 	})
 	p.head(mSessions)
 	for _, k := range keys {
-		p.reasons(mSessions.name, sums[k].ended[:], exchange.EndReasons, "listener", k.listener, "upstream", k.upstream)
+		p.reasons(sums[k].ended[:], exchange.EndReasons, "listener", k.listener, "upstream", k.upstream)
 	}
 	p.head(mSessionBytesIn)
 	for _, k := range keys {
-		p.count(mSessionBytesIn.name, sums[k].bytesIn, "listener", k.listener, "upstream", k.upstream)
+		p.count(sums[k].bytesIn, "listener", k.listener, "upstream", k.upstream)
 	}
 	p.head(mSessionBytesOut)
 	for _, k := range keys {
-		p.count(mSessionBytesOut.name, sums[k].bytesOut, "listener", k.listener, "upstream", k.upstream)
+		p.count(sums[k].bytesOut, "listener", k.listener, "upstream", k.upstream)
 	}
 }

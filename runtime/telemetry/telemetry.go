@@ -18,6 +18,7 @@ type Options struct {
 	Loops     int // how many event loops there are; each gets a Recorder
 	Build     Build
 	Traces    Traces
+	Metrics   Metrics
 	AccessLog AccessLog
 	Log       zerolog.Logger      // for what telemetry itself has to say: a collector that is away, a disk that is full
 	Env       func(string) string // the process' environment, for the OTEL_* variables; nil: none is set
@@ -49,6 +50,19 @@ type TLS struct {
 	ServerName         string // empty: the endpoint's host
 	InsecureSkipVerify bool
 	Cert, Key          string // PEM files of a client certificate
+}
+
+// Metrics says where metrics are sent to, beside being read at the metrics endpoint. They are if Endpoint is set here or in
+// OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or OTEL_METRICS_EXPORTER is otlp and OTEL_EXPORTER_OTLP_ENDPOINT set: that one alone is
+// as a rule a collector of traces, who knows no metrics. OTEL_SDK_DISABLED turns it off.
+type Metrics struct {
+	Endpoint    string            // a URL; https means TLS; without a path /v1/metrics is used for HTTP
+	Protocol    string            // ProtocolHTTP or ProtocolGRPC; empty: what OTEL_EXPORTER_OTLP_(METRICS_)PROTOCOL says, else HTTP
+	Headers     map[string]string // sent with each export
+	TLS         TLS               // for an https endpoint
+	ServiceName string            // empty: OTEL_SERVICE_NAME, else "wasmgate"
+	Interval    time.Duration     // between two exports; 0: OTEL_METRIC_EXPORT_INTERVAL, else 1 min
+	Forget      time.Duration     // how long counters under names that are not in force any more are told; 0: 10 min
 }
 
 // AccessLog says where a line for each request goes, and what is in it.
@@ -87,6 +101,9 @@ type Telemetry struct {
 	logged      logSampler
 	answers     bool
 	members     memberChanges
+	forget      time.Duration
+	turns       worstTurns
+	push        *pusher // nil: metrics are only read
 	ended       atomic.Bool
 }
 
@@ -102,15 +119,25 @@ func New(o Options) (*Telemetry, error) {
 		sources: o.Sources, build: o.Build, segment: int64(o.Traces.Segment),
 		baggage: o.Traces.Baggage, answers: o.Traces.Answers, refusals: newLimiter(refusedRate),
 	}
+	if t.forget = o.Metrics.Forget; t.forget <= 0 {
+		t.forget = defaultForget
+	}
 	if t.segment <= 0 {
 		t.segment = int64(defaultSegment)
 	}
 	if err := t.openTraces(&o); err != nil {
 		return nil, err
 	}
-	if err := t.openAccessLog(&o); err != nil {
+	err := t.openMetrics(&o)
+	if err == nil {
+		err = t.openAccessLog(&o)
+	}
+	if err != nil { // it came first: errors of what is closed again are none
 		if t.export != nil {
-			_ = t.export.end(context.Background()) // the error that is returned came first
+			_ = t.export.end(context.Background())
+		}
+		if t.push != nil {
+			_ = t.push.end(context.Background())
 		}
 		return nil, err
 	}
@@ -123,6 +150,9 @@ func New(o Options) (*Telemetry, error) {
 	if t.lines != nil {
 		go t.lines.run()
 	}
+	if t.push != nil {
+		go t.push.run()
+	}
 	return t, nil
 }
 
@@ -130,11 +160,11 @@ func (t *Telemetry) openTraces(o *Options) (err error) {
 	traces := o.Traces
 	switch {
 	case strings.EqualFold(o.Env("OTEL_SDK_DISABLED"), "true"), o.Env("OTEL_TRACES_EXPORTER") == "none",
-		traces.Endpoint == "" && otlp(o.Env, "ENDPOINT") == "":
+		traces.Endpoint == "" && signalTraces.otlp(o.Env, "ENDPOINT") == "":
 		return nil
 	}
 	if traces.Protocol == "" {
-		traces.Protocol = otlp(o.Env, "PROTOCOL")
+		traces.Protocol = signalTraces.otlp(o.Env, "PROTOCOL")
 	}
 	if t.sampler, err = newSampler(&traces, o.Env); err != nil {
 		return err
@@ -145,7 +175,7 @@ func (t *Telemetry) openTraces(o *Options) (err error) {
 	if (t.sampler != sampler{}) { // else there are no traces at all
 		t.keeper = newKeeper(&traces)
 	}
-	res, err := newResource(&traces, o.Build, o.Env)
+	res, err := newResource(traces.ServiceName, o.Build, o.Env)
 	if res == nil {
 		return fmt.Errorf("traces: resource: %w", err)
 	}
@@ -220,10 +250,19 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 			lines = t.lines.shutdown(ctx)
 		}
 	}()
+	var metrics error
+	pushed := make(chan struct{})
+	go func() {
+		defer close(pushed)
+		if t.push != nil {
+			metrics = t.push.shutdown(ctx)
+		}
+	}()
 	var traces error
 	if t.export != nil {
 		traces = t.export.shutdown(ctx)
 	}
 	<-written
-	return errors.Join(lines, traces)
+	<-pushed
+	return errors.Join(lines, traces, metrics)
 }

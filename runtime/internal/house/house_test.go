@@ -78,7 +78,7 @@ config, fault, netloop, http1, exchange, filter, kv, wasm, plugintest           
 const only = `
 config: github.com/knadh/koanf, github.com/goccy/go-yaml
 runtime/wasm: github.com/tetratelabs/wazero
-runtime/telemetry: go.opentelemetry.io
+runtime/telemetry: go.opentelemetry.io, github.com/prometheus
 runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
 runtime/cli: github.com/spf13/cobra, github.com/fsnotify/fsnotify
 main | runtime/cli | examples | config/internal/gen: os/signal
