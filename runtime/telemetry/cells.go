@@ -61,6 +61,7 @@ type upstreamSeries struct {
 	closed    [reasonSlots]atomic.Uint64
 	errors    [fault.Kinds]atomic.Uint64
 	again     [len(againWhy)]atomic.Uint64 // attempts after the first, by why
+	refused   [len(refusedWhy)]atomic.Uint64
 	firstByte histogram
 	wait      histogram // only waits that took time; the others are reused + fresh − these
 	queue     histogram
@@ -98,6 +99,9 @@ func slot(m map[string]int, reason string, size int) int {
 
 // againWhy are the values of the label why: exchange.Attempt.Why, but for the first attempt's.
 var againWhy = [...]string{exchange.AgainRetry, exchange.AgainStale, exchange.AgainHedge}
+
+// refusedWhy are the values of the label why of attempts that did not come: exchange.Attempt.Refused.
+var refusedWhy = [...]string{exchange.RefusedKind, exchange.RefusedAttempts, exchange.RefusedTime, exchange.RefusedUnsafe, exchange.RefusedBudget}
 
 // ordinal is which attempt of its request a is, from 1; i is its place in the list.
 func ordinal(a *exchange.Attempt, i int) int {

@@ -29,6 +29,7 @@ var (
 	mUpRequests  = metric{"wasmgate_upstream_requests_total", counter, "Attempts that got a connection, and why it was a new one."}
 	mUpErrors    = metric{"wasmgate_upstream_errors_total", counter, "Attempts that failed, and sessions."}
 	mUpRetries   = metric{"wasmgate_upstream_retries_total", counter, "Attempts after a request's first, by why they were made."}
+	mUpRefused   = metric{"wasmgate_upstream_retries_refused_total", counter, "Attempts that failed and after which there was no other, by why not."}
 	mUpFirstByte = metric{"wasmgate_upstream_first_byte_seconds", histo, "From the request's head being sent to the head of the answer."}
 	mPoolWait    = metric{"wasmgate_pool_wait_seconds", histo, "Time until an attempt had a connection, dialling included."}
 	mOpened      = metric{"wasmgate_upstream_connections_opened_total", counter, "Upstream connections opened, or tried to open, by reason."}
@@ -172,6 +173,7 @@ func (t *Telemetry) errorMetrics(p *page) {
 
 type upstreamTotals struct {
 	reused                                            uint64
+	refused                                           [len(refusedWhy)]uint64
 	again                                             [len(againWhy)]uint64
 	fresh, opened, closed                             [reasonSlots]uint64
 	errors                                            [fault.Kinds]uint64
@@ -182,6 +184,9 @@ func (u *upstreamTotals) add(s *upstreamSeries) {
 	u.reused += s.reused.Load()
 	for i := range u.again {
 		u.again[i] += s.again[i].Load()
+	}
+	for i := range u.refused {
+		u.refused[i] += s.refused[i].Load()
 	}
 	for i := range reasonSlots {
 		u.fresh[i] += s.fresh[i].Load()
@@ -262,6 +267,12 @@ func (t *Telemetry) upstreamMetrics(p *page) {
 	for _, name := range names {
 		for i, why := range againWhy {
 			p.count(sums[name].again[i], "upstream", name, "why", why)
+		}
+	}
+	p.head(mUpRefused)
+	for _, name := range names {
+		for i, why := range refusedWhy {
+			p.count(sums[name].refused[i], "upstream", name, "why", why)
 		}
 	}
 	p.head(mUpFirstByte)

@@ -232,6 +232,11 @@ func (s *upstreamSeries) attempt(a *exchange.Attempt) {
 	if a.Err != nil {
 		s.errors[a.Err.Kind].Add(1)
 	}
+	if a.Refused != "" {
+		if i := slices.Index(refusedWhy[:], a.Refused); i >= 0 {
+			s.refused[i].Add(1)
+		}
+	}
 }
 
 // example notes down that the trace of x tells of the attempt.

@@ -1,0 +1,248 @@
+package observability
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+const patience = 30 * time.Second
+
+// binaryDir is the folder of the gateway's program once there is one; TestMain removes it.
+var binaryDir string
+
+var binary = sync.OnceValues(func() (path string, err error) {
+	if binaryDir, err = os.MkdirTemp("", "wasmgate-observability-"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(binaryDir, "wasmgate")
+	if out, err := exec.Command("go", "build", "-C", "../..", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the gateway: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binaryDir != "" {
+		_ = os.RemoveAll(binaryDir)
+	}
+	os.Exit(code)
+}
+
+// gateway is one that runs, in front of a service that answers, one that fails, one that is gone, and with a plugin that traps.
+type gateway struct {
+	*testing.T
+	public, bytes, admin string // addresses
+	hold                 chan struct{}
+	holding              chan struct{}
+}
+
+func startGateway(t *testing.T) *gateway {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{T: t, public: freeAddr(t), bytes: freeAddr(t), admin: freeAddr(t), hold: make(chan struct{}), holding: make(chan struct{}, 1)}
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch r.URL.Path {
+		case "/broken":
+			w.WriteHeader(http.StatusInternalServerError)
+		case "/hold":
+			g.holding <- struct{}{}
+			<-g.hold
+		}
+	}))
+	t.Cleanup(service.Close)
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	t.Cleanup(collector.Close)
+	hostile, err := filepath.Abs("../../runtime/gateway/testdata/hostile.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(service.Listener.Addr().String())
+	config := filepath.Join(t.TempDir(), "wasmgate.yaml")
+	text := fmt.Sprintf(`
+loops: 1
+listeners:
+  - { name: public, address: %q }
+  - { name: bytes, address: %q, mode: tcp, upstream: app }
+upstreams:
+  app: { targets: ["http://localhost:%s"], pool: { max_connections: 1, acquire_timeout: 20s, idle_timeout: 60s } }
+  gone: { targets: ["http://%s", "http://%s"] }
+plugins:
+  trap: { module: %q, config: trap, state: [notes] }
+routes:
+  - { name: trap, match: { path_prefix: /trap }, plugins: [trap], upstream: app }
+  - { name: gone, match: { path_prefix: /gone }, upstream: gone }
+  - { name: all, upstream: app }
+telemetry:
+  traces: { endpoint: %q, sample: 0 }
+  access_log: { output: "off" }
+admin: { address: %q }
+plugin_cache: { dir: "off" }
+`, g.public, g.bytes, port, freeAddr(t), freeAddr(t), hostile, collector.URL, g.admin)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program(t, path, "run", "-c", config)
+	eventually(t, "the gateway is ready", func() bool {
+		resp, err := http.Get("http://" + g.admin + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil && resp.StatusCode == 200
+	})
+	return g
+}
+
+// program starts one, and ends it with the test.
+func program(t *testing.T, path string, args ...string) {
+	t.Helper()
+	var output bytes.Buffer
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s:\n%s", filepath.Base(path), output.Bytes())
+		}
+	})
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// eventually waits for a fact that another process brings about and that can only be asked for.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !is(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("it does not come to pass that %s", what)
+		}
+	}
+}
+
+// get asks the gateway, as somebody whose request is traced if trace is not empty, and returns the status.
+func (g *gateway) get(path, trace string) int {
+	g.Helper()
+	req, _ := http.NewRequest(http.MethodGet, "http://"+g.public+path, nil)
+	if trace != "" {
+		req.Header.Set("Traceparent", "00-"+trace+"-1122334455667788-01")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		g.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// live has everything happen once that panels and alerts are about: requests that go well and that fail, a service that is gone
+// and is tried again, a plugin that traps, a queue, a session. Requests that go well are of this trace.
+func (g *gateway) live(trace string) {
+	g.Helper()
+	for path, status := range map[string]int{"/": 200, "/broken": 500, "/gone": 502, "/trap": 500} {
+		own := ""
+		if status == 200 {
+			own = trace
+		}
+		if got := g.get(path, own); got/100 != status/100 {
+			g.Fatalf("%s: status %d", path, got)
+		}
+	}
+	var queue sync.WaitGroup
+	queue.Go(func() { g.get("/hold", "") })
+	<-g.holding
+	queue.Go(func() { g.get("/", trace) })
+	eventually(g.T, "a request waits for a connection", func() bool {
+		return value(g.scrape(false)["wasmgate_pool_waiting"], "upstream", "app") == 1
+	})
+	g.hold <- struct{}{}
+	queue.Wait()
+	g.session()
+}
+
+// session is one of TCP mode.
+func (g *gateway) session() {
+	c, err := net.Dial("tcp", g.bytes)
+	if err != nil {
+		g.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200") {
+		g.Fatalf("%q, %v", b, err)
+	}
+}
+
+// scrape reads the metrics as Prometheus does: with native histograms or without.
+func (g *gateway) scrape(native bool) map[string]*dto.MetricFamily {
+	g.Helper()
+	req, _ := http.NewRequest(http.MethodGet, "http://"+g.admin+"/metrics", nil)
+	if native {
+		req.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		g.Fatal(err)
+	}
+	defer resp.Body.Close()
+	model.NameValidationScheme = model.LegacyValidation //nolint:staticcheck // what the decoder looks at
+	all := map[string]*dto.MetricFamily{}
+	d := expfmt.NewDecoder(resp.Body, expfmt.ResponseFormat(resp.Header))
+	for {
+		f := &dto.MetricFamily{}
+		switch err := d.Decode(f); err {
+		case nil:
+			all[f.GetName()] = f
+		case io.EOF:
+			return all
+		default:
+			g.Fatal(err)
+		}
+	}
+}
+
+// value is the sum of the samples with this label.
+func value(f *dto.MetricFamily, name, is string) (sum float64) {
+	for _, m := range f.GetMetric() {
+		for _, l := range m.Label {
+			if l.GetName() == name && l.GetValue() == is {
+				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
