@@ -346,8 +346,14 @@ func TestConnectionsOverTheLimitAreRefusedEarly(t *testing.T) {
 	if g.Refused() != 1 {
 		t.Errorf("Refused() = %d, want 1", g.Refused())
 	}
+	g.mu.Lock()
+	ln := g.listeners[0]
+	g.mu.Unlock()
+	if s := ln.Stats(); s != (ListenerStats{Accepted: 2, Refused: 1, Open: 2}) {
+		t.Errorf("the listener counts %+v", s)
+	}
 	first.Close()
-	testkit.Eventually(t, "the first is gone", func() bool { return g.Accepted() == 1 })
+	testkit.Eventually(t, "the first is gone", func() bool { return g.Accepted() == 1 && ln.Stats().Open == 1 })
 	fourth := dial(t, addr)
 	fmt.Fprint(fourth, "x")
 	if _, err := io.ReadFull(fourth, make([]byte, 1)); err != nil {
