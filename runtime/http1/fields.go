@@ -94,6 +94,9 @@ var names = [fieldIDs]string{
 // String returns the name in its usual spelling, or "" for FieldUnknown.
 func (id FieldID) String() string { return names[id] }
 
+// Known says whether the id is that of a known name.
+func (id FieldID) Known() bool { return id > FieldUnknown && id < fieldIDs }
+
 // set is a set of known fields.
 type set uint64
 

@@ -251,9 +251,18 @@ func (m *Member) connect(t *netloop.Task, c *pool.Conn, r *Request) *fault.Error
 		nc.SetWriteDeadline(0)
 	}
 	if m.target.secure {
-		return m.handshake(t, c)
+		if err := m.handshake(t, c); err != nil {
+			return err
+		}
 	}
-	return nil
+	if cfg.Session == nil || r.Tunnel {
+		return nil
+	}
+	failed := cfg.Session(t, c, deadline(l, cfg.Handshake))
+	if failed != nil {
+		_ = nc.Close()
+	}
+	return failed
 }
 
 // ours says that a connection failed for want of something that the gateway's machine should have had: that must not eject

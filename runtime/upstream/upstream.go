@@ -63,6 +63,9 @@ type Config struct {
 	// Preface is what a connection begins with, for the client at src, which connected to dst; invalid ones mean for nobody.
 	// nil: nothing. With it, a connection serves only the client that it was opened for (pool.Request.Owner).
 	Preface func(b []byte, src, dst netip.AddrPort) []byte
+	// Session makes a connection that was opened one that serves several requests at once: it sets pool.Conn.Session, until a
+	// loop time (0: no limit), and parks. After an error the connection is closed. nil: connections serve one at a time.
+	Session func(t *netloop.Task, c *pool.Conn, until int64) *fault.Error
 }
 
 // Target is one server of an upstream, or several of one name.
@@ -202,7 +205,7 @@ func (u *Upstream) Reconfigure(c Config) {
 		return
 	}
 	was := u.config.Load()
-	c.Name, c.Dynamic, c.TLS, c.DNS = was.Name, was.Dynamic, was.TLS, was.DNS
+	c.Name, c.Dynamic, c.TLS, c.DNS, c.Session = was.Name, was.Dynamic, was.TLS, was.DNS, was.Session
 	u.config.Store(&c)
 	if was.Breaker != c.Breaker {
 		u.breaker.Store(breaker.NewShared(len(u.group.Loops()), c.Breaker))

@@ -25,7 +25,7 @@ import (
 const order = `
 fault < http1, proxyproto
 
-fault, http1, netloop < exchange, wire
+fault, http1, netloop < exchange, wire, http2
 fault, http1          < route, session
 fault, http1, netloop, exchange < body
 fault, exchange, http1, netloop < filter

@@ -12,11 +12,10 @@ func (p *Pool) putIdle(c *Conn) {
 	l := c.Net.Loop()
 	p.shards[l.Index()].push(c)
 	c.armIdle(p.options.Load(), l.Now())
-	c.Net.OnEvent(c.onIdle)
 	p.queue.offer(p, l)
 }
 
-// armIdle sets the time at which idleEvent looks at the connection next.
+// armIdle has idleEvent look at the connection when something is due, or happens to it.
 func (c *Conn) armIdle(o *Options, now int64) {
 	at := c.retireAt
 	if o.IdleTimeout > 0 {
@@ -29,7 +28,7 @@ func (c *Conn) armIdle(o *Options, now int64) {
 	if limit := c.idleLimit(now); limit > 0 {
 		at = earlier(at, c.idleSince+limit)
 	}
-	c.Net.SetReadDeadline(at)
+	c.watch(at)
 }
 
 // earlier is the earlier of two times of which 0 is never.
@@ -47,7 +46,7 @@ func (c *Conn) idleEvent(*netloop.Conn) {
 	o := p.options.Load()
 	limit := c.idleLimit(now)
 	bad := ""
-	if !c.Net.Quiet() {
+	if c.Session == nil && !c.Net.Quiet() {
 		bad = c.whyDead(l)
 	}
 	switch {
@@ -62,7 +61,6 @@ func (c *Conn) idleEvent(*netloop.Conn) {
 		c.expire(o, now)
 	default:
 		c.armIdle(o, now)
-		c.Net.OnEvent(c.onIdle)
 	}
 }
 
@@ -71,8 +69,7 @@ func (c *Conn) idleEvent(*netloop.Conn) {
 func (c *Conn) expire(o *Options, now int64) {
 	p := c.pool
 	if !p.reaping.CompareAndSwap(false, true) {
-		c.Net.SetReadDeadline(now + int64(time.Millisecond))
-		c.Net.OnEvent(c.onIdle)
+		c.watch(now + int64(time.Millisecond))
 		return
 	}
 	if p.Idle() > max(o.KeepIdle, o.MinIdle) {
@@ -83,7 +80,6 @@ func (c *Conn) expire(o *Options, now int64) {
 	}
 	p.reaping.Store(false)
 	c.armIdle(o, now)
-	c.Net.OnEvent(c.onIdle)
 }
 
 // Close closes the connection for a reason of package facts.
@@ -104,6 +100,12 @@ func (c *Conn) end(l *netloop.Loop, reason string) {
 	p := c.pool
 	if c.pooled {
 		p.shards[l.Index()].remove(c)
+	}
+	if c.Session != nil {
+		c.unshare()
+		if c.timer != nil {
+			c.timer.Stop()
+		}
 	}
 	_ = c.Net.Close()
 	c.Facts.WhyClosed, c.Facts.Closed = reason, l.WallNow()

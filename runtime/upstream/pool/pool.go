@@ -17,6 +17,13 @@
 // anew; connections that live on past it disprove it. Closes within 250 ms of the last answer are no timeouts. Idleness
 // is counted from Release: who reads an answer much later than the peer has sent it spends the margin on that.
 //
+// # Connections that serve several requests at once
+//
+// A connection with a Session (HTTP/2) is given to further requests of its loop while it is in use, as long as the Session has
+// room; another is opened when none has. It is idle when nobody uses it. It never moves to another loop: at the limit
+// a loop that has none closes an idle one of another loop and takes its place, and waits where all are in use. So
+// MaxConnections below the number of loops costs connections, and may let requests wait for long.
+//
 // # What it does not know
 //
 // The pool knows neither HTTP nor names nor TLS: Try returns an idle connection, or leave to open one, which the caller
@@ -91,7 +98,9 @@ type Conn struct {
 	Net    *netloop.Conn
 	Stream Stream // what a request is written to and its answer read from: Net itself, or TLS on top of it
 	Facts  facts.Connection
-	Owner  netip.AddrPort // for whom it speaks: the client of the PROXY header that it began with; zero: for all
+	// Session is there if the connection serves several requests at once.
+	Session Session
+	Owner   netip.AddrPort // for whom it speaks: the client of the PROXY header that it began with; zero: for all
 
 	pool       *Pool
 	retireAt   int64 // loop time; 0: never
@@ -110,6 +119,11 @@ type Conn struct {
 	hinted     int64  // how long it may be idle by the peer's word; 0: it said nothing
 	lastMax    uint64 // of the last Hint
 	allowed    uint64 // requests, by the peer's word; 0: it said nothing
+	// With a Session:
+	users   int    // who use it now
+	leaving string // why it takes no further request, and is to be closed; "": it does
+	timer   *netloop.Timer
+	timerAt int64 // when it fires; 0: it does not
 }
 
 // Pool is the connections to one address. Try, Opened, OpenedIdle, GiveUp and what belongs to a Conn run on loops; the
@@ -127,6 +141,7 @@ type Pool struct {
 	state    atomic.Int32
 	draining atomic.Pointer[string] // the reason
 	reaping  atomic.Bool
+	sessions atomic.Bool  // its connections have a Session
 	hint     atomic.Int64 // the last timeout of a Keep-Alive field, ns
 	proven   atomic.Int64 // how long an idle connection was seen to live, since a peer closed one
 	learned  [2]learner   // of connections that have carried requests, and of those opened ahead that have not
@@ -144,7 +159,8 @@ type shard struct {
 	newest, oldest *Conn
 	count          atomic.Int64
 	owned          map[netip.AddrPort]*Conn // the newest of each Owner
-	_              [32]byte                 // a cache line of its own
+	shared         []*Conn                  // in use, and with a Session; the oldest first
+	_              [8]byte                  // a cache line of its own
 }
 
 // New makes an empty pool for a group of so many loops, whose waiters stand in q. hooks may be nil.
@@ -239,6 +255,10 @@ func (p *Pool) room() bool {
 func (p *Pool) Opened(c *Conn) {
 	p.adopt(c)
 	c.Facts.Requests = 1
+	if c.Session != nil {
+		c.users = 1
+		c.inUse(c.Net.Loop())
+	}
 }
 
 func (p *Pool) adopt(c *Conn) {
@@ -248,6 +268,9 @@ func (p *Pool) adopt(c *Conn) {
 		c.retireAt = c.opened + int64(float64(o.MaxAge)*(1-o.MaxAgeJitter*rand.Float64()))
 	}
 	c.onIdle = c.idleEvent
+	if c.Session != nil {
+		p.sessions.Store(true)
+	}
 }
 
 // GiveUp returns the leave to open a connection: opening it failed.
@@ -264,6 +287,9 @@ func (p *Pool) left(l *netloop.Loop) {
 func (c *Conn) Release(reason string) (why string) {
 	if c.closed {
 		return c.Facts.WhyClosed
+	}
+	if c.Session != nil {
+		return c.releaseShare(reason)
 	}
 	p, l := c.pool, c.Net.Loop()
 	now := l.Now()
@@ -300,6 +326,10 @@ func (c *Conn) retire(l *netloop.Loop) string {
 		return facts.CloseMaxAge
 	case o.MaxConnections > 0 && p.open.Load() > int64(o.MaxConnections):
 		return facts.CloseAboveKeepIdle // the limit was lowered meanwhile
+	case c.Session != nil:
+		if !c.Session.Alive() {
+			return facts.ClosePeer
+		}
 	case !c.Net.Quiet():
 		return c.whyDead(l)
 	}

@@ -33,6 +33,7 @@ type waiter struct {
 	queued  bool // guarded by the queue
 
 	expired bool
+	shared  bool // conn is in use, and this request is one of its users already
 	done    bool
 	pool    *Pool
 	conn    *Conn
@@ -107,6 +108,8 @@ func (w *waiter) receive(l *netloop.Loop) (p *Pool, c *Conn, why string, err *fa
 		return nil, nil, "", stopping()
 	case c == nil:
 		return p, nil, why, nil
+	case w.shared:
+		return p, c, "", nil
 	}
 	if bad := c.spoilt(l, w.request); bad != "" {
 		c.end(l, bad)
@@ -257,7 +260,7 @@ func (p *Pool) give(w *waiter, l *netloop.Loop) {
 	} else {
 		for c := s.first(w.request); c != nil; c = c.next(w.request) {
 			switch {
-			case c.Owner != w.request.Owner:
+			case c.Owner != w.request.Owner, c.Session != nil && w.task.Loop() != l:
 				continue
 			case !w.request.Repeatable && c.doubtful(l):
 				w.why = facts.NewSafeOnly
@@ -282,7 +285,9 @@ func (p *Pool) give(w *waiter, l *netloop.Loop) {
 // hand moves a connection to the waiter's loop and gives it to the waiter.
 func (w *waiter) hand(p *Pool, c *Conn, from *netloop.Loop) {
 	to := w.task.Loop()
-	c.Net.OnEvent(nil)
+	if c.Session == nil {
+		c.Net.OnEvent(nil)
+	}
 	if to == from {
 		to.Post(func() { w.end(p, c, "", nil) })
 		return

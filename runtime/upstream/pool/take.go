@@ -13,7 +13,7 @@ type Got uint8
 // The values of Got.
 const (
 	Full  Got = iota // nothing: the limit is reached, others wait already, or the pool takes no newcomer
-	Idle             // a connection that was idle; the caller's until Release
+	Idle             // a connection that was idle, or that takes one more request (Session); the caller's until Release
 	Leave            // leave to open a connection: the caller must call Opened or GiveUp
 )
 
@@ -27,6 +27,10 @@ func (p *Pool) Try(t *netloop.Task, r Request) (c *Conn, why string, got Got) {
 	}
 	reusable, why := p.options.Load().allows(r)
 	if reusable {
+		if c = p.share(l, r); c != nil {
+			c.join(l.Now())
+			return c, "", Idle
+		}
 		if c, why = p.take(l, r); c != nil {
 			return c, "", Idle
 		}
@@ -116,6 +120,11 @@ func (c *Conn) spoilt(l *netloop.Loop, r Request) string {
 		return facts.CloseMaxAge
 	case limit > 0 && idle >= limit:
 		return facts.CloseLearnedIdle
+	case c.Session != nil:
+		if !c.Session.Alive() {
+			return facts.ClosePeer
+		}
+		return ""
 	case !c.Net.Quiet():
 		if bad := c.whyDead(l); bad != "" {
 			return bad
@@ -169,8 +178,13 @@ func (c *Conn) whyDead(l *netloop.Loop) string {
 // taken makes the connection the request's that has just got it.
 func (c *Conn) taken(l *netloop.Loop) {
 	now := l.Now()
-	c.Net.OnEvent(nil)
-	c.Net.SetReadDeadline(0)
+	if c.Session == nil {
+		c.Net.OnEvent(nil)
+		c.Net.SetReadDeadline(0)
+	} else {
+		c.users = 1
+		c.inUse(l)
+	}
 	c.lastIdle = time.Duration(now - c.idleSince)
 	c.outlived(now)
 	c.Facts.IdleTotal += c.lastIdle
@@ -190,8 +204,8 @@ type theft struct {
 
 // steal takes an idle connection from another loop, which gives it away in its own time.
 func (p *Pool) steal(t *netloop.Task, r Request) *Conn {
-	if r.Owner.IsValid() {
-		return nil // connections of one client are on the client's loop
+	if r.Owner.IsValid() || p.sessions.Load() {
+		return nil // connections of one client are on the client's loop, and those with a Session on theirs
 	}
 	l := t.Loop()
 	for n := range p.shards {
@@ -218,7 +232,7 @@ func (p *Pool) spare(l *netloop.Loop, r Request) *Conn {
 	s := &p.shards[l.Index()]
 	for c := s.oldest; c != nil; {
 		switch {
-		case c.Owner != r.Owner, !r.Repeatable && c.doubtful(l):
+		case c.Owner != r.Owner, !r.Repeatable && c.doubtful(l), c.Session != nil:
 			c = c.newer
 			continue
 		}

@@ -1,0 +1,187 @@
+package http2
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+)
+
+// Start makes a connection to a server, that has just been opened, ready for streams, until the loop time at most; 0: no
+// limit. It parks. After an error the connection is closed.
+func Start(t *netloop.Task, nc *netloop.Conn, below Transport, o Options, until int64) (*Conn, *fault.Error) {
+	c := newConn(nc, below, o)
+	c.out = append(c.out, http2.ClientPreface...)
+	_ = c.framer.WriteSettings(
+		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(c.options.StreamWindow)}, //nolint:gosec // options are small
+		http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(c.options.Table)},          //nolint:gosec // see above
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.options.HeaderList)},   //nolint:gosec // see above
+	)
+	if more := c.options.ConnWindow - firstWindow; more > 0 {
+		_ = c.framer.WriteWindowUpdate(0, uint32(more)) //nolint:gosec // see above
+	}
+	c.first, c.heard = t, c.loop.Now()
+	c.flush()
+	c.loop.Go(c.read)
+	timer := c.waitUntil(t, until)
+	for !c.settled && c.err == nil && (until == 0 || c.loop.Now() < until) && !c.loop.Closing() {
+		t.Park()
+	}
+	c.first = nil
+	if timer != nil {
+		timer.Stop()
+	}
+	switch {
+	case c.loop.Closing():
+		c.lose(fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping"))
+	case c.err == nil && !c.settled:
+		c.lose(&fault.Error{Kind: fault.ConnectTimeout, Source: fault.Upstream, Status: 504, Retryable: true, Detail: "no SETTINGS of HTTP/2 in time: the upstream may speak HTTP/1.1 only (protocol)"})
+	}
+	if c.err == nil {
+		return c, nil
+	}
+	e := *c.err
+	if e.Kind != fault.ShuttingDown && e.Kind != fault.ConnectTimeout {
+		e.Kind, e.Retryable = fault.Connect, true
+		e.Detail = "it was to be spoken to in HTTP/2 (protocol: http2): " + e.Detail
+	}
+	return nil, &e
+}
+
+func (c *Conn) waitUntil(t *netloop.Task, until int64) *netloop.Timer {
+	if until == 0 {
+		return nil
+	}
+	return c.loop.AfterFunc(time.Duration(until-c.loop.Now()), t.Wake)
+}
+
+// Outgoing says how a request is sent.
+type Outgoing struct {
+	Scheme   string        // http or https
+	Framing  http1.Framing // of the body: with a length, that is announced
+	Trailers bool          // TE: trailers is sent
+	End      bool          // there is no body, and there are no trailers
+}
+
+// Open begins a request: its head is on its way when it returns. Fields about the connection, Host and Expect are left out;
+// what Connection lists must be gone (StripHopByHop). The caller must Close the stream. It does not park.
+func (c *Conn) Open(r *http1.Request, o Outgoing) (*Stream, *fault.Error) {
+	if !c.Room(len(c.streams)) || c.err != nil {
+		return nil, &fault.Error{Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Retryable: true, Detail: "the connection takes no further stream"}
+	}
+	if c.listSize(r) > c.peerHeaderList {
+		return nil, fault.New(fault.HeadTooLarge, fault.Gateway, 502, "the request's head is over the %d bytes that the upstream takes (SETTINGS_MAX_HEADER_LIST_SIZE)", c.peerHeaderList)
+	}
+	c.encodeRequest(r, &o)
+	s := c.newStream()
+	s.noBody = string(r.Method) == "HEAD"
+	s.ended = o.End
+	c.headers(s.id, o.End)
+	c.flush()
+	c.keep()
+	if c.nextID >= maxStreamID {
+		c.leave(Exhausted)
+	}
+	return s, nil
+}
+
+// listSize is the head as the peer counts it, a little more at most.
+func (c *Conn) listSize(r *http1.Request) uint64 {
+	const overhead, pseudo = 32, 4*(32+10) + 2*(32+20)
+	n := pseudo + len(r.Method) + len(r.Authority) + len(r.Path) + len(r.Query())
+	for i := range r.Len() {
+		n += len(r.Name(i)) + len(r.Value(i)) + overhead
+	}
+	return uint64(n) //nolint:gosec // not negative
+}
+
+func (c *Conn) encode(name, value string) {
+	_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value, Sensitive: name == "authorization"})
+}
+
+func (c *Conn) encodeRequest(r *http1.Request, o *Outgoing) {
+	c.encode(":method", method(r.Method))
+	c.encode(":scheme", o.Scheme)
+	if len(r.Authority) > 0 {
+		c.encode(":authority", string(r.Authority))
+	}
+	c.encode(":path", target(r))
+	for i := range r.Len() {
+		id := r.ID(i)
+		if http1.IsHopByHop(id) || http1.IsFraming(id) || id == http1.FieldHost || id == http1.FieldExpect {
+			continue
+		}
+		c.encode(lowerName(id, r.Name(i)), string(r.Value(i)))
+	}
+	if o.Framing.Kind == http1.Length {
+		c.encode("content-length", strconv.FormatInt(o.Framing.Length, 10))
+	}
+	if o.Trailers {
+		c.encode("te", "trailers")
+	}
+}
+
+// target is :path.
+func target(r *http1.Request) string {
+	path := string(r.Path)
+	if path == "" {
+		path = "/"
+	}
+	if r.HasQuery() {
+		path += "?" + string(r.Query())
+	}
+	return path
+}
+
+// method is m without an allocation where it is one that everybody uses.
+func method(m []byte) string {
+	for _, known := range [...]string{"GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS"} {
+		if string(m) == known {
+			return known
+		}
+	}
+	return string(m)
+}
+
+// lowerNames are the known names as HTTP/2 has them.
+var lowerNames = func() (names [64]string) {
+	for id := http1.FieldUnknown + 1; id.Known(); id++ {
+		names[id] = strings.ToLower(id.String())
+	}
+	return names
+}()
+
+func lowerName(id http1.FieldID, name []byte) string {
+	if id != http1.FieldUnknown {
+		return lowerNames[id]
+	}
+	return strings.ToLower(string(name))
+}
+
+// End ends the request with trailers. Fields that do not belong there are left out.
+func (s *Stream) End(trailers *http1.Head) error {
+	c := s.conn
+	if err := s.writable(0); err != nil {
+		return err
+	}
+	for i := range trailers.Len() {
+		if name := trailers.Name(i); http1.MayTrail(name) {
+			c.encode(lowerName(trailers.ID(i), name), string(trailers.Value(i)))
+		}
+	}
+	s.ended = true
+	if c.encoded.Len() == 0 {
+		_ = c.framer.WriteData(s.id, true, nil)
+	} else {
+		c.headers(s.id, true)
+	}
+	c.flush()
+	return nil
+}

@@ -1,0 +1,71 @@
+package http2
+
+import "time"
+
+// Options bound a connection. Zero values are the defaults.
+type Options struct {
+	MaxStreams   int           // open at a time, whatever the peer allows; default 100
+	HeaderList   int           // bytes of a head or trailers as RFC 9113 section 6.5.2 counts them, and of a field; default 32 KiB
+	Fields       int           // of a head or trailers; default 100
+	Table        int           // bytes of each of the two tables of HPACK; default 4096
+	StreamWindow int           // bytes of a stream that its user has not read; default 256 KiB
+	ConnWindow   int           // bytes on their way to us in all streams; default 1 MiB
+	Nuisance     int           // frames in a second that move nothing forward; default 1000
+	KeepAlive    time.Duration // of silence while streams are open, after which the peer is asked whether it is there; default 6 min
+	PingTimeout  time.Duration // for its answer; default 20 s
+	WriteTimeout time.Duration // for the peer to take what is written; default 30 s
+
+	// In and Out, if not nil, are added the bytes to that were read and written.
+	In, Out *uint64
+	// Ended is called once, on the loop, when the connection takes no further stream: the peer says so, or it has failed. It
+	// must not park. May be nil.
+	Ended func(Why)
+}
+
+// Why says why a connection takes no further stream.
+type Why uint8
+
+// The reasons.
+const (
+	PeerClosed Why = iota // the peer has closed it, or said GOAWAY
+	Failed                // reading or writing failed, or PING was not answered
+	Protocol              // the peer did what it must not
+	Exhausted             // it has no stream numbers left
+)
+
+// Of keep-alive: grpc-go's server takes more than one PING in five minutes, on a connection that is silent otherwise, for an
+// attack.
+const defaultKeepAlive = 6 * time.Minute
+
+func (o Options) withDefaults() Options {
+	for _, d := range [...]struct {
+		at    *int
+		value int
+	}{{&o.MaxStreams, 100}, {&o.HeaderList, 32 << 10}, {&o.Fields, 100}, {&o.Table, 4096}, {&o.StreamWindow, 256 << 10}, {&o.ConnWindow, 1 << 20}, {&o.Nuisance, 1000}} {
+		if *d.at <= 0 {
+			*d.at = d.value
+		}
+	}
+	for _, d := range [...]struct {
+		at    *time.Duration
+		value time.Duration
+	}{{&o.KeepAlive, defaultKeepAlive}, {&o.PingTimeout, 20 * time.Second}, {&o.WriteTimeout, 30 * time.Second}} {
+		if *d.at <= 0 {
+			*d.at = d.value
+		}
+	}
+	return o
+}
+
+// Bounds that are no options.
+const (
+	maxContinuations = 64
+	frameSize        = 16 << 10 // of what is sent and taken: the least that RFC 9113 allows
+	firstWindow      = 64<<10 - 1
+	maxWindow        = 1<<31 - 1
+	maxStreamID      = 1<<31 - 1
+	backlog          = 64 << 10 // bytes that wait to be written, above which streams wait
+	maxBacklog       = 1 << 20  // and above which a peer that does not read what it makes us write is given up
+	keepBuffer       = 64 << 10 // of a stream's memory that is kept for the next one
+	keepStreams      = 64
+)

@@ -1,0 +1,382 @@
+package http2
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"wasmgate/runtime/fault"
+)
+
+// readFrame reads a frame and does what it says.
+func (c *Conn) readFrame() error {
+	h, err := c.framer.ReadFrameHeader()
+	if err != nil {
+		return c.readError(err)
+	}
+	f, err := c.framer.ReadFrameForHeader(h)
+	c.heard = c.loop.Now()
+	var one http2.StreamError
+	switch {
+	case errors.As(err, &one) && h.Type == http2.FrameWindowUpdate: // by nothing; only that stream is harmed
+		return c.streamBreach(one.StreamID, one.Code, "a window update of 0")
+	case err != nil:
+		return c.readError(err)
+	case !c.settled:
+		if s, ok := f.(*http2.SettingsFrame); !ok || s.IsAck() {
+			return broken(http2.ErrCodeProtocol, "the first frame is not SETTINGS")
+		}
+	}
+	return c.frame(f)
+}
+
+// readError says what a failure of the Framer means.
+func (c *Conn) readError(err error) error {
+	var code http2.ConnectionError
+	var one http2.StreamError
+	detail := "a frame that cannot be read"
+	if d := c.framer.ErrorDetail(); d != nil {
+		detail = d.Error()
+	}
+	switch {
+	case errors.Is(err, http2.ErrFrameTooLarge) && !c.settled, !c.settled && strings.Contains(err.Error(), "HTTP/1"):
+		return broken(http2.ErrCodeProtocol, "the answer to HTTP/2's preface is none of HTTP/2: the peer speaks something else, as HTTP/1.1")
+	case errors.Is(err, http2.ErrFrameTooLarge):
+		return broken(http2.ErrCodeFrameSize, "a frame of more than 16 KiB")
+	case errors.As(err, &code):
+		return broken(http2.ErrCode(code), detail)
+	case errors.As(err, &one):
+		return broken(one.Code, detail)
+	}
+	return err
+}
+
+// frame does what a frame says.
+func (c *Conn) frame(f http2.Frame) error {
+	switch f := f.(type) {
+	case *http2.DataFrame:
+		return c.data(f)
+	case *http2.HeadersFrame:
+		return c.beginBlock(f)
+	case *http2.ContinuationFrame:
+		return c.continueBlock(f)
+	case *http2.RSTStreamFrame:
+		return c.resetByPeer(f)
+	case *http2.SettingsFrame:
+		return c.settings(f)
+	case *http2.PingFrame:
+		return c.ping(f)
+	case *http2.GoAwayFrame:
+		return c.goingAway(f)
+	case *http2.WindowUpdateFrame:
+		return c.windowUpdate(f)
+	case *http2.PushPromiseFrame:
+		return broken(http2.ErrCodeProtocol, "PUSH_PROMISE, which was not allowed")
+	}
+	return c.annoyed() // PRIORITY, and what nobody knows
+}
+
+// annoyed counts a frame that moves nothing forward.
+func (c *Conn) annoyed() error {
+	now := c.loop.Now()
+	if now-c.nuisanceSince >= int64(time.Second) || c.nuisance < 0 {
+		c.nuisance, c.nuisanceSince = 0, now
+	}
+	if c.nuisance++; c.nuisance > c.options.Nuisance {
+		return broken(http2.ErrCodeEnhanceYourCalm, "too many frames that move nothing forward")
+	}
+	return nil
+}
+
+// idle says whether nothing can be said about a stream yet, since it has not begun.
+func (c *Conn) idle(id uint32) bool { return id%2 == 0 || id >= c.nextID }
+
+// streamBreach ends a stream over what the peer did in it.
+func (c *Conn) streamBreach(id uint32, code http2.ErrCode, what string) error {
+	if c.idle(id) {
+		return broken(http2.ErrCodeProtocol, what+", for a stream that has not begun")
+	}
+	s := c.streams[id]
+	if s == nil {
+		return c.annoyed()
+	}
+	if !s.reset {
+		s.reset = true
+		c.reset(id, code)
+	}
+	s.fail(&fault.Error{Kind: fault.Malformed, Source: fault.Upstream, Status: 502, Detail: "HTTP/2: " + what + " (" + code.String() + ")"})
+	return nil
+}
+
+// data takes a piece of a body. The connection's window is given back at once: only the stream waits for its reader.
+func (c *Conn) data(f *http2.DataFrame) error {
+	n, body := int(f.Length), f.Data()
+	if c.idle(f.StreamID) {
+		return broken(http2.ErrCodeProtocol, "DATA for a stream that has not begun")
+	}
+	if !c.received.take(n) {
+		return broken(http2.ErrCodeFlowControl, "more DATA than the connection's window allows")
+	}
+	c.credit(n)
+	s := c.streams[f.StreamID]
+	switch {
+	case s == nil || s.reset:
+		return c.annoyed()
+	case s.peerEnded:
+		return broken(http2.ErrCodeStreamClosed, "DATA behind the end of its stream")
+	case !s.headDone:
+		return c.streamBreach(s.id, http2.ErrCodeProtocol, "DATA before a head")
+	case !s.received.take(n):
+		return c.streamBreach(s.id, http2.ErrCodeFlowControl, "more DATA than the stream's window allows")
+	}
+	if len(body) == 0 && !f.StreamEnded() {
+		if err := c.annoyed(); err != nil {
+			return err
+		}
+	}
+	s.got += int64(len(body))
+	if s.length >= 0 && s.got > s.length || s.noBody && len(body) > 0 {
+		return c.streamBreach(s.id, http2.ErrCodeProtocol, "more DATA than content-length says")
+	}
+	s.recv = append(s.recv, body...)
+	if pad := s.received.give(n - len(body)); pad > 0 && !f.StreamEnded() {
+		_ = c.framer.WriteWindowUpdate(s.id, uint32(pad)) //nolint:gosec // not more than a window
+		c.flush()
+	}
+	if f.StreamEnded() {
+		return c.endOf(s)
+	}
+	s.wakeReader()
+	return nil
+}
+
+// endOf is the end of an answer.
+func (c *Conn) endOf(s *Stream) error {
+	if s.length >= 0 && s.got != s.length && !s.noBody {
+		return c.streamBreach(s.id, http2.ErrCodeProtocol, "less DATA than content-length says")
+	}
+	s.peerEnded = true
+	s.wakeReader()
+	s.wakeWriter()
+	return nil
+}
+
+// beginBlock begins a header block: HPACK wants each of them read, also where nobody does.
+func (c *Conn) beginBlock(f *http2.HeadersFrame) error {
+	if c.idle(f.StreamID) {
+		return broken(http2.ErrCodeProtocol, "HEADERS for a stream that has not begun")
+	}
+	s := c.streams[f.StreamID]
+	switch {
+	case s == nil || s.reset:
+		if err := c.annoyed(); err != nil {
+			return err
+		}
+		c.block.begin(f.StreamID, f.StreamEnded(), nil, false)
+	case s.peerEnded:
+		return broken(http2.ErrCodeStreamClosed, "HEADERS behind the end of their stream")
+	case s.headDone:
+		c.block.begin(f.StreamID, f.StreamEnded(), &s.trailers, true)
+	default:
+		c.block.begin(f.StreamID, f.StreamEnded(), &s.head, false)
+	}
+	return c.fragment(f.HeaderBlockFragment(), f.HeadersEnded())
+}
+
+func (c *Conn) continueBlock(f *http2.ContinuationFrame) error {
+	if c.block.frames++; c.block.frames > maxContinuations {
+		return broken(http2.ErrCodeEnhanceYourCalm, "a header block of too many frames")
+	}
+	return c.fragment(f.HeaderBlockFragment(), f.HeadersEnded())
+}
+
+func (c *Conn) fragment(b []byte, last bool) error {
+	h := &c.block
+	if h.bytes += len(b); h.bytes > 2*c.options.HeaderList {
+		return broken(http2.ErrCodeEnhanceYourCalm, "a header block that is far too long")
+	}
+	if _, err := c.decoder.Write(b); err != nil {
+		return broken(http2.ErrCodeCompression, err.Error())
+	}
+	if !last {
+		return nil
+	}
+	if err := c.decoder.Close(); err != nil {
+		return broken(http2.ErrCodeCompression, err.Error())
+	}
+	s := c.streams[h.id]
+	if s == nil || s.reset || h.to == nil {
+		return nil
+	}
+	if what := h.complete(); what != "" {
+		return c.streamBreach(h.id, http2.ErrCodeProtocol, what)
+	}
+	return c.answered(s)
+}
+
+// answered takes a head, or trailers.
+func (c *Conn) answered(s *Stream) error {
+	h := &c.block
+	switch {
+	case h.trailer:
+		return c.endOf(s)
+	case h.status < 200:
+		s.status, s.fresh = h.status, true
+		s.wakeReader()
+		return c.annoyed()
+	}
+	s.status, s.fresh, s.headDone = h.status, true, true
+	if s.noBody = s.noBody || h.status == 204 || h.status == 304; h.status != 204 {
+		s.length = h.length
+	}
+	if h.end {
+		return c.endOf(s)
+	}
+	s.wakeReader()
+	return nil
+}
+
+// resetByPeer is RST_STREAM.
+func (c *Conn) resetByPeer(f *http2.RSTStreamFrame) error {
+	if c.idle(f.StreamID) {
+		return broken(http2.ErrCodeProtocol, "RST_STREAM for a stream that has not begun")
+	}
+	s := c.streams[f.StreamID]
+	if s == nil || s.reset {
+		return c.annoyed()
+	}
+	s.reset = true
+	if s.peerEnded { // the answer is whole: only the rest of the request is not wanted
+		s.Stop()
+		return nil
+	}
+	s.refused = f.ErrCode == http2.ErrCodeRefusedStream && !s.headDone
+	s.fail(&fault.Error{
+		Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Retryable: !s.headDone,
+		Detail: "the upstream has reset the stream: " + f.ErrCode.String(),
+	})
+	return nil
+}
+
+// settings is what the peer allows.
+func (c *Conn) settings(f *http2.SettingsFrame) error {
+	if err := c.annoyed(); err != nil {
+		return err
+	}
+	if f.IsAck() {
+		return nil
+	}
+	if f.NumSettings() > 100 {
+		return broken(http2.ErrCodeEnhanceYourCalm, "a SETTINGS frame with more than 100 settings")
+	}
+	if err := f.ForeachSetting(c.setting); err != nil {
+		return err
+	}
+	if !c.settled {
+		c.settled = true
+		if c.first != nil {
+			c.first.Wake()
+		}
+	}
+	_ = c.framer.WriteSettingsAck()
+	c.next()
+	return c.control()
+}
+
+func (c *Conn) setting(s http2.Setting) error {
+	if err := s.Valid(); err != nil {
+		return c.readError(err)
+	}
+	switch s.ID {
+	case http2.SettingHeaderTableSize:
+		c.encoder.SetMaxDynamicTableSize(s.Val) // within the limit
+	case http2.SettingEnablePush:
+		if s.Val != 0 {
+			return broken(http2.ErrCodeProtocol, "a server that allows PUSH_PROMISE")
+		}
+	case http2.SettingMaxConcurrentStreams:
+		c.peerStreams = s.Val
+	case http2.SettingInitialWindowSize:
+		by := int64(s.Val) - c.peerWindow
+		c.peerWindow = int64(s.Val)
+		for _, s := range c.streams {
+			if s.window += by; s.window > maxWindow {
+				return broken(http2.ErrCodeFlowControl, "an initial window that makes one of more than 2^31-1")
+			}
+			if by > 0 {
+				s.wakeWriter()
+			}
+		}
+	case http2.SettingMaxFrameSize:
+		c.peerFrame = int(min(s.Val, frameSize))
+	case http2.SettingMaxHeaderListSize:
+		c.peerHeaderList = uint64(s.Val)
+	}
+	return nil
+}
+
+func (c *Conn) ping(f *http2.PingFrame) error {
+	if f.IsAck() {
+		c.asked = 0
+		return c.annoyed()
+	}
+	if err := c.annoyed(); err != nil {
+		return err
+	}
+	_ = c.framer.WritePing(true, f.Data)
+	return c.control()
+}
+
+// goingAway is GOAWAY: streams above the last one were not acted upon.
+func (c *Conn) goingAway(f *http2.GoAwayFrame) error {
+	if err := c.annoyed(); err != nil {
+		return err
+	}
+	if c.goAway && f.LastStreamID > c.lastID {
+		return broken(http2.ErrCodeProtocol, "GOAWAY with a higher number than before")
+	}
+	c.goAway, c.lastID = true, f.LastStreamID
+	for id, s := range c.streams {
+		if id > c.lastID && !s.peerEnded && s.err == nil {
+			s.refused, s.reset = true, true
+			s.fail(&fault.Error{
+				Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Retryable: true,
+				Detail: "the upstream is going away (GOAWAY " + f.ErrCode.String() + "), and has not acted upon the request",
+			})
+		}
+	}
+	c.leave(PeerClosed)
+	return nil
+}
+
+// smallUpdate is the size of a window update that is not worth its frame, in bytes.
+const smallUpdate = 1 << 10
+
+func (c *Conn) windowUpdate(f *http2.WindowUpdateFrame) error {
+	if f.Increment < smallUpdate {
+		if err := c.annoyed(); err != nil {
+			return err
+		}
+	}
+	if f.StreamID == 0 {
+		if c.window += int64(f.Increment); c.window > maxWindow {
+			return broken(http2.ErrCodeFlowControl, "a window of more than 2^31-1")
+		}
+		c.next()
+		return nil
+	}
+	if c.idle(f.StreamID) {
+		return broken(http2.ErrCodeProtocol, "WINDOW_UPDATE for a stream that has not begun")
+	}
+	s := c.streams[f.StreamID]
+	if s == nil || s.reset {
+		return c.annoyed()
+	}
+	if s.window += int64(f.Increment); s.window > maxWindow {
+		return c.streamBreach(s.id, http2.ErrCodeFlowControl, "a window of more than 2^31-1")
+	}
+	s.wakeWriter()
+	return nil
+}

@@ -1,0 +1,320 @@
+package http2
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"wasmgate/runtime/fault"
+	"wasmgate/runtime/http1"
+	"wasmgate/runtime/netloop"
+)
+
+// Stream is a request and its answer. One task may read while another writes. After Close it must not be used any more.
+type Stream struct {
+	conn *Conn
+	id   uint32
+
+	// The answer.
+	status    int
+	head      http1.Head
+	trailers  http1.Head
+	headDone  bool // the final head is there
+	fresh     bool // a head is there that Head has not returned
+	noBody    bool // no DATA may come: the answer to HEAD
+	length    int64
+	got       int64
+	recv      []byte // what came
+	given     []byte // and what Next has returned
+	handed    bool   // Ready, or Next, has returned the last of it
+	received  window
+	peerEnded bool
+
+	// The request.
+	window  int64
+	ended   bool // END_STREAM was written
+	stopped bool // the peer wants no more of it, or we do
+	queued  bool // in Conn.queue
+	turn    bool
+
+	err     *fault.Error
+	refused bool
+	reset   bool // by whichever side
+
+	reader, writer  *netloop.Task
+	readBy, writeBy int64
+	timer           *netloop.Timer
+	timerAt         int64 // when it fires; 0: it does not
+	expire          func()
+}
+
+// newStream makes the next stream.
+func (c *Conn) newStream() *Stream {
+	var s *Stream
+	if n := len(c.free); n > 0 {
+		s = c.free[n-1]
+		c.free = c.free[:n-1]
+	} else {
+		s = &Stream{conn: c}
+		s.expire = s.expired
+	}
+	s.id = c.nextID
+	c.nextID += 2
+	s.window, s.length = c.peerWindow, -1
+	s.received.init(c.options.StreamWindow)
+	c.streams[s.id] = s
+	return s
+}
+
+// Close ends the use of the stream: it is reset if it is not over. No other task may use it any more.
+func (s *Stream) Close() {
+	c := s.conn
+	if c.streams[s.id] != s {
+		return
+	}
+	if !s.reset && (!s.ended || !s.peerEnded) {
+		code := http2.ErrCodeCancel
+		if s.peerEnded {
+			code = http2.ErrCodeNo // the answer is whole: the rest of the request has no reader
+		}
+		c.reset(s.id, code)
+	}
+	delete(c.streams, s.id)
+	c.credit(0)
+	if s.turn {
+		c.next()
+	}
+	if len(c.free) >= keepStreams || c.err != nil || s.queued {
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		s.queued = false
+		return
+	}
+	keep := Stream{
+		conn: c, recv: s.recv[:0], given: s.given[:0], timer: s.timer, timerAt: s.timerAt, expire: s.expire, head: s.head, trailers: s.trailers,
+	}
+	keep.head.Reset()
+	keep.trailers.Reset()
+	if cap(keep.recv) > keepBuffer {
+		keep.recv = nil
+	}
+	if cap(keep.given) > keepBuffer {
+		keep.given = nil
+	}
+	*s = keep
+	c.free = append(c.free, s)
+}
+
+// Refused says that the peer has not acted upon the request at all, so that it may be sent again, whatever it is.
+func (s *Stream) Refused() bool { return s.refused }
+
+// Reset says that the peer has ended the stream, and not the connection.
+func (s *Stream) Reset() bool { return s.reset }
+
+// fail ends the stream with an error.
+func (s *Stream) fail(err *fault.Error) {
+	if s.err == nil {
+		s.err = err
+	}
+	s.wakeReader()
+	s.wakeWriter()
+}
+
+func (s *Stream) wakeReader() {
+	if s.reader != nil {
+		s.reader.Wake()
+	}
+}
+
+func (s *Stream) wakeWriter() {
+	if s.writer != nil {
+		s.writer.Wake()
+	}
+}
+
+// arm makes sure that the timer fires no later than at. It is left as it is if it fires earlier.
+func (s *Stream) arm(at int64) {
+	if at == 0 || s.timerAt != 0 && s.timerAt <= at {
+		return
+	}
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	l := s.conn.loop
+	s.timer, s.timerAt = l.AfterFunc(time.Duration(at-l.Now()), s.expire), at
+}
+
+func (s *Stream) expired() {
+	s.timerAt = 0
+	now := s.conn.loop.Now()
+	for _, w := range [...]struct {
+		task *netloop.Task
+		at   int64
+	}{{s.reader, s.readBy}, {s.writer, s.writeBy}} {
+		switch {
+		case w.task == nil || w.at == 0:
+		case now >= w.at:
+			w.task.Wake()
+		default:
+			s.arm(w.at)
+		}
+	}
+}
+
+// Head waits for a head of the answer and returns its status: an interim one (below 200), after which it is called again, or
+// the final one. Its fields are in Fields, those of an interim one until the task parks. An interim answer that nobody has waited for is dropped when the
+// next one comes. until is the loop time at which netloop.ErrDeadline is returned; 0: never. It parks.
+func (s *Stream) Head(t *netloop.Task, until int64) (status int, err error) {
+	for !s.fresh {
+		if err := s.wait(t, until); err != nil {
+			return 0, err
+		}
+	}
+	s.fresh = false
+	return s.status, nil
+}
+
+// wait parks until something has come, or returns the error with which the stream ended.
+func (s *Stream) wait(t *netloop.Task, until int64) error {
+	l := s.conn.loop
+	switch {
+	case s.err != nil:
+		return s.err
+	case until != 0 && l.Now() >= until:
+		return netloop.ErrDeadline
+	}
+	s.reader, s.readBy = t, until
+	s.arm(until)
+	t.Park()
+	s.reader = nil
+	return nil
+}
+
+// Fields are those of the head.
+func (s *Stream) Fields() *http1.Head { return &s.head }
+
+// Framing is how the body would be framed in HTTP/1.1.
+func (s *Stream) Framing() http1.Framing {
+	switch {
+	case s.noBody:
+		return http1.Framing{Kind: http1.NoBody, Length: s.length}
+	case s.length >= 0:
+		return http1.Framing{Kind: http1.Length, Length: s.length}
+	case s.peerEnded && s.got == 0 && s.trailers.Len() == 0:
+		return http1.Framing{Kind: http1.Length}
+	}
+	return http1.Framing{Kind: http1.Chunked}
+}
+
+// Ready is the next piece of the body as far as it has come: empty if there is none. It is valid until the next call.
+func (s *Stream) Ready() ([]byte, error) {
+	if len(s.recv) == 0 {
+		if s.err != nil && !s.peerEnded {
+			return nil, s.err
+		}
+		return nil, nil
+	}
+	s.given, s.recv = s.recv, s.given[:0]
+	if n := s.received.give(len(s.given)); n > 0 && !s.peerEnded && s.err == nil && s.conn.err == nil {
+		_ = s.conn.framer.WriteWindowUpdate(s.id, uint32(n)) //nolint:gosec // not more than a window
+		s.conn.flush()
+	}
+	return s.given, nil
+}
+
+// Next returns the next piece of the body, valid until the next call, and parks until there is one. It returns io.EOF after
+// the last.
+func (s *Stream) Next(t *netloop.Task, until int64) ([]byte, error) {
+	for {
+		if data, err := s.Ready(); len(data) > 0 || err != nil {
+			return data, err
+		}
+		if s.peerEnded {
+			return nil, io.EOF
+		}
+		if err := s.wait(t, until); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Done says whether the answer was whole, and Ready has returned all of it.
+func (s *Stream) Done() bool { return s.peerEnded && len(s.recv) == 0 }
+
+// Trailers are those of the answer, after its end.
+func (s *Stream) Trailers() *http1.Head { return &s.trailers }
+
+// Stopped is what Write returns when the rest of the body is not wanted: by the peer, whose answer is whole, or after Stop.
+var Stopped = errors.New("the rest of the request is not wanted")
+
+// Stop has Write return Stopped, also one that waits.
+func (s *Stream) Stop() {
+	s.stopped = true
+	s.wakeWriter()
+}
+
+// Write sends a piece of the body, and the end of the request if it is the last; it parks while the peer's windows are
+// closed, or others have their turn. It returns how many bytes were taken.
+func (s *Stream) Write(t *netloop.Task, data []byte, last bool, until int64) (n int, err error) {
+	c := s.conn
+	defer func() {
+		s.writer = nil
+		if s.turn {
+			s.turn = false
+			c.next()
+		}
+	}()
+	for n < len(data) || last && !s.ended {
+		if err := s.writable(until); err != nil {
+			s.queued = false
+			return n, err
+		}
+		rest := data[n:]
+		switch {
+		case len(rest) > 0 && s.window <= 0:
+			if s.turn {
+				s.turn = false
+				c.next()
+			}
+		case len(rest) > 0 && (c.full() || len(c.queue) > 0 && !s.turn): // the end alone is not held up
+			if s.turn = false; !s.queued {
+				s.queued = true
+				c.queue = append(c.queue, s)
+			}
+		default:
+			size := int(min(int64(len(rest)), s.window, c.window, int64(min(c.peerFrame, frameSize))))
+			size = max(size, 0)
+			n += size
+			s.ended = last && n == len(data)
+			s.window -= int64(size)
+			c.window -= int64(size)
+			c.nuisance -= 2 // the peer may tell of two windows
+			_ = c.framer.WriteData(s.id, s.ended, rest[:size])
+			c.flush()
+			s.turn = false
+			c.next()
+			continue
+		}
+		s.writer, s.writeBy = t, until
+		s.arm(until)
+		t.Park()
+		s.writer = nil
+	}
+	return n, nil
+}
+
+// writable says why nothing can be sent any more, if so.
+func (s *Stream) writable(until int64) error {
+	switch {
+	case s.stopped || s.ended:
+		return Stopped
+	case s.err != nil:
+		return s.err
+	case until != 0 && s.conn.loop.Now() >= until:
+		return netloop.ErrDeadline
+	}
+	return nil
+}
