@@ -73,7 +73,7 @@ var foreignValues = map[string]map[string]string{
 	"type": {"httpchk": "say `http`", "https": "say `http`: https targets are asked over TLS", "connect": "say `tcp`", "none": "say `off`"},
 	"protocol": {
 		"http1": "say `http1.1`", "http": "say `http1.1`", "11": "say `http1.1`", "http/11": "say `http1.1`", "http/10": "say `http1.0`", "10": "say `http1.0`",
-		"h2": "HTTP/2 is not spoken to targets: say `http1.1`", "http2": "HTTP/2 is not spoken to targets: say `http1.1`", "h2c": "HTTP/2 is not spoken to targets: say `http1.1`", "grpc": "HTTP/2 is not spoken to targets",
+		"h2": "say `http2`", "h2c": "say `http2`", "http/2": "say `http2`", "http20": "say `http2`", "2": "say `http2`", "grpc": "say `http2`",
 	},
 	"proxy_protocol":   {"1": "say `v1`", "2": "say `v2`", "on": "say `v2`, or `v1`", "sendproxy": "say `v1`", "sendproxyv2": "say `v2`", "none": "say `off`"},
 	"proxy_protocol[]": {"true": "say which peers send it: `[10.0.0.0/8]`", "on": "say which peers send it: `[10.0.0.0/8]`", "false": "remove it, or write `[]`", "v1": "say which peers send it: `[10.0.0.0/8]`; both versions are read", "v2": "say which peers send it: `[10.0.0.0/8]`; both versions are read"},
@@ -280,7 +280,7 @@ var foreignIn = map[string]map[string]string{
 		"verify": "certificates are always verified, unless `tls.insecure_skip_verify`", "down": "say `state: disabled` in the target",
 		"weight": sayWeight, "loadfactor": sayWeight, "hash": "say `balance: hash(ip)`", "random": "say `balance: random_two`", "algorithm": sayBalance,
 		"timeoutmax": "say `health.passive.eject_max`", "cookie": saySticky, "sendproxy": "say `proxy_protocol: v1`", "sendproxyv2": "say `proxy_protocol: v2`",
-		"httpversion": "say `protocol`", "srv": "write a target as in `http://_http._tcp.name`, without a port", "h2": "HTTP/2 is not spoken to targets",
+		"httpversion": "say `protocol`", "srv": "write a target as in `http://_http._tcp.name`, without a port", "h2": "say `protocol: http2`",
 		"status": "in a target say `state`; for checks `health.active.status`",
 	},
 	"plugins": {

@@ -76,6 +76,7 @@ type Protocol string
 const (
 	ProtocolHTTP11 Protocol = "http1.1"
 	ProtocolHTTP10 Protocol = "http1.0"
+	ProtocolHTTP2  Protocol = "http2"
 )
 
 // ProxyProtocol is the version of the PROXY protocol header that begins connections to an upstream.

@@ -73,8 +73,21 @@ func (v *validator) protocols(p keyPath, u *Upstream) {
 	if q := p.key("pool").key("ping"); u.Protocol == ProtocolHTTP10 && u.Pool.Ping == PingExpectContinue && v.ok(q) {
 		v.fail(q, "say `pool.ping: socket`", "HTTP/1.0 has no Expect: 100-continue")
 	}
+	if u.Protocol == ProtocolHTTP2 {
+		v.http2(p, u)
+	}
 	if q := p.key("proxy_protocol"); u.ProxyProtocol != ProxyProtocolOff && v.ok(q) && !v.given(p.key("pool").key("reuse")) && (v.httpUpstreams()[p[1]] || v.http["*"]) {
 		v.warn(q, "say `pool.reuse: always` to show that this is meant, or `never`", "a connection that begins with a client's address is reused for that client's connection only")
+	}
+}
+
+// http2 checks what makes no sense where many requests use a connection at a time.
+func (v *validator) http2(p keyPath, u *Upstream) {
+	if q := p.key("pool").key("ping"); u.Pool.Ping == PingExpectContinue && v.ok(q) {
+		v.fail(q, "say `pool.ping: socket`", "HTTP/2 says itself which requests were not acted upon, and are sent again")
+	}
+	if q := p.key("hedge").key("after"); u.Hedge.After > 0 && v.ok(q) {
+		v.fail(q, "remove it, or say `protocol: http1.1`", "there is no hedging of requests to an upstream of HTTP/2")
 	}
 }
 

@@ -39,7 +39,7 @@ func (g *Gateway) buildUpstreams(s *state, old *state) error {
 	slices.Sort(s.order)
 	var errs []error
 	for _, name := range s.order {
-		u, err := g.buildUpstream(name, *s.config.Upstreams[name], old)
+		u, err := g.buildUpstream(name, *s.config.Upstreams[name], headLimits(s.config), old)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("upstreams.%s: %w", name, err))
 			continue
@@ -50,7 +50,7 @@ func (g *Gateway) buildUpstreams(s *state, old *state) error {
 }
 
 // buildUpstream takes the upstream from old, with its connections, unless what these are made of has changed.
-func (g *Gateway) buildUpstream(name string, c config.Upstream, old *state) (liveUpstream, error) {
+func (g *Gateway) buildUpstream(name string, c config.Upstream, limits *http1.Limits, old *state) (liveUpstream, error) {
 	if old != nil {
 		if was, ok := old.upstreams[name]; ok && reflect.DeepEqual(connections(was.config), connections(c)) {
 			kept := liveUpstream{Upstream: was.Upstream, config: c}
@@ -66,6 +66,9 @@ func (g *Gateway) buildUpstream(name string, c config.Upstream, old *state) (liv
 	if uc.TLS, err = clientTLS(&c); err != nil {
 		return liveUpstream{}, err
 	}
+	if c.Protocol == config.ProtocolHTTP2 {
+		uc.Session = proxy.StartHTTP2(limits)
+	}
 	return liveUpstream{Upstream: upstream.New(g.group, uc, g.names, &hooks{g.observers, g.telemetry, g.log}), config: c}, nil
 }
 
@@ -73,7 +76,11 @@ func (g *Gateway) buildUpstream(name string, c config.Upstream, old *state) (liv
 func connections(c config.Upstream) config.Upstream {
 	dns := c.DNS
 	dns.Drain = 0
-	return config.Upstream{Dynamic: c.Dynamic, TLS: c.TLS, TCP: c.TCP, ProxyProtocol: c.ProxyProtocol, DNS: dns,
+	multiplexed := config.ProtocolHTTP11
+	if c.Protocol == config.ProtocolHTTP2 {
+		multiplexed = c.Protocol
+	}
+	return config.Upstream{Protocol: multiplexed, Dynamic: c.Dynamic, TLS: c.TLS, TCP: c.TCP, ProxyProtocol: c.ProxyProtocol, DNS: dns,
 		Retries: config.Retries{Budget: c.Retries.Budget, BudgetLeast: c.Retries.BudgetLeast}}
 }
 
@@ -161,6 +168,9 @@ func healthRules(c *config.Upstream) upstream.Health {
 	if a.Type == config.CheckHTTP {
 		probe := &probe.HTTP{Target: a.Path, Host: a.Host, Status: ranges(a.Status), HTTP10: c.Protocol == config.ProtocolHTTP10}
 		h.Active.Probe = probe.Probe
+		if c.Protocol == config.ProtocolHTTP2 {
+			h.Active.Probe = probe.ProbeHTTP2
+		}
 	}
 	return h
 }
@@ -190,7 +200,7 @@ func plan(c *config.Upstream, limits *http1.Limits) (server.Plan, error) {
 		Options: proxy.Options{
 			ResponseHeader: c.Timeouts.ResponseHeader.Std(), IdleRead: c.Timeouts.IdleRead.Std(),
 			Attempts: c.Retries.Attempts, PerTry: c.Retries.PerTryTimeout.Std(), Backoff: c.Retries.Backoff.Std(),
-			Hedge: c.Hedge.After.Std(), HTTP10: c.Protocol == config.ProtocolHTTP10, Owned: c.ProxyProtocol != config.ProxyProtocolOff, Limits: limits,
+			Hedge: c.Hedge.After.Std(), HTTP10: c.Protocol == config.ProtocolHTTP10, HTTP2: c.Protocol == config.ProtocolHTTP2, Owned: c.ProxyProtocol != config.ProxyProtocolOff, Limits: limits,
 		},
 		Timeout: c.Timeouts.Request.Std(), Host: hostPolicy(c.Host),
 		Affinity: server.Affinity{HashOn: hashOns[c.Balance.On], Name: c.Balance.Name},
@@ -229,6 +239,9 @@ func clientTLS(c *config.Upstream) (*tls.Config, error) {
 	t := &tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify,
 		NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(0),
+	}
+	if c.Protocol == config.ProtocolHTTP2 {
+		t.NextProtos = []string{"h2"}
 	}
 	if c.TLS.CA != "" {
 		pem, err := os.ReadFile(c.TLS.CA)

@@ -108,6 +108,17 @@ func (s *Stream) Close() {
 	c.free = append(c.free, s)
 }
 
+// Cancel ends the stream at once: whoever reads or writes gets an error. It must be closed still.
+func (s *Stream) Cancel() {
+	c := s.conn
+	if c.streams[s.id] != s || s.reset || s.ended && s.peerEnded {
+		return
+	}
+	s.reset = true
+	c.reset(s.id, http2.ErrCodeCancel)
+	s.fail(fault.New(fault.ClientClosed, fault.Gateway, 0, "the request was cancelled"))
+}
+
 // Refused says that the peer has not acted upon the request at all, so that it may be sent again, whatever it is.
 func (s *Stream) Refused() bool { return s.refused }
 

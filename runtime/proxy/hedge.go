@@ -41,7 +41,7 @@ type hedge struct {
 // hedgeAt is when the attempt gets another one beside it; 0: never. Only what may be sent twice is, and not what asks
 // for a tunnel.
 func (f *Flight) hedgeAt(l *netloop.Loop) int64 {
-	if f.Options.Hedge <= 0 || f.hedge != nil || len(f.X.Attempts) >= f.Options.Attempts || !f.replay || !Idempotent(f.X.Request.Method) || f.X.Request.Upgrade != nil {
+	if f.Options.Hedge <= 0 || f.Options.HTTP2 || f.hedge != nil || len(f.X.Attempts) >= f.Options.Attempts || !f.replay || !Idempotent(f.X.Request.Method) || f.X.Request.Upgrade != nil {
 		return 0
 	}
 	return l.Now() + int64(f.Options.Hedge)

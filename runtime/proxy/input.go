@@ -106,6 +106,24 @@ func (f *Flight) Output() body.Source { return (*output)(f) }
 type output Flight
 
 func (out *output) Next(t *netloop.Task) ([]byte, error) { return (*Flight)(out).NextBody(t) }
-func (out *output) Ready() ([]byte, error)               { return out.Answer.BufferedBody() }
-func (out *output) Done() bool                           { return out.Answer.Body.Done() }
-func (out *output) Trailers() *http1.Head                { return out.Answer.Body.Trailers() }
+
+func (out *output) Ready() ([]byte, error) {
+	if out.stream != nil {
+		return out.stream.Ready()
+	}
+	return out.Answer.BufferedBody()
+}
+
+func (out *output) Done() bool {
+	if out.stream != nil {
+		return out.stream.Done()
+	}
+	return out.Answer.Body.Done()
+}
+
+func (out *output) Trailers() *http1.Head {
+	if out.stream != nil {
+		return out.stream.Trailers()
+	}
+	return out.Answer.Body.Trailers()
+}

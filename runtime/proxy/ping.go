@@ -12,7 +12,7 @@ import (
 // connection that may just have been closed. Without the body nothing can have been acted upon (RFC 9110 section 10.1.1).
 func (f *Flight) mayPing() bool {
 	r := &f.X.Request
-	return f.Options.Ping > 0 && !f.noPing && f.up.WhyNew == "" && !Idempotent(r.Method) && r.Upgrade == nil && !f.Options.HTTP10 &&
+	return f.Options.Ping > 0 && !f.noPing && f.up.WhyNew == "" && !Idempotent(r.Method) && r.Upgrade == nil && !f.Options.HTTP10 && !f.Options.HTTP2 &&
 		(f.framing.Kind == http1.Chunked || f.framing.Kind == http1.Length && f.framing.Length > 0)
 }
 

@@ -11,6 +11,7 @@
 //	                                                  └ no:  *fault.Error, the connection closed with a reason
 //
 // What was learned of the member goes to it with Report; the upstream makes health, ejection and its breaker of it.
+// With Options.HTTP2 a request is a stream of a connection that others use too (frames.go): what ends it ends no connection.
 // With Options.Hedge, an attempt that takes long gets a second one beside it (hedge.go); the first answer is used.
 package proxy
 
@@ -23,6 +24,7 @@ import (
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
+	"wasmgate/runtime/http2"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
@@ -43,6 +45,7 @@ type Options struct {
 	Hedge          time.Duration // without an answer for so long, a second attempt is made beside the first; 0: never
 	Ping           time.Duration // how long a pooled connection may take to say that it wants a body; 0: it is not asked
 	HTTP10         bool          // the upstream is spoken to in HTTP/1.0
+	HTTP2          bool          // it is spoken to in HTTP/2: Upstream's connections are StartHTTP2's. There is no Hedge and no Ping then
 	Owned          bool          // its connections are each for one client, whom they name (PROXY protocol)
 	Limits         *http1.Limits // of the answer's head
 }
@@ -60,6 +63,7 @@ type Flight struct {
 	Client   *wire.Reader  // the request's body comes from here; its reader has been made ready by StartBody
 	Conn     *netloop.Conn // the client's; nil for a request of the gateway's own, as Client is then: its body is Filtered; and for Rehearse
 	Filtered *body.Body    // the request's body as filters left it; nil, or untouched: as it comes
+	Feed     Feed          // the body of a request of the gateway's own that flows; nil: it is Filtered
 	Upstream *upstream.Upstream
 	Options  *Options
 	Observer Observer // may be nil
@@ -70,6 +74,9 @@ type Flight struct {
 	Answer wire.Reader // the answer's body comes from here, after Forward
 
 	up        upstream.Acquired
+	stream    *http2.Stream // of the attempt, where the upstream is spoken to in HTTP/2
+	reset     bool          // the upstream has ended the stream, and not its connection
+	cancelled bool
 	out       wire.Scratch
 	body      []byte // the request's body as far as it was at hand, in the framing that is sent
 	framing   http1.Framing
@@ -86,6 +93,7 @@ type Flight struct {
 // Forward gives the request to the upstream and returns when x.Response holds the head of its answer.
 func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 	f.reason, f.pump.state, f.hedge, f.noPing, f.tried = "", pumpIdle, nil, false, f.tried[:0]
+	f.stream, f.reset, f.cancelled = nil, false, false
 	if err := f.takeBody(t); err != nil {
 		return err
 	}
@@ -124,10 +132,13 @@ func (f *Flight) takeBody(t *netloop.Task) *fault.Error {
 	if f.Filtered != nil && f.Filtered.Touched() {
 		f.framing, f.source = f.Filtered.Framing(), f.Filtered
 	}
+	if f.Feed != nil {
+		f.framing, f.source = http1.Framing{Kind: http1.Chunked}, f.Feed
+	}
 	if err := f.fits(); err != nil {
 		return err
 	}
-	chunked := f.framing.Kind == http1.Chunked && !f.Options.HTTP10
+	chunked := f.framing.Kind == http1.Chunked && !f.Options.HTTP10 && !f.Options.HTTP2
 	for f.inMemory() || len(f.body) < netloop.BufferSize {
 		data, err := f.atHand(t)
 		if err != nil {
@@ -149,7 +160,9 @@ func (f *Flight) takeBody(t *netloop.Task) *fault.Error {
 }
 
 // inMemory says whether filters hold the whole body.
-func (f *Flight) inMemory() bool { return f.source == body.Source(f.Filtered) && f.Filtered.Ended() }
+func (f *Flight) inMemory() bool {
+	return f.Feed == nil && f.source == body.Source(f.Filtered) && f.Filtered.Ended()
+}
 
 // atHand is the next piece of the body that does not have to be waited for; empty: there is none.
 func (f *Flight) atHand(t *netloop.Task) ([]byte, error) {
@@ -196,7 +209,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	x, l := f.X, t.Loop()
 	a := x.AddAttempt()
 	a.Upstream, a.Why, a.Started = f.Upstream.Name(), why, l.Now()
-	f.sentBytes = 0
+	f.sentBytes, f.reset = 0, false
 	acquired, err := f.Upstream.Acquire(t, f.wanted(n))
 	if err != nil {
 		a.Queued, a.Passed, a.Failed = acquired.Queued, acquired.Passed, acquired.Failed
@@ -261,6 +274,9 @@ func note(a *exchange.Attempt, up *upstream.Acquired) {
 
 // send writes the head and what is at hand of the body in one piece, and starts the pump for the rest.
 func (f *Flight) send(t *netloop.Task) *fault.Error {
+	if f.Options.HTTP2 {
+		return f.open(t)
+	}
 	x, l := f.X, t.Loop()
 	ping := f.mayPing()
 	out := http1.AppendRequest(f.out.Take(l), &x.Request, f.outgoing(ping))
@@ -301,6 +317,9 @@ func (f *Flight) outgoing(ping bool) http1.Outgoing {
 
 // head reads until the final head of the answer.
 func (f *Flight) head(t *netloop.Task) *fault.Error {
+	if f.stream != nil {
+		return f.frameHead(t)
+	}
 	x, l := f.X, t.Loop()
 	if !f.Answer.Opened() {
 		f.Answer.Open(f.up.Stream, l, f.Options.Limits)
@@ -418,9 +437,13 @@ func deadline(l *netloop.Loop, d time.Duration) int64 {
 func (f *Flight) pastDeadline(l *netloop.Loop) bool { return f.Deadline != 0 && l.Now() >= f.Deadline }
 
 // NextBody returns the next piece of the answer's body, or io.EOF, or what went wrong; it parks.
-func (f *Flight) NextBody(t *netloop.Task) ([]byte, error) {
-	f.up.Net.SetReadDeadline(f.until(t.Loop(), f.Options.IdleRead))
-	data, err := f.Answer.NextBody(t)
+func (f *Flight) NextBody(t *netloop.Task) (data []byte, err error) {
+	if until := f.until(t.Loop(), f.Options.IdleRead); f.stream != nil {
+		data, err = f.stream.Next(t, until)
+	} else {
+		f.up.Net.SetReadDeadline(until)
+		data, err = f.Answer.NextBody(t)
+	}
 	if err == nil || err == io.EOF {
 		return data, err
 	}
@@ -428,6 +451,13 @@ func (f *Flight) NextBody(t *netloop.Task) ([]byte, error) {
 	a := f.X.Attempt()
 	a.Err = fe
 	return nil, fe
+}
+
+// StartBody makes what follows of the answer its body, after Forward.
+func (f *Flight) StartBody() {
+	if f.stream == nil {
+		f.Answer.StartBody(f.X.Response.Framing, fault.Upstream)
+	}
 }
 
 // Member is the member of the upstream that the answer comes from.
@@ -452,13 +482,17 @@ func (f *Flight) Finish(t *netloop.Task) {
 
 func (f *Flight) finish(l *netloop.Loop) {
 	a := f.X.Attempt()
-	f.up.Facts.BytesIn += f.Answer.Total()
-	reason := f.why()
-	f.Answer.Close()
 	a.Ended = l.Now()
 	if f.pump.state == pumpDone {
 		a.BodySent = f.pump.doneAt
 	}
+	if f.stream != nil {
+		a.WhyClosed = f.endStream()
+		return
+	}
+	f.up.Facts.BytesIn += f.Answer.Total()
+	reason := f.why()
+	f.Answer.Close()
 	a.WhyClosed = f.up.Release(reason)
 	f.up.Conn = nil
 }

@@ -57,7 +57,7 @@ func (p *pump) loop(t *netloop.Task) {
 		var fe *fault.Error
 		if errors.As(err, &fe) {
 			p.err = fe
-			_ = p.up.Close() // the upstream must not take a cut-off body for a whole one
+			p.cut() // the upstream must not take a cut-off body for a whole one
 		}
 	}
 	if p.waiter != nil {
@@ -65,10 +65,22 @@ func (p *pump) loop(t *netloop.Task) {
 	}
 }
 
+// cut ends what the request is sent on.
+func (p *pump) cut() {
+	if s := p.flight.stream; s != nil {
+		s.Cancel()
+		return
+	}
+	_ = p.up.Close()
+}
+
 // move sends pieces of the body until its end. A *fault.Error is the client's doing, or a filter's; other errors are the
 // upstream's, which may still have an answer to be read.
 func (p *pump) move(t *netloop.Task) error {
 	f := p.flight
+	if f.stream != nil {
+		return p.frames(t)
+	}
 	chunked := f.framing.Kind == http1.Chunked
 	for !p.stopping {
 		data, err := f.source.Next(t)
@@ -111,11 +123,22 @@ func (p *pump) stop(t *netloop.Task, f *Flight) {
 	}
 	p.stopping, p.waiter = true, t
 	now := t.Loop().Now()
-	f.Conn.SetReadDeadline(now + 1)
-	p.up.SetWriteDeadline(now + 1)
+	switch {
+	case f.Conn != nil:
+		f.Conn.SetReadDeadline(now + 1)
+	case f.Feed != nil:
+		f.Feed.Stop()
+	}
+	if f.stream != nil {
+		f.stream.Stop()
+	} else {
+		p.up.SetWriteDeadline(now + 1)
+	}
 	for p.state == pumpRunning { // when the group closes, its connections do, and with them the pump
 		t.Park()
 	}
 	p.waiter = nil
-	f.Conn.SetReadDeadline(0)
+	if f.Conn != nil {
+		f.Conn.SetReadDeadline(0)
+	}
 }

@@ -47,7 +47,7 @@ func (o *RetryOn) has(err *fault.Error) bool {
 // connection's fault alone. The next attempt opens one, so this can happen once for a request.
 func (f *Flight) raced(err *fault.Error) bool {
 	return err != nil && err.Retryable && (err.Kind == fault.UpstreamClosed || err.Kind == fault.WriteFailed) &&
-		f.X.Attempt().Reused && f.mayRepeat()
+		f.X.Attempt().Reused && f.mayRepeat() && !f.reset
 }
 
 // mayRepeat says whether the request may be sent again as far as its method and its body are concerned (RFC 9110
@@ -105,10 +105,9 @@ func (f *Flight) better(t *netloop.Task, n int) bool {
 
 // drop gives up an answer in favour of another attempt. Its connection is kept if the whole answer is there already.
 func (f *Flight) drop() {
-	resp := &f.X.Response
-	f.Answer.StartBody(resp.Framing, fault.Upstream)
-	for !f.Answer.Body.Done() {
-		if data, err := f.Answer.BufferedBody(); err != nil || len(data) == 0 {
+	f.StartBody()
+	for out := f.Output(); !out.Done(); {
+		if data, err := out.Ready(); err != nil || len(data) == 0 {
 			break
 		}
 	}
@@ -146,12 +145,16 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 		reason = facts.CloseClientAborted
 	}
 	err.Upstream, err.Host, err.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
-	f.up.Facts.Err = err
-	f.X.Attempt().WhyClosed = reason
 	if !f.raced(err) {
 		f.tried = append(f.tried, f.up.Member)
 	}
 	f.report(t.Loop(), err)
+	if f.Options.HTTP2 {
+		f.X.Attempt().WhyClosed = f.failStream(err)
+		return err
+	}
+	f.up.Facts.Err = err
+	f.X.Attempt().WhyClosed = reason
 	f.up.Release(reason)
 	return err
 }
@@ -223,7 +226,9 @@ func (f *Flight) bodyError(l *netloop.Loop, err error) *fault.Error {
 	}
 	f.Abandon(reason)
 	fe.Upstream, fe.Host, fe.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
-	f.up.Facts.Err = fe
+	if f.stream == nil {
+		f.up.Facts.Err = fe
+	}
 	f.report(l, fe)
 	return fe
 }

@@ -28,12 +28,13 @@ type callerLoop struct {
 
 // outbound is the storage of a request of a plugin's own.
 type outbound struct {
-	x      exchange.Exchange
-	flight proxy.Flight
-	body   body.Body
+	x       exchange.Exchange
+	flight  proxy.Flight
+	body    body.Body
+	options proxy.Options // of a Stream
 }
 
-var _ filter.Caller = (*Caller)(nil)
+var _ filter.Streamer = (*Caller)(nil)
 
 // NewCaller makes a caller for so many loops. observers has one Observer for each loop, or none.
 func NewCaller(loops int, upstreams []Upstream, observers []Observer) *Caller {
@@ -42,6 +43,16 @@ func NewCaller(loops int, upstreams []Upstream, observers []Observer) *Caller {
 
 // Call is filter.Caller's.
 func (c *Caller) Call(t *netloop.Task, call *filter.Call) *fault.Error {
+	return c.made(t, call, func(o *outbound) *fault.Error { return c.send(t, call, o) })
+}
+
+// Stream is filter.Streamer's.
+func (c *Caller) Stream(t *netloop.Task, s *filter.Stream) *fault.Error {
+	return c.made(t, &s.Call, func(o *outbound) *fault.Error { return c.flow(t, s, o) })
+}
+
+// made makes a call, and has it observed.
+func (c *Caller) made(t *netloop.Task, call *filter.Call, send func(*outbound) *fault.Error) *fault.Error {
 	if call.Upstream < 0 || call.Upstream >= len(c.upstreams) {
 		return fault.New(fault.Denied, fault.Plugin, 503, "a call to an upstream that is not there")
 	}
@@ -55,7 +66,7 @@ func (c *Caller) Call(t *netloop.Task, call *filter.Call) *fault.Error {
 		o = &outbound{}
 	}
 	t.SetPatient(true) // the answers that many guests wait for come together
-	err := c.send(t, call, o)
+	err := send(o)
 	t.SetPatient(false)
 	if err != nil && err.Plugin == "" {
 		err.Plugin = call.Filter
@@ -70,28 +81,79 @@ func (c *Caller) Call(t *netloop.Task, call *filter.Call) *fault.Error {
 
 func (c *Caller) send(t *netloop.Task, call *filter.Call, o *outbound) *fault.Error {
 	x, f, l, u := &o.x, &o.flight, t.Loop(), &c.upstreams[call.Upstream]
-	x.Reset()
-	x.Task, x.Plugin, x.Trace, x.Target.Upstream = t, call.Filter, call.Trace, call.Upstream
-	x.Started, x.WallStarted = l.Now(), l.WallNow()
-	if err := o.request(t, call, u); err != nil {
+	if err := c.begin(t, call, o); err != nil {
 		return err
 	}
 	timeout := call.Timeout
 	if timeout <= 0 {
 		timeout = filter.DefaultCallTimeout
 	}
-	f.X, f.Upstream, f.Options, f.Filtered, f.Deadline = x, u.Upstream, &u.Options, &o.body, l.Now()+int64(timeout)
-	if c.observers != nil {
-		f.Observer = c.observers[l.Index()]
-	}
+	f.Options, f.Feed, f.Deadline = &u.Options, nil, l.Now()+int64(timeout)
 	if err := f.Forward(t); err != nil {
 		return err
 	}
-	f.Answer.StartBody(x.Response.Framing, fault.Upstream)
+	f.StartBody()
 	x.Response.StripHopByHop()
 	call.Status = x.Response.Status
 	call.AnswerFields.CopyFrom(&x.Response.Head)
 	err := o.answer(t, call)
+	f.Finish(t)
+	return err
+}
+
+// begin makes the exchange and the flight the call's.
+func (c *Caller) begin(t *netloop.Task, call *filter.Call, o *outbound) *fault.Error {
+	x, f, l, u := &o.x, &o.flight, t.Loop(), &c.upstreams[call.Upstream]
+	x.Reset()
+	x.Task, x.Plugin, x.Trace, x.Target.Upstream = t, call.Filter, call.Trace, call.Upstream
+	x.Started, x.WallStarted = l.Now(), l.WallNow()
+	f.X, f.Upstream, f.Filtered = x, u.Upstream, &o.body
+	if c.observers != nil {
+		f.Observer = c.observers[l.Index()]
+	}
+	return o.request(t, call, u)
+}
+
+// flow makes a call that flows both ways. How long it may be silent is its own business.
+func (c *Caller) flow(t *netloop.Task, s *filter.Stream, o *outbound) *fault.Error {
+	x, f, l, u := &o.x, &o.flight, t.Loop(), &c.upstreams[s.Upstream]
+	if !u.HTTP2 {
+		return fault.New(fault.Unsupported, fault.Plugin, 503, "upstream %s is not spoken to in HTTP/2, which gRPC needs: say upstreams.%s.protocol: http2", u.Name(), u.Name())
+	}
+	if err := c.begin(t, &s.Call, o); err != nil {
+		return err
+	}
+	x.Request.TETrailers = true
+	o.options = u.Options
+	o.options.IdleRead, o.options.ResponseHeader = 0, 0
+	f.Options, f.Feed, f.Deadline = &o.options, s.Feed, 0
+	if s.Timeout > 0 {
+		f.Deadline = l.Now() + int64(s.Timeout)
+	}
+	if s.Cancelled() {
+		return fault.New(fault.ClientClosed, fault.Plugin, 0, "the call was cancelled")
+	}
+	s.OnCancel(f.Cancel)
+	defer s.OnCancel(nil)
+	if err := f.Forward(t); err != nil {
+		return err
+	}
+	x.Response.StripHopByHop()
+	s.Status = x.Response.Status
+	s.AnswerFields.CopyFrom(&x.Response.Head)
+	err := s.Head(t)
+	for err == nil {
+		data, e := f.NextBody(t)
+		if e == io.EOF {
+			s.AnswerTrailers.CopyFrom(f.Output().Trailers())
+			break
+		}
+		if e != nil {
+			err = fault.From(e)
+		} else {
+			err = s.Data(t, data)
+		}
+	}
 	f.Finish(t)
 	return err
 }

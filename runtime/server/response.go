@@ -22,7 +22,7 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	if resp.Status == 101 {
 		return s.tunnel(t, w, snap, r)
 	}
-	f.Answer.StartBody(resp.Framing, fault.Upstream)
+	f.StartBody()
 	resp.StripHopByHop()
 	if r.Rewrite.Reverse { // plugins see, and change, what the client would
 		s.reverse(w, snap, r)
@@ -85,8 +85,8 @@ func (w *work) reframe(t *netloop.Task, was int, source body.Source) body.Source
 	resp, f := &w.x.Response, &w.flight
 	switch {
 	case bodiless(resp.Status) && resp.Framing.Kind != http1.NoBody:
-		for !f.Answer.Body.Done() { // what is not at hand costs the connection
-			if data, err := f.Answer.BufferedBody(); err != nil || len(data) == 0 {
+		for out := f.Output(); !out.Done(); { // what is not at hand costs the connection
+			if data, err := out.Ready(); err != nil || len(data) == 0 {
 				break
 			}
 		}

@@ -35,7 +35,7 @@ fault, netloop                                                                 <
 fault, netloop, upstream/facts                                                 < upstream/pool
 fault, netloop, upstream/facts, upstream/pool, upstream/resolve                < upstream
 breaker, upstream/balance, upstream/health                                     < upstream
-fault, netloop, http1, wire, upstream/health, upstream/pool                    < upstream/probe
+fault, netloop, http1, http2, wire, upstream/health, upstream/pool             < upstream/probe
 
 wasm/meter, breaker, fault, netloop                                            < wasm
 internal/private                                                               < wasm, modules
@@ -45,7 +45,7 @@ wasm, wasm/meter, fault, netloop, http1, exchange, filter, kv, sdk/abi         <
 wasm, wasm/meter, fault, netloop, http1, exchange, filter                      < wasm/httpwasm
 wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         < wasm/proxywasm
 
-fault, netloop, http1, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
+fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
 fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
 proxyproto, session, body                                                      < server
 fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp

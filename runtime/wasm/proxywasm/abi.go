@@ -210,6 +210,10 @@ const (
 	onResponseBody
 	onResponseTrailers
 	onCallResponse
+	onGRPCInitial
+	onGRPCReceive
+	onGRPCTrailing
+	onGRPCClose
 	onNewConnection
 	onDownstreamData
 	onUpstreamData
@@ -234,6 +238,8 @@ var callbackTypes = [callbacks]struct {
 	onRequestHeaders: {"proxy_on_request_headers", 3, 0}, onRequestBody: {"proxy_on_request_body", 3, 0}, onRequestTrailers: {"proxy_on_request_trailers", 2, 0},
 	onResponseHeaders: {"proxy_on_response_headers", 3, 0}, onResponseBody: {"proxy_on_response_body", 3, 0}, onResponseTrailers: {"proxy_on_response_trailers", 2, 0},
 	onCallResponse: {"proxy_on_http_call_response", 5, 0}, onNewConnection: {"proxy_on_new_connection", 1, 0},
+	onGRPCInitial: {"proxy_on_grpc_receive_initial_metadata", 3, 0}, onGRPCReceive: {"proxy_on_grpc_receive", 3, 0},
+	onGRPCTrailing: {"proxy_on_grpc_receive_trailing_metadata", 3, 0}, onGRPCClose: {"proxy_on_grpc_close", 3, 0},
 	onDownstreamData: {"proxy_on_downstream_data", 3, 0}, onUpstreamData: {"proxy_on_upstream_data", 3, 0},
 	onDownstreamClose: {"proxy_on_downstream_connection_close", 2, 0}, onUpstreamClose: {"proxy_on_upstream_connection_close", 2, 0},
 	onMain: {"main", 2, 0}, onMainVoid: {"__main_void", 0, 0}, onStart: {"_start", 0, 0},

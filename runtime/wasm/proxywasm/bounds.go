@@ -5,10 +5,12 @@ import "time"
 // What bounds a guest, besides Options.
 const (
 	maxContexts      = 1 << 16 // of one VM
-	maxCalls         = 1024    // http_calls under way, of one VM
+	maxCalls         = 1024    // http_calls and gRPC calls under way, of one VM
 	maxCallBytes     = 1 << 20 // of what a call sends
 	maxCallTimeout   = 5 * time.Minute
-	maxPairs         = 1024 // in a serialized map
+	maxGRPCMessage   = 4 << 20            // of a gRPC call, either way
+	maxGRPCQueue     = maxGRPCMessage + 5 // of messages that an upstream has not taken yet
+	maxPairs         = 1024               // in a serialized map
 	maxPairsBytes    = 1 << 20
 	maxEdits         = 256 << 10 // bytes of header changes of one stream
 	maxAnswer        = 1 << 20   // bytes of a local response's body

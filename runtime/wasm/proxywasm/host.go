@@ -75,11 +75,11 @@ func hostFunctions() []wasm.HostFunction {
 	add("send_local_response", "iiiiiiii", lookupFuel, hostRespond)
 
 	add("http_call", "iiiiiiiiii", callFuel, hostHTTPCall)
-	add("grpc_call", "iiiiiiiiiiii", lookupFuel, hostGRPC)
-	add("grpc_stream", "iiiiiiiii", lookupFuel, hostGRPC)
-	add("grpc_send", "iiii", 0, absentStream)
-	add("grpc_cancel", "i", 0, absentStream)
-	add("grpc_close", "i", 0, absentStream)
+	add("grpc_call", "iiiiiiiiiiii", lookupFuel, hostGRPCCall)
+	add("grpc_stream", "iiiiiiiii", lookupFuel, hostGRPCStream)
+	add("grpc_send", "iiii", lookupFuel, hostGRPCSend)
+	add("grpc_cancel", "i", lookupFuel, hostGRPCCancel)
+	add("grpc_close", "i", lookupFuel, hostGRPCClose)
 
 	add("get_shared_data", "iiiii", lookupFuel, hostGetShared)
 	add("set_shared_data", "iiiii", lookupFuel, hostSetShared)

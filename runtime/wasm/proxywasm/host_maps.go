@@ -101,6 +101,8 @@ func (v *vm) buffer(id uint32) (b []byte, d *side, there bool) {
 			return nil, nil, false
 		}
 		return v.answer.Answer, nil, true
+	case bufferGRPC:
+		return v.received, nil, v.receiving
 	case bufferRequest, bufferResponse, bufferDownstream, bufferUpstream:
 		if c == nil || c.stream == nil || c.stream.tcp != (id >= bufferDownstream) {
 			return nil, nil, false

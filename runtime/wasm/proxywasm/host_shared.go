@@ -178,14 +178,6 @@ func hostDefineMetric(v *vm, in *wasm.Instance, a []uint64) status {
 	return statusOK
 }
 
-// hostGRPC is grpc_call and grpc_stream.
-func hostGRPC(v *vm, _ *wasm.Instance, _ []uint64) status {
-	v.say(wasm.LogWarn, "the plugin makes a gRPC call, which needs HTTP/2 towards upstreams: it is answered UNIMPLEMENTED", "grpc")
-	return statusUnimplemented
-}
-
-func absentStream(*vm, *wasm.Instance, []uint64) status { return statusNotFound }
-
 // call is an http_call.
 type call struct {
 	filter.Call
@@ -226,17 +218,12 @@ func hostHTTPCall(v *vm, in *wasm.Instance, a []uint64) status {
 	if !c.fill(fields, trailers) {
 		return statusBadArgument
 	}
-	if len(v.calls) >= k.options.MaxCalls {
-		v.say(wasm.LogWarn, fmt.Sprintf("http_call failed: %d are under way", len(v.calls)), "too many calls")
+	if n := len(v.calls) + len(v.grpc); n >= k.options.MaxCalls {
+		v.say(wasm.LogWarn, fmt.Sprintf("http_call failed: %d are under way", n), "too many calls")
 		return statusInternal
 	}
 	c.Body = append([]byte(nil), body...)
-	for {
-		if v.lastCall++; v.lastCall != 0 && v.calls[v.lastCall] == nil {
-			break
-		}
-	}
-	c.token = v.lastCall
+	c.token = v.newToken()
 	if s := ctx.stream; s != nil {
 		s.calls++
 		if s.x != nil {

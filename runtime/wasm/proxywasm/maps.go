@@ -18,7 +18,7 @@ type fieldMap struct {
 	request *http1.Request
 	scheme  string
 	reply   *http1.Response
-	status  int // of an http_call's answer; 0: none
+	status  int // of the answer of a call of the plugin's; 0: none
 	write   bool
 	nonUTF8 NonUTF8
 	digits  [3]byte
@@ -45,7 +45,13 @@ func (v *vm) mapOf(id uint32, m *fieldMap) bool {
 			m.head = &a.AnswerTrailers
 		}
 		return true
-	case mapGRPCInitial, mapGRPCTrailing:
+	case mapGRPCInitial:
+		if g := v.grpcNow; g != nil {
+			m.head, m.status = &g.AnswerFields, g.Status
+		}
+		return true
+	case mapGRPCTrailing:
+		m.head = v.grpcTrailers
 		return true
 	}
 	s := c.stream

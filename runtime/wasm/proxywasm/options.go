@@ -29,7 +29,7 @@ type Options struct {
 	IdleAfter     time.Duration // without a call, after which a VM is closed that does nothing in the background; default 5 min, negative: never
 	MaxPause      time.Duration // of a stream that is paused; default 60 s
 	MaxBody       int           // bytes of a paused body; default 1 MiB
-	MaxCalls      int           // http_calls under way on one loop; default and most 1024
+	MaxCalls      int           // http_calls and gRPC calls under way on one loop; default and most 1024
 	NonUTF8       NonUTF8
 	StopIteration StopIteration
 	Node          Node
@@ -45,8 +45,8 @@ type Options struct {
 
 // Grants is what a plugin may reach. They can be changed by Plugin.Rebind.
 type Grants struct {
-	Calls     map[string]int // the ids of upstreams that http_call may use, by the cluster's name in the plugin
-	Caller    filter.Caller  // nil: there are no calls
+	Calls     map[string]int // the ids of upstreams that http_call and gRPC calls may use, by the cluster's name in the plugin
+	Caller    filter.Caller  // nil: there are no calls. One that is a filter.Streamer makes gRPC calls too
 	Upstreams []string       // the names of all upstreams by their id, for the property cluster_name
 }
 
@@ -99,6 +99,6 @@ func (o Options) withDefaults() Options {
 // may share.
 type Stats struct {
 	wasm.Stats
-	Outbound uint64 // http_calls
+	Outbound uint64 // http_calls and gRPC calls
 	Streams  int64  // contexts of exchanges and connections that exist
 }

@@ -183,11 +183,11 @@ func TestProperties(t *testing.T) {
 func TestSmallFunctions(t *testing.T) {
 	b := newBench(t)
 	p := b.quiet(Options{LogLevel: wasm.LogInfo}, "request unknown", "request time", "request level", "request status", "request foreign clear_route_cache x", "request foreign compress x", "request foreign declare_property x",
-		"request loglevel 1 hidden", "request loglevel 3 warned", "request loglevel 9 x", "request grpc", "request stream 77", "request done", "request resume 2", "request resume 9", "request bodystatus 6", "request bodystatus 0", "request body 8", "request body 99",
+		"request loglevel 1 hidden", "request loglevel 3 warned", "request loglevel 9 x", "request grpccall auth s m 1 x", "request grpcsend 1 x 0", "request stream 77", "request done", "request resume 2", "request resume 9", "request bodystatus 6", "request bodystatus 0", "request body 8", "request body 99",
 		"request_end bodystatus 0", "request_end body 0 1 2", "request_end body 0 9", "request_end body 7 0 7")
 	b.exchange(message{head: "POST / HTTP/1.1\nHost: h", body: []string{"abcd"}}, okAnswer, p)
 	b.wantSays("create(2 1)", "request(2 5 0)", "unknown -> 12", "time -> 0 now", "level -> 0 2", "status -> 0 0 ", "foreign -> 0", "foreign -> 1", "foreign -> 0",
-		"log -> 0", "warned", "log -> 0", "log -> 2", "! the plugin makes a gRPC call, which needs HTTP/2 towards upstreams: it is answered UNIMPLEMENTED", "grpc -> 12 send -> 1",
+		"log -> 0", "warned", "log -> 0", "log -> 2", `! a gRPC call to "auth" was refused: the plugin is not granted calls to an upstream of that name`, "grpccall -> 2 0", "grpcsend -> 1",
 		"effective -> 2", "done -> 1", "resume -> 2", "resume -> 2", "bodystatus -> 0 0", "bodystatus -> 1 0", "body -> 1", "body -> 2",
 		"request_body(2 4 1)", "bodystatus -> 0 4", "body -> 0 bc", "body -> 0 ", "body -> 0 request",
 		"response(2 3 0)", "response_body(2 5 1)", "done(2)", "log(2)", "delete(2)")

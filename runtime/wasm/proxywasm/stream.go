@@ -25,7 +25,7 @@ type stream struct {
 	failed    *fault.Error // the VM's end, or the stream's own
 	reported  bool         // and it was counted
 	req, resp side
-	calls     int // http_calls of it that are under way
+	calls     int // http_calls and gRPC calls of it that are under way
 	closed    bool
 	edited    int // bytes of header changes
 	phase     string
@@ -321,6 +321,11 @@ func (s *stream) end() {
 	for _, c := range v.calls {
 		if c.stream == s {
 			c.stream = nil
+		}
+	}
+	for _, c := range v.grpc {
+		if c.stream == s {
+			c.abort()
 		}
 	}
 	switch {

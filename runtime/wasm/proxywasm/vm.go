@@ -5,6 +5,7 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
 )
@@ -39,8 +40,15 @@ type vm struct {
 	message   string
 
 	calls    map[uint32]*call
+	grpc     map[uint32]*grpcCall
 	lastCall uint32
-	pending  []*call // made before there was a loop
+	pending  []interface{ start() } // calls made before there was a loop
+
+	// What a callback about a gRPC call sees.
+	grpcNow      *grpcCall   // the head of its answer
+	grpcTrailers *http1.Head // or its trailers
+	received     []byte      // or a message
+	receiving    bool
 
 	used    int64 // when it was called last
 	sweeper *netloop.Timer
@@ -69,7 +77,7 @@ type context struct {
 }
 
 func newVM(g *group) *vm {
-	return &vm{group: g, contexts: map[uint32]*context{}, calls: map[uint32]*call{}}
+	return &vm{group: g, contexts: map[uint32]*context{}, calls: map[uint32]*call{}, grpc: map[uint32]*grpcCall{}}
 }
 
 // attach makes the VM a loop's.
@@ -99,7 +107,7 @@ func (v *vm) background() bool {
 			return true
 		}
 	}
-	return len(v.pending)+len(v.calls) > 0
+	return len(v.pending)+len(v.calls)+len(v.grpc) > 0
 }
 
 // has says whether the guest has a callback.
@@ -242,6 +250,10 @@ func (v *vm) end(why *fault.Error) {
 	}
 	clear(v.contexts)
 	clear(v.calls)
+	for _, c := range v.grpc {
+		c.Cancel()
+	}
+	clear(v.grpc)
 	v.in.Close()
 }
 

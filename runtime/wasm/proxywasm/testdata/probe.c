@@ -34,7 +34,10 @@ IMPORT("proxy_close_stream") u32 proxy_close_stream(u32);
 IMPORT("proxy_send_local_response") u32 proxy_send_local_response(u32, const void *, u32, const void *, u32, const void *, u32, u32);
 IMPORT("proxy_http_call") u32 proxy_http_call(const void *, u32, const void *, u32, const void *, u32, const void *, u32, u32, u32 *);
 IMPORT("proxy_grpc_call") u32 proxy_grpc_call(const void *, u32, const void *, u32, const void *, u32, const void *, u32, const void *, u32, u32, u32 *);
+IMPORT("proxy_grpc_stream") u32 proxy_grpc_stream(const void *, u32, const void *, u32, const void *, u32, const void *, u32, u32 *);
 IMPORT("proxy_grpc_send") u32 proxy_grpc_send(u32, const void *, u32, u32);
+IMPORT("proxy_grpc_close") u32 proxy_grpc_close(u32);
+IMPORT("proxy_grpc_cancel") u32 proxy_grpc_cancel(u32);
 IMPORT("proxy_get_shared_data") u32 proxy_get_shared_data(const void *, u32, u8 **, u32 *, u32 *);
 IMPORT("proxy_set_shared_data") u32 proxy_set_shared_data(const void *, u32, const void *, u32, u32);
 IMPORT("proxy_register_shared_queue") u32 proxy_register_shared_queue(const void *, u32, u32 *);
@@ -191,6 +194,7 @@ static u8 *pairs(u32 i, u32 *size) {
 }
 
 static u32 stream; // the last one that was created
+static u32 token; // of the last gRPC stream
 static u32 waiting;
 static u32 answer; // of the callback
 
@@ -236,7 +240,26 @@ static void run(void) {
   CMD("respond") { p = pairs(4, &n); status("respond", proxy_send_local_response(arg(1), "why", 3, W(2), p, n, arg(3))); say(); }
   CMD("call") { p = pairs(3, &n); st = proxy_http_call(W(1), p, n, (void *)8, 0, (void *)8, 0, arg(2), &v); status("call", st); text(" "); number(v); say(); }
   CMD("callbody") { p = pairs(4, &n); st = proxy_http_call(W(1), p, n, W(3), (void *)8, 0, arg(2), &v); status("call", st); say(); }
-  CMD("grpc") { status("grpc", proxy_grpc_call(W(1), "s", 1, "m", 1, (void *)8, 0, (void *)8, 0, 1, &v)); status(" send", proxy_grpc_send(1, 0, 0, 0)); say(); }
+  // Of gRPC: the upstream, service, method, and for a call milliseconds and the message; then the metadata. Then the token, 0 for
+  // the last one, and the message. "grpcproto" wraps the upstream's name as plugins for Envoy do.
+  CMD("grpccall") { p = pairs(6, &n); status("grpccall", proxy_grpc_call(W(1), W(2), W(3), p, n, W(5), arg(4), &v)); text(" "); number(v); say(); }
+  CMD("grpcproto") {
+    u8 name[64] = {10, words[1].n + 2, 10, words[1].n};
+    for (u32 i = 0; i < words[1].n; i++) name[4 + i] = words[1].s[i];
+    p = pairs(6, &n); status("grpccall", proxy_grpc_call(name, words[1].n + 4, W(2), W(3), p, n, W(5), arg(4), &v)); text(" "); number(v); say();
+  }
+  CMD("grpcstream") { p = pairs(4, &n); status("grpcstream", proxy_grpc_stream(W(1), W(2), W(3), p, n, &v)); text(" "); number(v); token = v; say(); }
+  CMD("grpcsend") { status("grpcsend", proxy_grpc_send(arg(1) ? arg(1) : token, W(2), arg(3))); say(); }
+  CMD("grpcclose") { status("grpcclose", proxy_grpc_close(arg(1) ? arg(1) : token)); say(); }
+  CMD("grpccancel") { status("grpccancel", proxy_grpc_cancel(arg(1) ? arg(1) : token)); say(); }
+  CMD("grpcecho") { // the message that came is sent again, unless it is this one: then nothing more is
+    proxy_get_buffer_bytes(5, 0, 0x7fffffff, &p, &n);
+    if (n == words[1].n && same((char *)p, n, words[1].s)) status("grpcclose", proxy_grpc_close(token));
+    else status("grpcsend", proxy_grpc_send(token, p, n, 0));
+    say();
+  }
+  CMD("floodsend") { p = take(1 << 19); for (u32 i = 0;; i++) if ((st = proxy_grpc_send(token, p, 1 << 19, 0))) { status("grpcsend", st); text(" "); number(i); say(); break; } }
+  CMD("copybody") { if (proxy_get_buffer_bytes(arg(1), 0, 0x7fffffff, &p, &n) == 0) proxy_replace_header_map_value(0, W(2), p, n); }
   CMD("stream") { v = arg(1) ? arg(1) : stream; status("effective", proxy_set_effective_context(v)); say(); }
   CMD("status") { st = proxy_get_status(&v, &p, &n); status("status", st); text(" "); number(v); value(st, p, n); }
   CMD("time") { st = proxy_get_current_time_nanoseconds(&wide); status("time", st); text(wide > 1700000000000000000ull ? " now" : " then"); say(); }
@@ -364,6 +387,10 @@ EXPORT("proxy_on_http_call_response") void on_http_call_response(u32 context, u3
   CAME("answer", context, n, size, trailers);
   obey("answer", 0);
 }
+EXPORT("proxy_on_grpc_receive_initial_metadata") void on_grpc_head(u32 context, u32 token, u32 n) { CAME("grpc_head", context, token, n); obey("grpc_head", 0); }
+EXPORT("proxy_on_grpc_receive") void on_grpc_receive(u32 context, u32 token, u32 n) { CAME("grpc_message", context, token, n); obey("grpc_message", 0); }
+EXPORT("proxy_on_grpc_receive_trailing_metadata") void on_grpc_trailers(u32 context, u32 token, u32 n) { CAME("grpc_trailers", context, token, n); obey("grpc_trailers", 0); }
+EXPORT("proxy_on_grpc_close") void on_grpc_close(u32 context, u32 token, u32 code) { CAME("grpc_close", context, token, code); obey("grpc_close", 0); }
 EXPORT("proxy_on_new_connection") u32 on_new_connection(u32 context) { CAME("connection", context); return obey("connection", 0); }
 EXPORT("proxy_on_downstream_data") u32 on_downstream_data(u32 context, u32 n, u32 end) { CAME("downstream", context, n, end); return obey("downstream", 0); }
 EXPORT("proxy_on_upstream_data") u32 on_upstream_data(u32 context, u32 n, u32 end) { CAME("upstream", context, n, end); return obey("upstream", 0); }
