@@ -98,6 +98,7 @@ func upstreamConfig(name string, c *config.Upstream) upstream.Config {
 		DNS:   resolve.NameOptions{Server: c.DNS.Server, MinTTL: c.DNS.MinTTL.Std(), MaxTTL: c.DNS.MaxTTL.Std(), Jitter: float64(c.DNS.Jitter), Family: families[c.DNS.Family]},
 		Drain: c.DNS.Drain.Std(), Failover: c.Sticky.Failover, Preface: preface(c.ProxyProtocol),
 	}
+	uc.Pool.Shared = c.Protocol == config.ProtocolHTTP2
 	for _, t := range c.Targets {
 		uc.Targets = append(uc.Targets, target(&t))
 	}

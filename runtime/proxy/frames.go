@@ -161,6 +161,9 @@ func (f *Flight) frameHead(t *netloop.Task) *fault.Error {
 		resp.Status, resp.Minor, resp.KeepAlive, resp.Framing = status, 1, true, http1.Framing{Kind: http1.NoBody, Length: -1}
 		if status >= 200 {
 			resp.Framing = f.stream.Framing()
+			if _, announced := resp.GetID(http1.FieldTrailer); announced && resp.Framing.Kind == http1.Length {
+				resp.Framing = http1.Framing{Kind: http1.Chunked} // in HTTP/1.1 nothing else has trailers
+			}
 			return nil
 		}
 		if err := f.informational(t); err != nil {

@@ -71,7 +71,10 @@ type Options struct {
 	MaxAge         time.Duration // 0: no limit
 	MaxAgeJitter   float64       // the share of MaxAge by which each connection's is shortened at random, 0 to 1
 	Ping           Ping
-	LearnIdle      bool // learn the peer's idle timeout, and close idle connections before it
+	// Shared says that its connections have a Session, so that a request waits for one that is being opened on its loop rather
+	// than to open another.
+	Shared    bool
+	LearnIdle bool // learn the peer's idle timeout, and close idle connections before it
 }
 
 // Hooks are told what happens to connections. They run on the connection's loop and must not park.
@@ -160,7 +163,9 @@ type shard struct {
 	count          atomic.Int64
 	owned          map[netip.AddrPort]*Conn // the newest of each Owner
 	shared         []*Conn                  // in use, and with a Session; the oldest first
-	_              [8]byte                  // a cache line of its own
+	opening        int                      // so many are being opened for requests; counted with Options.Shared
+	joiners        []*joiner                // wait for one of them
+	_              [40]byte                 // cache lines of its own
 }
 
 // New makes an empty pool for a group of so many loops, whose waiters stand in q. hooks may be nil.
@@ -259,6 +264,7 @@ func (p *Pool) Opened(c *Conn) {
 		c.users = 1
 		c.inUse(c.Net.Loop())
 	}
+	p.cameOpen(c.Net.Loop(), true)
 }
 
 func (p *Pool) adopt(c *Conn) {
@@ -274,7 +280,10 @@ func (p *Pool) adopt(c *Conn) {
 }
 
 // GiveUp returns the leave to open a connection: opening it failed.
-func (p *Pool) GiveUp(l *netloop.Loop) { p.left(l) }
+func (p *Pool) GiveUp(l *netloop.Loop) {
+	p.cameOpen(l, false)
+	p.left(l)
+}
 
 // left gives a place back.
 func (p *Pool) left(l *netloop.Loop) {

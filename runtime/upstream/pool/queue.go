@@ -107,12 +107,14 @@ func (w *waiter) receive(l *netloop.Loop) (p *Pool, c *Conn, why string, err *fa
 		}
 		return nil, nil, "", stopping()
 	case c == nil:
+		p.opens(l)
 		return p, nil, why, nil
 	case w.shared:
 		return p, c, "", nil
 	}
 	if bad := c.spoilt(l, w.request); bad != "" {
 		c.end(l, bad)
+		p.opens(l)
 		return p, nil, p.whyNew(w.request, whyNot(bad)), nil
 	}
 	c.taken(l)

@@ -44,12 +44,69 @@ func (c *Conn) join(now int64) {
 	c.Facts.Requests++
 }
 
-// inUse puts the connection where those are that take more requests.
+// inUse puts the connection where those are that take more requests. Some may wait.
 func (c *Conn) inUse(l *netloop.Loop) {
-	if c.leaving == "" {
-		s := &c.pool.shards[l.Index()]
-		s.shared = append(s.shared, c)
+	if c.leaving != "" {
+		return
 	}
+	p := c.pool
+	s := &p.shards[l.Index()]
+	s.shared = append(s.shared, c)
+	if p.wanted() {
+		p.queue.serveShared(p, l)
+	}
+}
+
+// joiner is a request that waits for a connection that another one of its loop opens.
+type joiner struct {
+	task   *netloop.Task
+	come   bool
+	failed bool
+}
+
+// opens notes that a request of the loop has leave to open a connection.
+func (p *Pool) opens(l *netloop.Loop) {
+	if p.options.Load().Shared {
+		p.shards[l.Index()].opening++
+	}
+}
+
+// cameOpen is the end of opens: those who wait look again, or, if it failed, open one themselves.
+func (p *Pool) cameOpen(l *netloop.Loop, ok bool) {
+	s := &p.shards[l.Index()]
+	if s.opening > 0 {
+		s.opening--
+	}
+	for i, j := range s.joiners {
+		j.come, j.failed = true, !ok
+		j.task.Wake()
+		s.joiners[i] = nil
+	}
+	s.joiners = s.joiners[:0]
+}
+
+// await waits while connections are being opened on the loop, and joins one of them: nil if none takes the request.
+func (p *Pool) await(t *netloop.Task, r Request) *Conn {
+	l := t.Loop()
+	s := &p.shards[l.Index()]
+	for s.opening > 0 && s.newest == nil && !r.Owner.IsValid() && p.state.Load() == accepting {
+		j := &joiner{task: t}
+		s.joiners = append(s.joiners, j)
+		for !j.come {
+			if l.Closing() {
+				return nil // who opens one is still there, and finds nobody parked
+			}
+			t.Park()
+		}
+		if c := p.share(l, r); c != nil {
+			c.join(l.Now())
+			return c
+		}
+		if j.failed {
+			return nil
+		}
+	}
+	return nil
 }
 
 // leave has the connection take no further request, and be closed for the reason when the last has ended.

@@ -31,6 +31,11 @@ func (p *Pool) Try(t *netloop.Task, r Request) (c *Conn, why string, got Got) {
 			c.join(l.Now())
 			return c, "", Idle
 		}
+		if p.options.Load().Shared {
+			if c = p.await(t, r); c != nil {
+				return c, "", Idle
+			}
+		}
 		if c, why = p.take(l, r); c != nil {
 			return c, "", Idle
 		}
@@ -39,12 +44,14 @@ func (p *Pool) Try(t *netloop.Task, r Request) (c *Conn, why string, got Got) {
 		}
 	}
 	if p.reserve() {
+		p.opens(l)
 		return nil, p.whyNew(r, why), Leave
 	}
 	switch c, place := p.evict(t, r, reusable); {
 	case c != nil:
 		return c, "", Idle
 	case place:
+		p.opens(l)
 		return nil, p.whyNew(r, why), Leave
 	}
 	return nil, "", Full
