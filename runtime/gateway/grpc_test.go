@@ -126,7 +126,7 @@ func TestGRPCCallOfAPlugin(t *testing.T) {
 		"too large": {"grpccall grpc test.Echo Greet 5000 large", 403, "status -> 0 8 a message of 5242880 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startPlant(t, grpcConfig(b.addr, server, "", append([]string{"request " + c.call}, decides...)...))
+			p := startPlant(t, grpcConfig(b.addr, server, ", health: { passive: { failures: 0 } }", append([]string{"request " + c.call}, decides...)...))
 			for range 3 {
 				if a := p.ask("GET", "/x"); a.status != c.status {
 					t.Errorf("%d %s; %s", a.status, a.body, p.journal)
@@ -257,7 +257,7 @@ func TestHostileGRPCServers(t *testing.T) {
 					})
 				}
 			})
-			p := startPlant(t, grpcConfig(b.addr, l.Addr().String(), "", append([]string{"request grpccall grpc s m 300 x"}, decides...)...))
+			p := startPlant(t, grpcConfig(b.addr, l.Addr().String(), ", health: { passive: { failures: 0 } }", append([]string{"request grpccall grpc s m 300 x"}, decides...)...))
 			defer open.Wait()
 			defer l.Close()
 			defer p.Close()

@@ -46,6 +46,7 @@ type grpcCall struct {
 	code     uint32
 	message  string
 	seen     int // messages, to let others run between them
+	started  int64
 }
 
 // sends is the messages that a guest has sent, framed, as the body of the request.
@@ -121,7 +122,7 @@ func (c *grpcCall) start() {
 	v := c.vm
 	l := v.loop
 	c.root.core.cells[l.Index()].outbound.Add(1)
-	c.Feed, c.Head, c.Data = &c.sends, c.head, c.data
+	c.Feed, c.Head, c.Data, c.started = &c.sends, c.head, c.data, l.Now()
 	l.Go(func(t *netloop.Task) {
 		err := c.caller.Stream(t, &c.Stream)
 		if v.grpc[c.token] == c { // otherwise it was cancelled, or the VM is no more
@@ -242,6 +243,9 @@ func (c *grpcCall) over(t *netloop.Task, err *fault.Error) {
 	case c.ended:
 	case err != nil:
 		c.code, c.message = grpcCode(err), err.Kind.String()
+		if c.Timeout > 0 && t.Loop().Now()-c.started >= int64(c.Timeout) { // servers know the time too, and reset the stream at its end
+			c.code = grpcDeadline
+		}
 		if err.Kind == fault.Unsupported {
 			v.say(wasm.LogWarn, "a gRPC call failed: "+err.Detail, "grpc")
 		}
