@@ -36,8 +36,13 @@
 //   - An http_call that fails gives no headers, as the specification says; Envoy sometimes gives a 503 of its own.
 //   - Shared data and queues without a VMID are the plugin's own. Envoy's are those of all plugins without one.
 //   - get_current_time_nanoseconds is the time of the loop's turn, some microseconds old; it needs no grant. WASI's clock does.
-//   - gRPC needs HTTP/2 towards upstreams, which the gateway does not speak: grpc_call and grpc_stream answer
-//     UNIMPLEMENTED (12), and there is no stream that grpc_send, grpc_cancel and grpc_close could find.
+//   - gRPC calls need a Grants.Caller that is a filter.Streamer, and an upstream that is spoken to in HTTP/2; otherwise they close
+//     with UNIMPLEMENTED (12). The service is the upstream's name, or a serialized GrpcService of Envoy's, of which
+//     envoy_grpc.cluster_name and authority are read. Calls and streams end with the stream context that made them, and the guest
+//     hears no more of them; those of root contexts go on. Messages are not compressed; more than one in answer to grpc_call is
+//     INTERNAL. grpc_call without a timeout gets filter.DefaultCallTimeout. Initial metadata cannot be changed, and what of it is
+//     the call's own (content-type, te, grpc-timeout, grpc-encoding) is left out. An error of the gateway's has the name of its
+//     kind as message: fault.Kind.
 //   - Of foreign functions there are clear_route_cache and declare_property, which has nothing to do here; any other is
 //     not found.
 //   - Content-Length, Transfer-Encoding and the fields about one connection can be read and set, but what is sent is the
