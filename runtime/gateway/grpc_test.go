@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -226,40 +225,9 @@ func TestHostileGRPCServers(t *testing.T) {
 		}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			var open sync.WaitGroup
-			open.Go(func() {
-				for {
-					nc, err := l.Accept()
-					if err != nil {
-						return
-					}
-					open.Go(func() {
-						defer nc.Close()
-						if _, err := io.ReadFull(nc, make([]byte, len(http2.ClientPreface))); err != nil {
-							return
-						}
-						f := http2.NewFramer(nc, nc)
-						f.AllowIllegalWrites = true
-						_ = f.WriteSettings()
-						for {
-							frame, err := f.ReadFrame()
-							if err != nil {
-								return
-							}
-							if frame.Header().Type == http2.FrameHeaders {
-								c.do(f, nc, frame.Header().StreamID)
-							}
-						}
-					})
-				}
-			})
-			p := startPlant(t, grpcConfig(b.addr, l.Addr().String(), ", health: { passive: { failures: 0 } }", append([]string{"request grpccall grpc s m 300 x"}, decides...)...))
-			defer open.Wait()
-			defer l.Close()
+			addr, end := byHand(t, func(f *http2.Framer, nc net.Conn, h *http2.HeadersFrame) { c.do(f, nc, h.StreamID) })
+			defer end()
+			p := startPlant(t, grpcConfig(b.addr, addr, ", health: { passive: { failures: 0 } }", append([]string{"request grpccall grpc s m 300 x"}, decides...)...))
 			defer p.Close()
 			for range 2 {
 				a := p.ask("GET", "/x")

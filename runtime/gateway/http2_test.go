@@ -291,6 +291,79 @@ func TestHTTP2ToNginx(t *testing.T) {
 	}
 }
 
+// byHand starts a server that does this for each HEADERS frame. end waits for its connections, which the gateway must have
+// closed.
+func byHand(t *testing.T, do func(*http2.Framer, net.Conn, *http2.HeadersFrame)) (addr string, end func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open sync.WaitGroup
+	open.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() {
+				defer c.Close()
+				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+					return
+				}
+				f := http2.NewFramer(c, c)
+				f.AllowIllegalWrites = true
+				_ = f.WriteSettings()
+				for {
+					frame, err := f.ReadFrame()
+					if err != nil {
+						return
+					}
+					if h, ok := frame.(*http2.HeadersFrame); ok {
+						do(f, c, h)
+					}
+				}
+			})
+		}
+	})
+	return l.Addr().String(), func() { l.Close(); open.Wait() }
+}
+
+// TestRefusedStreamsAreSentAgain, whatever their method, since the upstream has not acted upon them.
+func TestRefusedStreamsAreSentAgain(t *testing.T) {
+	for name, refuse := range map[string]func(*http2.Framer, uint32){
+		"REFUSED_STREAM": func(f *http2.Framer, id uint32) { _ = f.WriteRSTStream(id, http2.ErrCodeRefusedStream) },
+		"GOAWAY":         func(f *http2.Framer, id uint32) { _ = f.WriteGoAway(id-2, http2.ErrCodeNo, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			addr, end := byHand(t, func(f *http2.Framer, _ net.Conn, h *http2.HeadersFrame) {
+				if asked.Add(1) == 2 {
+					refuse(f, h.StreamID)
+					return
+				}
+				_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true, EndStream: true}) // :status 200
+			})
+			defer end()
+			p := startPlant(t, "loops: 1\n"+h2Upstream(addr, "")+h2Routes)
+			defer p.Close()
+			for range 3 {
+				resp, err := http.Post(p.url("/"), "text/plain", strings.NewReader("once"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != 200 {
+					t.Errorf("%s; %s", resp.Status, p.journal)
+				}
+			}
+			if n := asked.Load(); n != 4 {
+				t.Errorf("it was asked %d times", n)
+			}
+		})
+	}
+}
+
 // TestHostileHTTP2Upstreams: each costs its own request, and an answer is given in time.
 func TestHostileHTTP2Upstreams(t *testing.T) {
 	for name, do := range map[string]func(*http2.Framer, net.Conn){
@@ -307,39 +380,9 @@ func TestHostileHTTP2Upstreams(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			var open sync.WaitGroup
-			defer open.Wait()
-			defer l.Close()
-			open.Go(func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					open.Go(func() {
-						defer c.Close()
-						if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-							return
-						}
-						f := http2.NewFramer(c, c)
-						_ = f.WriteSettings()
-						for {
-							frame, err := f.ReadFrame()
-							if err != nil {
-								return
-							}
-							if frame.Header().Type == http2.FrameHeaders {
-								do(f, c)
-							}
-						}
-					})
-				}
-			})
-			p := startPlant(t, "loops: 1\n"+h2Upstream(l.Addr().String(), ", timeouts: { response_header: 200ms }, retries: { attempts: 2 }")+h2Routes)
+			addr, end := byHand(t, func(f *http2.Framer, c net.Conn, _ *http2.HeadersFrame) { do(f, c) })
+			defer end()
+			p := startPlant(t, "loops: 1\n"+h2Upstream(addr, ", timeouts: { response_header: 200ms }, retries: { attempts: 2 }")+h2Routes)
 			defer p.Close()
 			if a := p.ask("GET", "/"); a.status != 502 && a.status != 504 {
 				t.Errorf("%d %s; %s", a.status, a.body, p.journal)

@@ -68,4 +68,5 @@ const (
 	maxBacklog       = 1 << 20  // and above which a peer that does not read what it makes us write is given up
 	keepBuffer       = 64 << 10 // of a stream's memory that is kept for the next one
 	keepStreams      = 64
+	readsInRow       = 16 // of a buffer each, before others of the loop get their turn
 )

@@ -82,7 +82,6 @@ func (s *Stream) Close() {
 		c.reset(s.id, code)
 	}
 	delete(c.streams, s.id)
-	c.credit(0)
 	if s.turn {
 		c.next()
 	}

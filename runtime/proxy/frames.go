@@ -145,6 +145,7 @@ func (p *pump) frames(t *netloop.Task) error {
 func (f *Flight) frameHead(t *netloop.Task) *fault.Error {
 	x, l := f.X, t.Loop()
 	resp := &x.Response
+	resp.Reset()
 	if f.replay && f.Client != nil && len(f.body) == 0 {
 		f.Client.Rest() // nothing of the request is left there
 	}

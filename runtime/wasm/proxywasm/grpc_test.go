@@ -287,6 +287,31 @@ func TestCallsWithoutARequest(t *testing.T) {
 	}
 }
 
+// FuzzGRPC has a server's bytes come in pieces, and a plugin name a service in whatever bytes.
+func FuzzGRPC(f *testing.F) {
+	f.Add(append(framed("hello"), framed("")...), uint8(3))
+	f.Add([]byte("\x0a\x06\x0a\x04auth"), uint8(1))
+	f.Add([]byte("\x01\xff\xff\xff\xff"), uint8(0))
+	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
+		g := &Grants{Calls: map[string]int{"auth": 3}}
+		if id, authority, ok := grpcTarget(g, data); ok && (id != 3 || len(authority) > len(data)) || !ok && id != 0 {
+			t.Errorf("%d %q %v", id, authority, ok)
+		}
+		c := &grpcCall{unary: true}
+		for rest := data; len(rest) > 0 && !c.ended; {
+			n := min(len(rest), int(piece)+1)
+			if err := c.data(nil, rest[:n]); (err != nil) != c.ended {
+				t.Error(err)
+			}
+			rest = rest[n:]
+		}
+		if len(c.got) > len(data) || len(c.buf) > len(data) || !c.answered && c.got != nil {
+			t.Errorf("%d and %d bytes out of %d", len(c.got), len(c.buf), len(data))
+		}
+		_ = percentDecoded(data)
+	})
+}
+
 // TestManyMessagesLetOthersRun: a server that sends crowds of messages holds up nobody else on the loop.
 func TestManyMessagesLetOthersRun(t *testing.T) {
 	b := newBench(t)
