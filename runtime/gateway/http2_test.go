@@ -196,7 +196,7 @@ func TestGoAwayLosesNothing(t *testing.T) {
 				protocols := &http.Protocols{}
 				protocols.SetUnencryptedHTTP2(true)
 				other := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "y") })}
-				go other.Serve(l) //nolint:errcheck // it is closed
+				go other.Serve(l)
 				t.Cleanup(func() { other.Close() })
 			})
 		}

@@ -25,7 +25,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 
 func TestRequests(t *testing.T) {
 	b := newBench(t)
-	addr := serve(t, &http2.Server{}, echo)
+	addr := serve(t, echo)
 	b.on(func(task *netloop.Task) {
 		var in, out uint64
 		c, err := b.dial(task, addr, Options{In: &in, Out: &out})
@@ -53,7 +53,7 @@ func TestRequests(t *testing.T) {
 // TestManyStreams has streams answer each other's order, and each get its own answer.
 func TestManyStreams(t *testing.T) {
 	b := newBench(t)
-	addr := serve(t, &http2.Server{}, echo)
+	addr := serve(t, echo)
 	b.on(func(task *netloop.Task) {
 		c, err := b.dial(task, addr, Options{})
 		if err != nil {
@@ -81,7 +81,7 @@ func TestManyStreams(t *testing.T) {
 func TestSlowStreamStopsOnlyItself(t *testing.T) {
 	b := newBench(t)
 	const size = 4 << 20 // more than the connection's window
-	addr := serve(t, &http2.Server{}, func(w http.ResponseWriter, r *http.Request) {
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
 			_, _ = w.Write(make([]byte, size))
 		}
@@ -115,7 +115,7 @@ func TestSlowStreamStopsOnlyItself(t *testing.T) {
 // TestBothWaysAtOnce sends pieces and takes their echoes in turn.
 func TestBothWaysAtOnce(t *testing.T) {
 	b := newBench(t)
-	addr := serve(t, &http2.Server{}, func(w http.ResponseWriter, r *http.Request) {
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(200)
 		w.(http.Flusher).Flush()
 		buf := make([]byte, 100)
@@ -171,7 +171,7 @@ func TestBothWaysAtOnce(t *testing.T) {
 // TestAnswerBeforeTheRequest takes an answer that comes while the body is being sent, and which wants no more of it.
 func TestAnswerBeforeTheRequest(t *testing.T) {
 	b := newBench(t)
-	addr := serve(t, &http2.Server{}, func(w http.ResponseWriter, _ *http.Request) {
+	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(413)
 		_, _ = io.WriteString(w, "no")
 	})
@@ -191,7 +191,7 @@ func TestAnswerBeforeTheRequest(t *testing.T) {
 
 func TestInterimAnswers(t *testing.T) {
 	b := newBench(t)
-	addr := serve(t, &http2.Server{}, func(w http.ResponseWriter, r *http.Request) {
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style>")
 		w.WriteHeader(103)
 		_, _ = r.Body.Read(make([]byte, 1))
@@ -223,7 +223,7 @@ func TestInterimAnswers(t *testing.T) {
 func TestDeadlines(t *testing.T) {
 	b := newBench(t)
 	release := make(chan struct{})
-	addr := serve(t, &http2.Server{}, func(http.ResponseWriter, *http.Request) { <-release })
+	addr := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
 	b.on(func(task *netloop.Task) {
 		c, err := b.dial(task, addr, Options{})

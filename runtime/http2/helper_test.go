@@ -71,9 +71,19 @@ func listen(t testing.TB, fn func(net.Conn)) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// serve runs x/net's server.
-func serve(t testing.TB, s *http2.Server, h http.HandlerFunc) netip.AddrPort {
-	return listen(t, func(c net.Conn) { s.ServeConn(c, &http2.ServeConnOpts{Handler: h}) })
+// serve runs the standard library's server, which is x/net's.
+func serve(t testing.TB, h http.HandlerFunc) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h, Protocols: &http.Protocols{}} //nolint:gosec // its clients are tests
+	s.Protocols.SetUnencryptedHTTP2(true)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close(); <-done })
+	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // dial starts a connection.
@@ -126,7 +136,7 @@ func (b *bench) do(t *netloop.Task, c *Conn, r *http1.Request, body string) (a a
 	defer s.Close()
 	until := t.Loop().Now() + int64(patience)
 	if body != "" {
-		if _, err := s.Write(t, []byte(body), true, until); err != nil && err != Stopped {
+		if _, err := s.Write(t, []byte(body), true, until); err != nil && err != ErrStopped {
 			a.err = err
 		}
 	}

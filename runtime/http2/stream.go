@@ -28,7 +28,6 @@ type Stream struct {
 	got       int64
 	recv      []byte // what came
 	given     []byte // and what Next has returned
-	handed    bool   // Ready, or Next, has returned the last of it
 	received  window
 	peerEnded bool
 
@@ -257,10 +256,10 @@ func (s *Stream) Done() bool { return s.peerEnded && len(s.recv) == 0 }
 // Trailers are those of the answer, after its end.
 func (s *Stream) Trailers() *http1.Head { return &s.trailers }
 
-// Stopped is what Write returns when the rest of the body is not wanted: by the peer, whose answer is whole, or after Stop.
-var Stopped = errors.New("the rest of the request is not wanted")
+// ErrStopped is what Write returns when the rest of the body is not wanted: by the peer, whose answer is whole, or after Stop.
+var ErrStopped = errors.New("the rest of the request is not wanted")
 
-// Stop has Write return Stopped, also one that waits.
+// Stop has Write return ErrStopped, also one that waits.
 func (s *Stream) Stop() {
 	s.stopped = true
 	s.wakeWriter()
@@ -320,7 +319,7 @@ func (s *Stream) Write(t *netloop.Task, data []byte, last bool, until int64) (n 
 func (s *Stream) writable(until int64) error {
 	switch {
 	case s.stopped || s.ended:
-		return Stopped
+		return ErrStopped
 	case s.err != nil:
 		return s.err
 	case until != 0 && s.conn.loop.Now() >= until:
