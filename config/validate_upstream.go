@@ -86,6 +86,9 @@ func (v *validator) http2(p keyPath, u *Upstream) {
 	if q := p.key("pool").key("ping"); u.Pool.Ping == PingExpectContinue && v.ok(q) {
 		v.fail(q, "say `pool.ping: socket`", "HTTP/2 says itself which requests were not acted upon, and are sent again")
 	}
+	if n, loops := u.Pool.MaxConnections, v.config.Loops; n > 0 && n < loops {
+		v.warn(p.key("pool").key("max_connections"), "give at least as many as loops", "connections of HTTP/2 stay on their loop: with %d for %d loops requests wait for those of other loops to become idle", n, loops)
+	}
 	if q := p.key("hedge").key("after"); u.Hedge.After > 0 && v.ok(q) {
 		v.fail(q, "remove it, or say `protocol: http1.1`", "there is no hedging of requests to an upstream of HTTP/2")
 	}

@@ -207,6 +207,28 @@ func TestGoAwayLosesNothing(t *testing.T) {
 	testkit.Eventually(t, "the connection is told as closed by its peer", func() bool { return p.closedFor("peer_closed") == 1 })
 }
 
+// TestPluginsCallInHTTP2: http_call goes to such an upstream as any request does.
+func TestPluginsCallInHTTP2(t *testing.T) {
+	s := startH2(t, 100, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-User", r.Proto+" "+r.URL.Path)
+	})
+	b := startBackends(t, 1)[0]
+	saw := tells(b, "x-user")
+	p := startPlant(t, grpcConfig(b.addr, s.addr, "", "request call grpc 2000 :method GET :path /check :authority a", "request return 1",
+		"answer stream 0", "answer copy 6 x-user 0 x-user", "answer resume 0"))
+	for range 3 {
+		if a := p.ask("GET", "/x"); a.status != 200 {
+			t.Errorf("%d %s", a.status, p.journal)
+		}
+		if seen := saw.last(); !strings.HasSuffix(seen, "x-user=HTTP/2.0 /check") {
+			t.Errorf("%q", seen)
+		}
+	}
+	if n := s.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 // TestHTTP2OverTLS: h2 is chosen by ALPN, and a server that does not choose it is said to be one.
 func TestHTTP2OverTLS(t *testing.T) {
 	for _, h2 := range []bool{true, false} {

@@ -13,7 +13,8 @@
 // want to send more than the connection or the peer takes get their turns one after the other, a frame each.
 //
 // A Conn is for a client. What is the same for a server is apart from it: the frames (read.go), the writing (write.go), the
-// streams and their windows (stream.go), the rules for fields (fields.go); client.go has the client's own.
+// streams and their windows (stream.go), the rules for fields (fields.go); client.go has the client's own. A connection without
+// streams has a task that waits for what the peer says, and, without TLS, no buffer.
 //
 // # Use
 //
