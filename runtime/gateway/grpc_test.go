@@ -227,7 +227,11 @@ func TestHostileGRPCServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			addr, end := byHand(t, func(f *http2.Framer, nc net.Conn, h *http2.HeadersFrame) { c.do(f, nc, h.StreamID) })
 			defer end()
-			p := startPlant(t, grpcConfig(b.addr, addr, ", health: { passive: { failures: 0 } }", append([]string{"request grpccall grpc s m 300 x"}, decides...)...))
+			limit := 30_000 // milliseconds
+			if c.code == 4 {
+				limit = 200
+			}
+			p := startPlant(t, grpcConfig(b.addr, addr, ", health: { passive: { failures: 0 } }", append([]string{fmt.Sprintf("request grpccall grpc s m %d x", limit)}, decides...)...))
 			defer p.Close()
 			for range 2 {
 				a := p.ask("GET", "/x")
