@@ -36,8 +36,8 @@
 //   - An http_call that fails gives no headers, as the specification says; Envoy sometimes gives a 503 of its own.
 //   - Shared data and queues without a VMID are the plugin's own. Envoy's are those of all plugins without one.
 //   - get_current_time_nanoseconds is the time of the loop's turn, some microseconds old; it needs no grant. WASI's clock does.
-//   - gRPC calls need a Grants.Caller that is a filter.Streamer, and an upstream that is spoken to in HTTP/2; otherwise they close
-//     with UNIMPLEMENTED (12). The service is the upstream's name, or a serialized GrpcService of Envoy's, of which
+//   - gRPC calls need a Grants.Caller that is a filter.Streamer, otherwise they are answered UNIMPLEMENTED; and an upstream that is
+//     spoken to in HTTP/2, otherwise they close with that status (12). The service is the upstream's name, or a serialized GrpcService of Envoy's, of which
 //     envoy_grpc.cluster_name and authority are read. Calls and streams end with the stream context that made them, and the guest
 //     hears no more of them; those of root contexts go on. Messages are not compressed; more than one in answer to grpc_call is
 //     INTERNAL. grpc_call without a timeout gets filter.DefaultCallTimeout. Initial metadata cannot be changed, and what of it is

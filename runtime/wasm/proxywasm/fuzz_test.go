@@ -45,17 +45,28 @@ func FuzzGuest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ask := &caller{answer: func(task *netloop.Task, c *filter.Call) *fault.Error {
+		slow := func(task *netloop.Task) *fault.Error {
 			if how&4 != 0 {
 				task.Sleep(time.Millisecond)
 			}
 			if how&8 != 0 {
 				return fault.New(fault.Connect, fault.Upstream, 502, "refused")
 			}
+			return nil
+		}
+		ask := &streamer{caller: caller{answer: func(task *netloop.Task, c *filter.Call) *fault.Error {
+			if err := slow(task); err != nil {
+				return err
+			}
 			return allow(task, c)
+		}}, serve: func(task *netloop.Task, s *filter.Stream) *fault.Error {
+			if err := slow(task); err != nil {
+				return err
+			}
+			return replies("0", "", framed("a"), framed(""), tape[len(tape)/2:])(task, s)
 		}}
 		p, err := New(c, Options{
-			Group: b.group, Config: tape, OnError: wasm.OnError(how & 1), MaxPause: time.Millisecond, MaxBody: 100, VMID: "v", Grants: granted(ask),
+			Group: b.group, Config: tape, OnError: wasm.OnError(how & 1), MaxPause: time.Millisecond, MaxBody: 100, VMID: "v", Grants: grants(ask),
 			Backoff: &wasm.Backoff{}, NonUTF8: NonUTF8(how >> 6 % 3), StopIteration: StopIteration(how >> 4 % 3), Lazy: how&2 != 0,
 		})
 		if err != nil {

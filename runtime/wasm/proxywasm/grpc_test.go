@@ -272,7 +272,7 @@ func TestGRPCCallsThatAreNotMade(t *testing.T) {
 	b := newBench(t)
 	p := b.quiet(Options{Grants: granted(&caller{answer: allow})}, "request "+unary)
 	b.exchange(message{head: simpleHead}, okAnswer, p)
-	if says := strings.Join(b.says(), "\n"); !strings.Contains(says, "grpccall -> 2 0") {
+	if says := strings.Join(b.says(), "\n"); !strings.Contains(says, "grpccall -> 12 0") {
 		t.Error(says)
 	}
 }

@@ -67,8 +67,12 @@ func (v *vm) newGRPC(in *wasm.Instance, a []uint64) (*grpcCall, status) {
 		grants = &ctx.stream.plugin.grants
 	}
 	id, authority, granted := grpcTarget(grants, upstream)
-	caller, _ := grants.Caller.(filter.Streamer)
-	if !granted || caller == nil {
+	caller, ok := grants.Caller.(filter.Streamer)
+	switch {
+	case granted && !ok:
+		v.say(wasm.LogWarn, "a gRPC call is answered UNIMPLEMENTED: here are none", "grpc")
+		return nil, statusUnimplemented
+	case !granted:
 		name := wasm.LineText(upstream[:min(len(upstream), 100)])
 		v.say(wasm.LogWarn, fmt.Sprintf("a gRPC call to %q was refused: the plugin is not granted calls to an upstream of that name", name), "refused call", name)
 		return nil, statusBadArgument

@@ -93,11 +93,13 @@ func (v *vm) attach(l *netloop.Loop, c *cell) {
 		r.arm(r.period)
 		r.tellWaiting()
 	}
-	for _, p := range v.pending {
-		p.start()
+	v.sweeper = l.AfterFunc(sweepEvery, v.sweep)
+	for _, p := range v.pending { // a call may be answered, and end the VM, at once
+		if v.dead == nil {
+			p.start()
+		}
 	}
 	v.pending = nil
-	v.sweeper = l.AfterFunc(sweepEvery, v.sweep)
 }
 
 // background says whether the VM does something that no request asks for.

@@ -28,6 +28,8 @@ IMPORT("proxy_increment_metric") u32 proxy_increment_metric(u32, u64);
 IMPORT("proxy_record_metric") u32 proxy_record_metric(u32, u64);
 IMPORT("proxy_send_local_response") u32 proxy_send_local_response(u32, u32, u32, u32, u32, u32, u32, u32);
 IMPORT("proxy_http_call") u32 proxy_http_call(u32, u32, u32, u32, u32, u32, u32, u32, u32, u32);
+IMPORT("proxy_grpc_call") u32 proxy_grpc_call(u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32);
+IMPORT("proxy_grpc_stream") u32 proxy_grpc_stream(u32, u32, u32, u32, u32, u32, u32, u32, u32);
 IMPORT("proxy_clear_route_cache") u32 proxy_clear_route_cache(void);
 
 static u8 tape[65536], out[256], heap[1 << 20];
@@ -82,7 +84,7 @@ static u32 pairs(u32 *n) {
 #define A arg()
 static void op(void) {
   u32 n, p;
-  switch (next() % 48) {
+  switch (next() % 53) {
   case 0: proxy_done(); break;
   case 1: proxy_get_log_level(A); break;
   case 2: proxy_get_current_time_nanoseconds(A); break;
@@ -130,6 +132,11 @@ static void op(void) {
   case 45: proxy_get_buffer_bytes(next() % 2, next(), next(), (u32)out, (u32)out + 4); break;
   case 46: proxy_set_effective_context(next() % 5); break;
   case 47: __builtin_trap();
+  case 48: proxy_grpc_call(A, A, A, A, A, A, A, A, A, A, A, A); break;
+  case 49: proxy_grpc_stream(A, A, A, A, A, A, A, A, A); break;
+  case 50: p = pairs(&n); proxy_grpc_call((u32)names[7], 4, (u32)names[13], 1, (u32)names[13], 1, p, n, A, next(), next(), (u32)out); break;
+  case 51: p = pairs(&n); proxy_grpc_stream((u32)names[7], 4, (u32)names[13], 1, (u32)names[13], 1, p, n, (u32)out); break;
+  case 52: switch (next() % 3) { case 0: proxy_grpc_send(next() % 4, A, next(), next() % 2); break; case 1: proxy_grpc_close(next() % 4); break; case 2: proxy_grpc_cancel(next() % 4); } break;
   }
 }
 
@@ -157,4 +164,5 @@ EXPORT("proxy_on_configure") u32 on_configure(u32 a, u32 n) {
 C2(on_context_create) C1(on_done) C1(on_log) C1(on_delete) C1(on_tick) C2(on_queue_ready)
 C3(on_request_headers) C3(on_request_body) C2(on_request_trailers) C3(on_response_headers) C3(on_response_body) C2(on_response_trailers)
 EXPORT("proxy_on_http_call_response") void on_http_call_response(u32 a, u32 b, u32 c, u32 d, u32 e) { come(); }
+C3(on_grpc_receive_initial_metadata) C3(on_grpc_receive) C3(on_grpc_receive_trailing_metadata) C3(on_grpc_close)
 C1(on_new_connection) C3(on_downstream_data) C3(on_upstream_data) C2(on_downstream_connection_close) C2(on_upstream_connection_close)
