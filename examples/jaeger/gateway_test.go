@@ -89,7 +89,7 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 // connections, so that the second request reuses the first one's.
 func TestTheReadmesOwnGateway(t *testing.T) {
 	j := theJaeger(t)
-	const service = "wasmgate-readme"
+	service := fmt.Sprint("wasmgate-readme-", time.Now().UnixNano())
 	file := filepath.Join(t.TempDir(), "wasmgate.yaml")
 	config := replaceEach(t, "wasmgate.yaml", map[string]string{
 		`"127.0.0.1:8080"`: `"127.0.0.1:0"`, `"127.0.0.1:9901"`: `"127.0.0.1:0"`, `service_name: wasmgate`: "service_name: " + service,

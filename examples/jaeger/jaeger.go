@@ -2,10 +2,8 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +12,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -24,11 +21,6 @@ const (
 
 	// What Jaeger logs once every listener is open and the pipeline runs.
 	readyLine = "Everything is ready"
-	// How long Jaeger may take to start, and to end after it was asked to.
-	startTimeout = time.Minute
-	stopTimeout  = 10 * time.Second
-	// How much of the log is kept to explain a failure, in lines.
-	logKept = 40
 )
 
 //go:embed jaeger.yaml
@@ -119,115 +111,27 @@ func moduleDir(ctx context.Context) (string, error) {
 
 // Jaeger is a running Jaeger.
 type Jaeger struct {
+	*process
 	Ports Ports
-
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when the process is gone; err is then set
-	err   error
-	log   tail
 }
 
 // Start starts the Jaeger program at path and returns when it takes spans and answers queries. It ends with ctx at the
 // latest.
 func Start(ctx context.Context, path string, p Ports) (*Jaeger, error) {
-	j := &Jaeger{Ports: p, ended: make(chan struct{})}
-	j.cmd = exec.CommandContext(ctx, path, "--config", "yaml:"+jaegerConfig)
-	j.cmd.Env = append(os.Environ(), p.env()...)
-	j.cmd.Cancel = func() error { return j.cmd.Process.Signal(os.Interrupt) }
-	j.cmd.WaitDelay = stopTimeout
-	ready := make(chan struct{})
-	watch := &lineWriter{line: func(s string) {
-		j.log.add(s)
-		if ready != nil && strings.Contains(s, readyLine) {
-			close(ready)
-			ready = nil
-		}
-	}}
-	j.cmd.Stdout, j.cmd.Stderr = watch, watch // the same writer twice: os/exec then writes from one goroutine
-	isReady := ready
-	if err := j.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting Jaeger: %w", err)
+	run, err := startProcess(ctx, "Jaeger", []string{path, "--config", "yaml:" + jaegerConfig}, p.env(), func(line string) bool {
+		return strings.Contains(line, readyLine)
+	})
+	if err != nil {
+		return nil, err
 	}
-	go func() {
-		j.err = j.cmd.Wait()
-		close(j.ended)
-	}()
-	timer := time.NewTimer(startTimeout)
-	defer timer.Stop()
-	select {
-	case <-isReady:
-		return j, nil
-	case <-j.ended:
-		return nil, j.failure("did not start")
-	case <-timer.C:
-		_ = j.Stop()
-		return nil, j.failure(fmt.Sprintf("was not ready after %s", startTimeout))
+	return &Jaeger{run, p}, nil
+}
+
+// BuildAndStart starts a Jaeger that is built first.
+func BuildAndStart(ctx context.Context, p Ports, progress io.Writer) (*Jaeger, error) {
+	path, err := Build(ctx, progress)
+	if err != nil {
+		return nil, err
 	}
-}
-
-// Wait keeps Jaeger running until ctx ends, then stops it. That it ended by itself is an error.
-func (j *Jaeger) Wait(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return j.Stop()
-	case <-j.ended:
-		return j.failure("ended by itself")
-	}
-}
-
-// Stop asks Jaeger to end, and ends it if it does not. It returns when the process is gone.
-func (j *Jaeger) Stop() error {
-	if err := j.cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		_ = j.cmd.Process.Kill() // a system that cannot signal
-	}
-	select {
-	case <-j.ended:
-	case <-time.After(stopTimeout):
-		_ = j.cmd.Process.Kill()
-		<-j.ended
-	}
-	return nil
-}
-
-func (j *Jaeger) failure(what string) error {
-	return fmt.Errorf("Jaeger %s (%v); the end of its log:\n%s", what, j.err, &j.log)
-}
-
-// tail keeps the last lines of a log. Its methods may be called from any goroutine.
-type tail struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (t *tail) add(line string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.lines) == logKept {
-		t.lines = append(t.lines[:0], t.lines[1:]...)
-	}
-	t.lines = append(t.lines, line)
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(t.lines, "\n")
-}
-
-// lineWriter calls line for each line written to it.
-type lineWriter struct {
-	line func(string)
-	rest []byte
-}
-
-func (w *lineWriter) Write(b []byte) (int, error) {
-	w.rest = append(w.rest, b...)
-	for {
-		i := bytes.IndexByte(w.rest, '\n')
-		if i < 0 {
-			return len(b), nil
-		}
-		w.line(string(w.rest[:i]))
-		w.rest = w.rest[i+1:]
-	}
+	return Start(ctx, path, p)
 }

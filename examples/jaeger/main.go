@@ -79,11 +79,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
 func run(ctx context.Context, p Ports, stdout, stderr io.Writer) error {
-	path, err := Build(ctx, stderr)
-	if err != nil {
-		return err
-	}
-	j, err := Start(ctx, path, p)
+	j, err := BuildAndStart(ctx, p, stderr)
 	if err != nil {
 		return err
 	}

@@ -33,11 +33,7 @@ func (s *situation) show(ctx context.Context, p Ports, stdout, stderr io.Writer)
 	if jaegerRuns(ctx, p) {
 		return s.playOn(ctx, p, stdout, stderr)
 	}
-	path, err := Build(ctx, stderr)
-	if err != nil {
-		return err
-	}
-	j, err := Start(ctx, path, p)
+	j, err := BuildAndStart(ctx, p, stderr)
 	if err != nil {
 		return err
 	}
