@@ -288,11 +288,11 @@ func replaceEach(t *testing.T, file string, by map[string]string) string {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for old, new := range by {
+	for old, now := range by {
 		if n := strings.Count(text, old); n != 1 {
 			t.Fatalf("%s has %q %d times, want it once", file, old, n)
 		}
-		text = strings.Replace(text, old, new, 1)
+		text = strings.Replace(text, old, now, 1)
 	}
 	return text
 }

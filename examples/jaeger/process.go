@@ -93,7 +93,10 @@ func (p *process) Stop() error {
 }
 
 func (p *process) failure(what string) error {
-	return fmt.Errorf("%s %s (%v); the end of its log:\n%s", p.name, what, p.err, &p.log)
+	if p.err == nil {
+		return fmt.Errorf("%s %s; the end of its log:\n%s", p.name, what, &p.log)
+	}
+	return fmt.Errorf("%s %s: %w; the end of its log:\n%s", p.name, what, p.err, &p.log)
 }
 
 // tail keeps the last lines of a log. Its methods may be called from any goroutine.
