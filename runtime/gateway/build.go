@@ -13,6 +13,7 @@ import (
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/server"
+	"wasmgate/runtime/telemetry"
 )
 
 // state is a config in force: everything that is made of it. It is immutable after build.
@@ -25,6 +26,7 @@ type state struct {
 	plugins   map[string]*plugin
 	missing   map[config.Module]error // that plugins wait for, and why they could not be fetched
 	listeners []blueprint             // beside config.Listeners
+	names     *telemetry.Names        // of all that counts
 	wrap      func(name string, f filter.Filter) filter.Filter
 }
 
@@ -42,6 +44,7 @@ func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 		g.discard(s, old)
 		return nil, err
 	}
+	s.names = s.inForce()
 	return s, nil
 }
 

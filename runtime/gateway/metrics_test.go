@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+	colmetricpb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	"google.golang.org/protobuf/proto"
 
 	"wasmgate/config"
 	"wasmgate/runtime/gateway"
@@ -328,6 +331,86 @@ routes: [{ name: %[1]s, upstream: up-%[1]s }]
 	testkit.Eventually(t, "what is in force is told on", func() bool {
 		return s.number(`wasmgate_requests_total{listener="new",route="new",upstream="up-new",class="2xx"}`) == 1
 	})
+}
+
+// metricsTaken is a collector of metrics: it remembers the last value of each counter without attributes that differ.
+type metricsTaken struct {
+	mu   sync.Mutex
+	last map[string]float64
+}
+
+func (m *metricsTaken) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(r.Body)
+	req := &colmetricpb.ExportMetricsServiceRequest{}
+	if err != nil || proto.Unmarshal(b, req) != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last = map[string]float64{}
+	for _, rm := range req.ResourceMetrics {
+		for _, sm := range rm.ScopeMetrics {
+			for _, metric := range sm.Metrics {
+				for _, p := range metric.GetSum().GetDataPoints() {
+					m.last[metric.Name] += p.GetAsDouble()
+				}
+				for _, p := range metric.GetExponentialHistogram().GetDataPoints() {
+					m.last[metric.Name] += float64(p.GetCount())
+				}
+			}
+		}
+	}
+}
+
+// TestMetricsAreSentUntilTheEnd: what was counted until the gateway stops arrives at the collector, plugins' figures too,
+// although these are closed by then.
+func TestMetricsAreSentUntilTheEnd(t *testing.T) {
+	taken := &metricsTaken{}
+	receiver := httptest.NewServer(taken)
+	t.Cleanup(receiver.Close)
+	o := startOrigin(t, nil)
+	for abi, path := range map[string]string{
+		"native": "runtime/gateway/testdata/hostile.wasm", "Proxy-Wasm": "runtime/gateway/testdata/hostile_proxywasm.wasm", "http-wasm": "runtime/gateway/testdata/hostile_httpwasm.wasm",
+	} {
+		t.Run(abi, func(t *testing.T) {
+			leavesNothing(t)
+			c, _, err := config.Load(config.Source{File: "site.yaml", Data: fmt.Appendf(nil, `
+telemetry: { access_log: { output: 'off' }, metrics: { endpoint: '%s', interval: 1h } }
+admin: { address: '' }
+plugin_cache: { dir: 'off' }
+loops: 1
+listeners: [{ name: test, address: '127.0.0.1:0' }]
+upstreams: { app: { targets: ['http://%s'] } }
+plugins: { trap: { module: %s, config: trap } }
+routes: [{ name: trap, match: { path_prefix: /trap }, plugins: [trap], upstream: app }, { upstream: app }]
+`, receiver.URL, o.addr, module(t, path))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.Nop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(g.Close)
+			if err := g.Start(); err != nil {
+				t.Fatal(err)
+			}
+			client := call(t, g.Addr("test").String())
+			client.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			client.say("GET /trap HTTP/1.1\r\nHost: a\r\n\r\n")
+			_ = client.Close()
+			g.Close()
+			taken.mu.Lock()
+			defer taken.mu.Unlock()
+			for name, want := range map[string]float64{
+				"wasmgate_requests_total": 2, "wasmgate_request_duration_seconds": 2, "wasmgate_plugin_failures_total": 1, "wasmgate_client_connections_accepted_total": 1,
+			} {
+				if got := taken.last[name]; got != want {
+					t.Errorf("%s: %v arrived, want %v", name, got, want)
+				}
+			}
+		})
+	}
 }
 
 var exemplar = regexp.MustCompile(`(?m)^(\w+)_bucket\{.*# \{trace_id="(\w+)",span_id="(\w+)"\}`)

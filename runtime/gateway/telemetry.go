@@ -113,10 +113,9 @@ func (g *Gateway) forget() {
 		var look func(*netloop.Loop)
 		look = func(l *netloop.Loop) {
 			if s := g.current.Load(); s != nil {
-				names := s.inForce()
-				recorder.Forget(names, l.Now())
-				if l.Index() == 0 {
-					g.telemetry.ForgetMembers(names, l.Now())
+				now := l.Now()
+				if recorder.Forget(s.names, now); l.Index() == 0 {
+					go g.telemetry.ForgetMembers(s.names, now) // which locks
 				}
 			}
 			l.AfterFunc(every, func() { look(l) })

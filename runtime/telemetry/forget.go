@@ -29,12 +29,12 @@ type rest struct {
 }
 
 // over says whether it is to be forgotten now.
-func (r *rest) over(inForce bool, count uint64, now int64, after time.Duration) bool {
-	switch {
-	case inForce:
+func (r *rest) over(inForce bool, counted func() uint64, now int64, after time.Duration) bool {
+	if inForce {
 		r.since = 0
 		return false
-	case r.since == 0 || r.count != count:
+	}
+	if count := counted(); r.since == 0 || r.count != count {
 		r.since, r.count = max(now, 1), count
 		return false
 	}
@@ -47,7 +47,7 @@ func (r *Recorder) Forget(n *Names, now int64) {
 	c, used := r.cells, map[*upstreamSeries]bool{}
 	dropped := forget(c.requests, &c.requestList, func(k requestKey, s *requestSeries) bool {
 		inForce := n.has(n.Listeners, k.listener) && n.has(n.Routes, k.route) && n.has(n.Upstreams, k.upstream)
-		over := s.rest.over(inForce, s.count(), now, r.forget)
+		over := s.rest.over(inForce, s.count, now, r.forget)
 		if !over && s.last != nil {
 			used[s.last] = true
 		}
@@ -57,14 +57,14 @@ func (r *Recorder) Forget(n *Names, now int64) {
 		clear(c.recent[:])
 	}
 	forget(c.sessions, &c.sessionList, func(k sessionKey, s *sessionSeries) bool {
-		over := s.rest.over(n.has(n.Listeners, k.listener) && n.has(n.Upstreams, k.upstream), s.count(), now, r.forget)
+		over := s.rest.over(n.has(n.Listeners, k.listener) && n.has(n.Upstreams, k.upstream), s.count, now, r.forget)
 		if !over && s.last != nil {
 			used[s.last] = true
 		}
 		return over
 	})
 	forget(c.upstreams, &c.upstreamList, func(name string, s *upstreamSeries) bool {
-		return s.rest.over(n.has(n.Upstreams, name), s.count(), now, r.forget) && !used[s]
+		return s.rest.over(n.has(n.Upstreams, name), s.count, now, r.forget) && !used[s]
 	})
 }
 
@@ -86,11 +86,29 @@ func forget[K comparable, S any](series map[K]*S, list *atomic.Pointer[[]*S], ov
 
 func (s *requestSeries) count() (n uint64) {
 	for i := range s.durations {
-		var t totals
-		t.add(s.durations[i].Load())
-		n += t.count()
+		if h := s.durations[i].Load(); h != nil {
+			n += h.count()
+		}
 	}
 	return n
+}
+
+func (h *histogram) count() (n uint64) {
+	for i := range h.pages {
+		if page := h.pages[i].Load(); page != nil {
+			for j := range page {
+				n += page[j].Load()
+			}
+		}
+	}
+	return n
+}
+
+func (m *memberCounts) count() (sum uint64) {
+	for _, n := range m.states {
+		sum += n
+	}
+	return sum
 }
 
 func (s *sessionSeries) count() (n uint64) {
@@ -118,10 +136,6 @@ func (t *Telemetry) ForgetMembers(n *Names, now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.DeleteFunc(c.counts, func(upstream string, m *memberCounts) bool {
-		var count uint64
-		for _, n := range m.states {
-			count += n
-		}
-		return m.rest.over(n.has(n.Upstreams, upstream), count, now, t.forget)
+		return m.rest.over(n.has(n.Upstreams, upstream), m.count, now, t.forget)
 	})
 }
