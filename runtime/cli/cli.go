@@ -110,6 +110,7 @@ func newRoot(p *Process) *cobra.Command {
 sandboxed WebAssembly plugins. Upstream connections are reused, and each of them can tell who used it.`,
 		Example: `  wasmgate demo                 see it work: upstreams, a plugin and requests, all in this process
   wasmgate check wasmgate.yaml  say everything that is wrong with a config
+  wasmgate explain /some/path   say where a request would go, and why
   wasmgate run                  serve ./wasmgate.yaml`,
 		Version:       readBuild().String(),
 		SilenceErrors: true, SilenceUsage: true,

@@ -148,6 +148,7 @@ func (q *question) askConfig(c *config.Config, report *config.Report) (*explain.
 	trial := *c
 	trial.Loops = 1
 	trial.Telemetry.AccessLog.Output = "off"
+	trial.PluginSources.Wait = max(c.PluginSources.Wait, config.Default().PluginSources.Wait) // a gateway may start without modules
 	trial.Upstreams = map[string]*config.Upstream{}
 	for name, u := range c.Upstreams {
 		quiet := *u

@@ -113,20 +113,20 @@ type Plugin struct {
 	Decision string `json:"decision"`
 	Failure  string `json:"failure,omitempty"` // its trap or its refusal
 
-	Method    string   `json:"method,omitempty"` // those that it set
-	Authority string   `json:"authority,omitempty"`
-	Path      string   `json:"path,omitempty"` // with the query
-	Upstream  string   `json:"upstream,omitempty"`
-	Address   string   `json:"address,omitempty"` // of a dynamic upstream
-	Timeout   string   `json:"timeout,omitempty"`
-	Status    int      `json:"status,omitempty"` // of its answer
-	Body      string   `json:"body,omitempty"`
-	Set       []Field  `json:"set,omitempty"` // fields that it set or added, with the value that they have now
-	Removed   []string `json:"removed,omitempty"`
-	Says      []string `json:"says,omitempty"` // what it wrote to the log
-	Calls     []Call   `json:"calls,omitempty"`
-	Fuel      int64    `json:"fuel"`
-	Took      Duration `json:"took_ns"`
+	Method    string        `json:"method,omitempty"` // those that it set
+	Authority string        `json:"authority,omitempty"`
+	Path      string        `json:"path,omitempty"` // with the query
+	Upstream  string        `json:"upstream,omitempty"`
+	Address   string        `json:"address,omitempty"` // of a dynamic upstream
+	Timeout   string        `json:"timeout,omitempty"`
+	Status    int           `json:"status,omitempty"` // of its answer
+	Body      string        `json:"body,omitempty"`
+	Set       []Field       `json:"set,omitempty"` // fields that it set or added, with the value that they have now
+	Removed   []string      `json:"removed,omitempty"`
+	Says      []string      `json:"says,omitempty"` // what it wrote to the log
+	Calls     []Call        `json:"calls,omitempty"`
+	Fuel      int64         `json:"fuel"`
+	Took      time.Duration `json:"took_ns"`
 	Place
 }
 
@@ -195,9 +195,6 @@ const (
 	Full       = "full"        // it would be, but has no connection left
 	PassedOver = "passed over" // others serve
 )
-
-// Duration is a time in nanoseconds.
-type Duration = time.Duration
 
 // Locate fills in where the configuration speaks of things; at returns "" for what it does not know.
 func (e *Explanation) Locate(at func(path string) string) {

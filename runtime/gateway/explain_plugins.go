@@ -40,12 +40,7 @@ func (g *Gateway) newExplainer(s *state, modules map[string]*wasm.Compiled) (*ex
 	}
 	e.own.heard = e.hear
 	e.state = &state{config: s.config, upstreams: s.upstreams, order: s.order, servers: s.servers, caller: e, plugins: map[string]*plugin{}}
-	e.state.wrap = func(name string, f filter.Filter) filter.Filter {
-		if s.wrap != nil {
-			f = s.wrap(name, f)
-		}
-		return &observed{f, e}
-	}
+	e.state.wrap = func(_ string, f filter.Filter) filter.Filter { return &observed{f, e} }
 	err := e.plugins(modules)
 	if err == nil {
 		err = e.own.buildListeners(e.state)
@@ -249,12 +244,12 @@ func (f *finding) watch(p asked, x *exchange.Exchange, run func() (filter.Verdic
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p.Calls, f.calls = f.calls, nil
-	for _, l := range f.lines {
-		if l.Guest {
+	f.lines = slices.DeleteFunc(f.lines, func(l wasm.Line) bool {
+		if l.Plugin == p.Name && l.Guest {
 			p.Says = append(p.Says, l.Text)
 		}
-	}
-	f.lines = nil
+		return l.Plugin == p.Name // what there is to say about it is its failure
+	})
 	return v, err
 }
 

@@ -45,7 +45,7 @@ type Options struct {
 	// Module reads a plugin's module; nil: the file at path.
 	Module  func(name, path string) ([]byte, error)
 	Watcher Watcher // may be nil
-	// Filter stands between the gateway and a plugin's filter; nil: nothing does.
+	// Filter stands between the gateway and a plugin's filter; nil: nothing does. Explain does without it.
 	Filter func(name string, f filter.Filter) filter.Filter
 }
 
