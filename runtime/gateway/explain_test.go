@@ -16,6 +16,7 @@ import (
 
 	"wasmgate/runtime/explain"
 	"wasmgate/runtime/gateway"
+	"wasmgate/runtime/internal/testkit"
 )
 
 // explained asks, and fails the test if there is no answer.
@@ -159,7 +160,6 @@ plugins:
   tenant: { module: ../../plugins/tenant-router/tenant-router.wasm, upstreams: [app], config: { default: app } }
 routes: [{ name: app, plugins: [probe, tenant], upstream: app }]
 `)
-	instances := func() float64 { return p.metric(`wasmgate_plugin_calls_total{plugin="tenant"}`) }
 	for range 20 {
 		e := explained(t, p.Gateway, explain.Request{URL: "/x"})
 		if says := fmt.Sprint(pluginsOf(e)[0].Says); strings.Contains(says, "shared -> 0") || !strings.Contains(says, "share -> 0") {
@@ -169,8 +169,10 @@ routes: [{ name: app, plugins: [probe, tenant], upstream: app }]
 			t.Fatalf("%+v", e)
 		}
 	}
-	if n := instances(); n > 0 {
-		t.Errorf("the gateway's own plugin was asked %v times", n)
+	for _, name := range []string{"tenant", "probe"} {
+		if n := p.metric(`wasmgate_plugin_calls_total{plugin="` + name + `"}`); n != 0 {
+			t.Errorf("the gateway's own plugin %s was asked %v times", name, n)
+		}
 	}
 	if s := p.upstream("app"); s.Open != 0 {
 		t.Errorf("%+v", s)
@@ -261,6 +263,8 @@ routes: [{ name: app, plugins: [tenant, probe], upstream: app }]
 	if e := explained(t, p.Gateway, explain.Request{URL: "/x"}); fmt.Sprint(pluginsOf(e)[1].Says) == "[]" {
 		t.Errorf("%+v", pluginsOf(e)[1])
 	}
+	p.Close()
+	testkit.Eventually(t, "no instance is left", func() bool { return p.Instances() == 0 })
 }
 
 // TestExplainIsAnAdminCall asks by HTTP; the answer is what Explain says.
