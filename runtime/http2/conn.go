@@ -156,14 +156,24 @@ func (c *Conn) leave(why Why) {
 	}
 }
 
+var errPanicked = errors.New("reading it failed")
+
 // read is the reader's task. Whatever ends the connection ends it, and it then ends everything else.
 func (c *Conn) read(t *netloop.Task) {
 	c.source.task = t
-	var err error
-	for err == nil && c.err == nil {
-		err = c.readFrame()
+	err := errPanicked
+	defer func() { c.end(t, err) }() // in any case: no stream is to wait for ever
+	for c.err == nil {
+		if e := c.readFrame(); e != nil {
+			err = e
+			break
+		}
 	}
-	why := c.over(err)
+}
+
+// end ends everything.
+func (c *Conn) end(t *netloop.Task, err error) {
+	c.leave(c.over(err))
 	if c.code != 0 && !c.writing && !c.net.Closed() {
 		last := uint32(0) // no stream of the peer's was acted upon: there is none
 		_ = c.framer.WriteGoAway(last, c.code, nil)
@@ -172,7 +182,6 @@ func (c *Conn) read(t *netloop.Task) {
 		c.wrote(n)
 		c.out = nil
 	}
-	c.leave(why)
 	_ = c.net.Close()
 	if c.keeping != nil {
 		c.keeping.Stop()
@@ -249,6 +258,8 @@ func (c *Conn) keepAlive() {
 	}
 	now := c.loop.Now()
 	switch {
+	case c.asked != 0 && c.heard > c.asked:
+		c.asked = 0 // it is there
 	case c.asked != 0 && now-c.asked >= int64(c.options.PingTimeout):
 		c.lose(fault.New(fault.UpstreamClosed, fault.Upstream, 504, "the connection is silent, and PING was not answered within %s", c.options.PingTimeout))
 		return

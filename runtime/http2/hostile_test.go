@@ -89,11 +89,14 @@ func TestConnectionErrors(t *testing.T) {
 			addr := listen(t, func(nc net.Conn) {
 				p := newPeer(t, nc)
 				p.await(http2.FrameHeaders)
+				drained := make(chan struct{})
 				go func() {
+					defer close(drained)
 					code, _ := p.drain()
 					codes <- code
 				}()
 				c.do(p)
+				<-drained // to close earlier would be a reset, which takes back what was sent
 			})
 			b.on(func(task *netloop.Task) {
 				ended := 0
