@@ -29,11 +29,14 @@ type Exchange struct {
 	Trace  Trace
 	Target Target
 
-	Route        string   // the name of the route that matched
-	Plugin       string   // whose request it is, if that is not a client's (package filter, Caller)
-	CallsDropped int      // calls that Calls has no room for
-	words        []uint64 // of filters, by their place
-	states       []any
+	Route        string // the name of the route that matched
+	Plugin       string // whose request it is, if that is not a client's (package filter, Caller)
+	CallsDropped int    // calls that Calls has no room for
+	// Held is how many filters keep something for the exchange that others wait for, such as an instance of their guest: then
+	// an upstream is not waited for on behalf of a client that has gone.
+	Held   int
+	words  []uint64 // of filters, by their place
+	states []any
 	// RequestBody is there while filters see the request, ResponseBody while they see the answer.
 	RequestBody, ResponseBody Body
 	Local                     LocalResponse // an answer of our own, instead of an upstream's
@@ -64,6 +67,7 @@ type Client struct {
 	Local   netip.AddrPort
 	Scheme  string // "http" or "https"
 	Server  string // the listener's name
+	Line    Line   // says when the client goes; nil: nobody knows
 }
 
 // Asked is the request line as the client sent it, before routes and plugins changed it. It is recorded only while
@@ -255,7 +259,7 @@ func (x *Exchange) Reset() {
 	x.RequestBody, x.ResponseBody = nil, nil
 	clear(x.states)
 	x.words, x.states = x.words[:0], x.states[:0]
-	x.CallsDropped = 0
+	x.CallsDropped, x.Held = 0, 0
 	x.Route, x.Plugin, x.Local = "", "", LocalResponse{Body: x.Local.Body[:0]}
 	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
 	x.Started, x.HeadRead, x.Matched, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0, 0

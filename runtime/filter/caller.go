@@ -19,7 +19,7 @@ type Ender interface {
 // Caller sends requests of a filter's own, through the gateway's pools.
 type Caller interface {
 	// Call sends c and fills in the answer; it parks t until that is whole. The error is that of the upstream, or of what
-	// is wrong with the call; an answer of any status is none.
+	// is wrong with the call; an answer of any status is none. Call.Cancel ends it early.
 	Call(t *netloop.Task, c *Call) *fault.Error
 }
 
@@ -43,6 +43,29 @@ type Call struct {
 	AnswerFields   http1.Head
 	Answer         []byte
 	AnswerTrailers http1.Head
+
+	by       Canceler
+	canceled bool
+}
+
+// Canceler ends a request that is under way.
+type Canceler interface{ Cancel() }
+
+// Run is for a Caller: by ends the call while it is under way, and nil says that it is over. It says whether the call is still
+// wanted.
+func (c *Call) Run(by Canceler) bool {
+	wanted := !c.canceled
+	if c.by = by; by == nil {
+		c.canceled = false
+	}
+	return wanted
+}
+
+// Cancel ends the call, which is under way or about to begin: it returns soon, with an error. It runs on the loop.
+func (c *Call) Cancel() {
+	if c.canceled = true; c.by != nil {
+		c.by.Cancel()
+	}
 }
 
 // The defaults of a Call.

@@ -28,6 +28,7 @@ type Conn struct {
 	writer     *Task
 	onEvent    func(*Conn)
 	onReset    func(*Conn)
+	onHangUp   func(*Conn)
 	readBy     int64
 	writeBy    int64
 	timer      Timer
@@ -197,6 +198,23 @@ func (c *Conn) Quiet() bool { return !c.closed && !c.readable && !c.hungUp }
 // bytes to read.
 func (c *Conn) HungUp() bool { return c.hungUp }
 
+// OnHangUp has fn run on the loop, once, as soon as the peer is known to have closed its side or the connection to have
+// failed, whether anybody reads from it or not; soon, if that is known already. What the peer sent before stays to be read. fn
+// must not park; nil disarms.
+func (c *Conn) OnHangUp(fn func(*Conn)) {
+	c.onHangUp = fn
+	if fn != nil && c.hungUp && !c.closed {
+		c.loop.Post(c.hangUp)
+	}
+}
+
+func (c *Conn) hangUp() {
+	if fn := c.onHangUp; fn != nil && !c.closed {
+		c.onHangUp = nil
+		c.call(fn)
+	}
+}
+
 // OnEvent makes the connection idle: it needs no task. fn runs on the loop once, when the connection is readable or
 // hung up, or its read deadline has passed (then TryRead returns 0 and nil); it must not park. Nil disarms.
 func (c *Conn) OnEvent(fn func(*Conn)) {
@@ -221,7 +239,7 @@ func (c *Conn) MoveTo(dst *Loop, then func(*Conn)) {
 	}
 	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
 	c.forget()
-	c.onEvent, c.onReset, c.readBy, c.writeBy, c.readable = nil, nil, 0, 0, false
+	c.onEvent, c.onReset, c.onHangUp, c.readBy, c.writeBy, c.readable = nil, nil, nil, 0, 0, false
 	dst.Post(func() {
 		if dst.stopping || dst.adopt(c.fd, c) != nil {
 			c.closed = true
@@ -247,7 +265,7 @@ func (c *Conn) Close() error {
 	}
 	c.closed = true
 	c.forget()
-	c.onEvent, c.onReset = nil, nil
+	c.onEvent, c.onReset, c.onHangUp = nil, nil, nil
 	unix.Close(c.fd)
 	c.uncount()
 	for _, t := range [...]*Task{c.reader, c.writer} {

@@ -169,6 +169,11 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 				return
 			}
 		}
+		if c.onHangUp != nil && c.hungUp {
+			if c.hangUp(); l.byFD[ev.Fd] != c {
+				return
+			}
+		}
 	}
 	if w := c.writer; w != nil && ev.Events&^(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
 		c.writer = nil

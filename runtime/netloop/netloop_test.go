@@ -459,3 +459,68 @@ func TestTheWheelFiresInTimeAndNeverEarly(t *testing.T) {
 		t.Errorf("%d timers fired, want %d; %d left", due, want, w.count)
 	}
 }
+
+// TestHangUpIsTold: whoever waits for something else than a connection learns that its peer has gone, once; what the peer had
+// sent before is there to be read.
+func TestHangUpIsTold(t *testing.T) {
+	g := start(t, Options{Loops: 1})
+	l := g.Loop(0)
+	accepted := make(chan *Conn, 1)
+	addr := listen(t, g, func(c *Conn) { accepted <- c })
+	open := func() (net.Conn, *Conn) { return dial(t, addr), <-accepted }
+	watch := func(c *Conn) *atomic.Int64 {
+		told := &atomic.Int64{}
+		on(l, func(*Task) { c.OnHangUp(func(*Conn) { told.Add(1) }) })
+		return told
+	}
+	for how, leave := range map[string]func(*net.TCPConn){
+		"closed": func(c *net.TCPConn) { c.Close() },
+		"half":   func(c *net.TCPConn) { _ = c.CloseWrite() },
+		"reset":  func(c *net.TCPConn) { _ = c.SetLinger(0); c.Close() },
+	} {
+		peer, c := open()
+		told := watch(c)
+		leave(peer.(*net.TCPConn))
+		testkit.Eventually(t, how+": it is told", func() bool { return told.Load() == 1 })
+		again := watch(c)
+		testkit.Eventually(t, how+": who comes later is told, too", func() bool { return again.Load() == 1 })
+		on(l, func(*Task) { c.Close() })
+		if told.Load() != 1 {
+			t.Errorf("%s: told %d times", how, told.Load())
+		}
+	}
+
+	// Whoever does not want to know any more is not told; and everything is read, in order, before the end.
+	peer, c := open()
+	told := watch(c)
+	on(l, func(*Task) { c.OnHangUp(nil) })
+	_, _ = io.WriteString(peer, "first ")
+	_, _ = io.WriteString(peer, "second")
+	peer.Close()
+	var got []byte
+	on(l, func(t *Task) {
+		b := make([]byte, 4)
+		for {
+			n, err := c.Read(t, b)
+			if got = append(got, b[:n]...); err != nil {
+				break
+			}
+		}
+		c.Close()
+	})
+	if string(got) != "first second" || told.Load() != 0 {
+		t.Errorf("read %q, and told %d times", got, told.Load())
+	}
+
+	// One that was closed here is no news.
+	_, c = open()
+	told = watch(c)
+	on(l, func(*Task) {
+		c.Close()
+		c.OnHangUp(func(*Conn) { told.Add(1) })
+	})
+	on(l, func(*Task) {})
+	if told.Load() != 0 {
+		t.Error("told of what we did ourselves")
+	}
+}

@@ -27,7 +27,9 @@ type Conn struct {
 	aheadErr error
 	one      [1]byte
 	reader   *Task // waits for the watcher
+	reading  bool  // a task waits for more in a read of its own
 	onEvent  func(*Conn)
+	onHangUp func(*Conn)
 	readBy   int64
 	writeBy  int64
 	timer    Timer
@@ -74,7 +76,9 @@ func (c *Conn) Read(t *Task, b []byte) (int, error) {
 		_ = c.nc.SetReadDeadline(c.at(c.readBy))
 		var n int
 		var err error
+		c.reading = true
 		t.blocking(func() { n, err = c.nc.Read(b) })
+		c.reading = false
 		if n > 0 {
 			return n, nil
 		}
@@ -168,6 +172,7 @@ func (c *Conn) watch() {
 			c.aheadErr = c.translate(err)
 		}
 		if c.loop == l {
+			c.hangUp() // first: what is readable may be handed over
 			c.becameReadable()
 		}
 	}()
@@ -190,6 +195,27 @@ func (c *Conn) Quiet() bool { return c.Healthy() }
 
 // HungUp says whether the peer is known to have closed its side or the connection to have failed.
 func (c *Conn) HungUp() bool { return c.aheadErr != nil }
+
+// OnHangUp has fn run on the loop, once, as soon as the peer is known to have closed its side or the connection to have
+// failed; soon, if that is known already. What the peer sent before stays to be read: here it hides from fn what comes behind
+// it, and while a task reads, that finds out. fn must not park; nil disarms.
+func (c *Conn) OnHangUp(fn func(*Conn)) {
+	c.onHangUp = fn
+	switch {
+	case fn == nil || c.closed:
+	case c.aheadErr != nil:
+		c.loop.Post(c.hangUp)
+	case !c.reading:
+		c.watch()
+	}
+}
+
+func (c *Conn) hangUp() {
+	if fn := c.onHangUp; fn != nil && !c.closed && c.aheadErr != nil {
+		c.onHangUp = nil
+		c.call(fn)
+	}
+}
 
 // OnEvent makes the connection idle: it needs no task. fn runs on the loop once, when the connection is readable or
 // hung up, or its read deadline has passed (then TryRead returns 0 and nil); it must not park. Nil disarms.
@@ -217,7 +243,7 @@ func (c *Conn) MoveTo(dst *Loop, then func(*Conn)) {
 		return
 	}
 	c.forget()
-	c.onEvent, c.readBy, c.writeBy = nil, 0, 0
+	c.onEvent, c.onHangUp, c.readBy, c.writeBy = nil, nil, 0, 0
 	dst.Post(func() {
 		dst.adopt(c)
 		if dst.stopping {
@@ -242,7 +268,7 @@ func (c *Conn) Close() error {
 	}
 	c.closed = true
 	c.forget()
-	c.onEvent = nil
+	c.onEvent, c.onHangUp = nil, nil
 	if c.listener != nil {
 		c.loop.group.accepted.Add(-1)
 		c.listener.open.Add(-1)

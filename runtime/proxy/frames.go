@@ -56,7 +56,7 @@ func (f *Flight) open(t *netloop.Task) *fault.Error {
 	case !ok:
 		return fault.New(fault.Internal, fault.Gateway, 500, "a connection that does not speak HTTP/2")
 	case f.cancelled:
-		return fault.New(fault.ClientClosed, fault.Plugin, 0, "the call was cancelled")
+		return f.gone()
 	}
 	if x.Request.ExpectContinue && !f.replay {
 		if err := f.invite(t); err != nil {
@@ -83,17 +83,6 @@ func (f *Flight) open(t *netloop.Task) *fault.Error {
 func noTrailers(s body.Source) bool {
 	h := s.Trailers()
 	return h == nil || h.Len() == 0
-}
-
-// Cancel ends a flight that another task is at: it fails soon.
-func (f *Flight) Cancel() {
-	f.cancelled = true
-	if f.stream != nil {
-		f.stream.Cancel()
-	}
-	if f.Feed != nil {
-		f.Feed.Stop()
-	}
 }
 
 var errNotTaken = errors.New("the upstream takes no more of the request")
@@ -181,7 +170,7 @@ func (f *Flight) frameError(l *netloop.Loop, err error) *fault.Error {
 	f.reset = f.stream.Reset() && !f.stream.Refused()
 	var fe *fault.Error
 	if f.cancelled {
-		return fault.New(fault.ClientClosed, fault.Plugin, 0, "the call was cancelled")
+		return f.gone()
 	}
 	if errors.As(err, &fe) {
 		return fe

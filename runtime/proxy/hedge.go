@@ -181,14 +181,19 @@ func (f *Flight) hedged(t *netloop.Task, err *fault.Error) *fault.Error {
 	if h == nil || h.over {
 		return err
 	}
-	for h.waiting = true; !h.done && !t.Loop().Closing(); {
+	for h.waiting = true; !h.done && !t.Loop().Closing() && !f.cancelled; {
 		t.Park()
 	}
 	h.over = true
 	x := f.X
 	if h.err != nil || !h.done {
-		if h.done {
+		switch {
+		case h.done:
 			h.giveUp(t.Loop())
+		case h.up.Conn != nil: // it does so when it is over, which is now
+			h.deadline = t.Loop().Now() + 1
+			h.up.Net.SetReadDeadline(h.deadline)
+			h.up.Net.SetWriteDeadline(h.deadline)
 		}
 		h.attempt.Err, h.attempt.Ended = h.err, t.Loop().Now()
 		x.Attempts[len(x.Attempts)-2] = h.attempt

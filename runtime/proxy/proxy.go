@@ -99,6 +99,9 @@ func (f *Flight) Forward(t *netloop.Task) *fault.Error {
 	f.Upstream.Budget().Deposit()
 	why := ""
 	for n, free := 1, 0; ; n++ {
+		if f.cancelled {
+			return f.gone()
+		}
 		err := f.attempt(t, n, why)
 		why = exchange.AgainRetry
 		made := len(f.X.Attempts) - free // hedges included
@@ -217,6 +220,12 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	f.up = acquired
 	a.Acquired = l.Now()
 	note(a, &f.up)
+	if f.cancelled {
+		f.up.Cancel()
+		f.up.Release("") // nothing was sent on it
+		f.up.Conn = nil
+		return f.gone()
+	}
 	if f.Observer != nil {
 		f.Observer.AttemptStarted(x, a)
 	}
@@ -350,6 +359,9 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 			}
 			continue
 		}
+		if f.cancelled {
+			return f.gone()
+		}
 		if f.hedge.won() { // while nobody was reading
 			return f.hedged(t, nil)
 		}
@@ -359,6 +371,9 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 		}
 		f.up.Net.SetReadDeadline(until)
 		if err := f.Answer.Fill(t); err != nil {
+			if f.cancelled {
+				return f.gone()
+			}
 			if hedgeAt != 0 && l.Now() >= hedgeAt && errors.Is(err, netloop.ErrDeadline) {
 				hedgeAt = 0
 				f.startHedge(t)
@@ -437,6 +452,9 @@ func (f *Flight) pastDeadline(l *netloop.Loop) bool { return f.Deadline != 0 && 
 
 // NextBody returns the next piece of the answer's body, or io.EOF, or what went wrong; it parks.
 func (f *Flight) NextBody(t *netloop.Task) (data []byte, err error) {
+	if f.cancelled {
+		return nil, f.bodyError(t.Loop(), f.gone())
+	}
 	if until := f.until(t.Loop(), f.Options.IdleRead); f.stream != nil {
 		data, err = f.stream.Next(t, until)
 	} else {

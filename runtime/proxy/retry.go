@@ -129,6 +129,9 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	f.Answer.Close()
 	f.loseHedge(t)
 	f.pump.stop(t, f)
+	if f.cancelled {
+		err = f.gone() // whatever came of what it was about
+	}
 	if f.pump.err != nil {
 		err = f.pump.err // what the client did is the cause, the upstream's error its consequence
 	}
@@ -141,7 +144,7 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	case fault.UpstreamClosed:
 		reason = facts.ClosePeer
 	}
-	if err.Source == fault.Client {
+	if err.Source == fault.Client || f.cancelled {
 		reason = facts.CloseClientAborted
 	}
 	err.Upstream, err.Host, err.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
@@ -156,6 +159,7 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	f.up.Facts.Err = err
 	f.X.Attempt().WhyClosed = reason
 	f.up.Release(reason)
+	f.up.Conn = nil
 	return err
 }
 
@@ -212,6 +216,8 @@ func (f *Flight) headError(l *netloop.Loop, err error) *fault.Error {
 func (f *Flight) bodyError(l *netloop.Loop, err error) *fault.Error {
 	var fe *fault.Error
 	switch {
+	case f.cancelled:
+		fe = f.gone()
 	case errors.As(err, &fe):
 	case errors.Is(err, netloop.ErrDeadline) && f.pastDeadline(l):
 		fe = fault.New(fault.RequestTimeout, fault.Upstream, 504, "the request took longer than its whole time (timeouts.request)")
@@ -221,8 +227,11 @@ func (f *Flight) bodyError(l *netloop.Loop, err error) *fault.Error {
 		fe = &fault.Error{Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Err: err, Detail: "the answer's body was cut off"}
 	}
 	reason := facts.CloseError
-	if fe.Status == 504 {
+	switch {
+	case fe.Status == 504:
 		reason = facts.CloseTimeout
+	case f.cancelled:
+		reason = facts.CloseClientAborted
 	}
 	f.Abandon(reason)
 	fe.Upstream, fe.Host, fe.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()

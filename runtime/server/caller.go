@@ -65,9 +65,14 @@ func (c *Caller) made(t *netloop.Task, call *filter.Call, send func(*outbound) *
 	} else {
 		o = &outbound{}
 	}
+	wanted := call.Run(&o.flight)
 	t.SetPatient(true) // the answers that many guests wait for come together
-	err := send(o)
+	var err *fault.Error
+	if err = exchange.ClientGone("a call was about to begin"); wanted {
+		err = send(o)
+	}
 	t.SetPatient(false)
+	call.Run(nil)
 	if err != nil && err.Plugin == "" {
 		err.Plugin = call.Filter
 	}

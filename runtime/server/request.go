@@ -413,6 +413,8 @@ func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 		s.told = append(s.told, u.Upstream)
 	}
 	s.conn.SetReadDeadline(0)
+	w.hold()
+	defer w.letGo()
 	if err := f.Forward(t); err != nil {
 		return s.refuse(t, w, err)
 	}

@@ -33,10 +33,16 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 		x.ResponseBody = &w.answer
 	}
 	status := resp.Status
-	if _, err := w.show(); err != nil {
-		f.Abandon(facts.CloseNotDrained)
+	_, err := w.show()
+	w.letGo() // from here on writing to the client tells
+	if err != nil {
+		fe, why := fault.From(err), facts.CloseNotDrained
+		if fe.Source == fault.Client {
+			why = facts.CloseClientAborted
+		}
+		f.Abandon(why)
 		f.Finish(t)
-		return s.refuse(t, w, fault.From(err))
+		return s.refuse(t, w, fe)
 	}
 	if x.Local.Set { // a filter answers in the upstream's place
 		f.Finish(t)

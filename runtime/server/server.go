@@ -70,10 +70,16 @@ type work struct {
 	options     proxy.Options
 	asked       []byte // the authority that the client asked for; a view of x.Request
 	out         []byte // the answer that is put together, while there is one; see compose
-	memory      wire.Scratch
-	scratch     []byte
-	why         Witness // nil: nobody asks why, and the request is served; see Rehearse
-	sent        *proxy.Rehearsal
+	watches     []*exchange.Watch
+	onHangUp    func(*netloop.Conn) // hungUp, made once
+	held        struct {            // see hold
+		watch exchange.Watch
+		on    bool
+	}
+	memory  wire.Scratch
+	scratch []byte
+	why     Witness // nil: nobody asks why, and the request is served; see Rehearse
+	sent    *proxy.Rehearsal
 }
 
 // New makes a server. observers has one Observer for each loop, or none.
@@ -283,9 +289,10 @@ func (s *session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 	s.requests++
 	x.Started, x.WallStarted, x.HeadRead = l.Now(), l.WallNow(), l.Now()
 	c := &x.Client // every field of it
+	c.Line = nil
 	c.Ordinal, c.Scheme, c.Server = s.requests, "http", snap.Name
 	if s.conn != nil {
-		c.Conn, c.Peer, c.Local = s.conn.ID(), s.conn.RemoteAddr(), s.conn.LocalAddr()
+		c.Conn, c.Peer, c.Local, c.Line = s.conn.ID(), s.conn.RemoteAddr(), s.conn.LocalAddr(), w
 	}
 	if p := s.proxied; p != nil {
 		c.Peer, c.Local = p.source, p.destination

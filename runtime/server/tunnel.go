@@ -17,6 +17,7 @@ func (s *session) tunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) boo
 		w.answer.Init(t, f.Output(), http1.Framing{Kind: http1.NoBody, Length: -1}, true)
 		x.ResponseBody = &w.answer
 		_, err := w.show()
+		w.letGo() // whoever ends one direction of a tunnel has not gone
 		if x.Response.Status != 101 && !x.Local.Set {
 			x.Local.Set, x.Local.Status, x.Local.Body = true, x.Response.Status, x.Local.Body[:0]
 		}

@@ -100,6 +100,7 @@ func (p *Plugin) Request(x *exchange.Exchange, role filter.Role, place int) (fil
 	p.record(x, phaseRequest, started, g.spent, word, nil)
 	if next && role != filter.Match && !(p.functions.deaf && !g.answer.wrote) {
 		*x.State(place) = g
+		x.Held++
 		g.wait()
 		p.keeper.Pool().Park(x.Task.Loop().Index())
 		return verdict, nil
@@ -158,6 +159,7 @@ func (p *Plugin) held(x *exchange.Exchange, place int) *guest {
 		return nil
 	}
 	*state = nil
+	x.Held--
 	p.keeper.Pool().Unpark(x.Task.Loop().Index())
 	return g
 }

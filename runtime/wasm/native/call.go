@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
@@ -18,8 +19,10 @@ type outbound struct {
 	call   filter.Call
 	query  []byte
 	answer []byte
-	there  bool   // the answer
-	lower  []byte // scratch space
+	there  bool           // the answer
+	lower  []byte         // scratch space
+	watch  exchange.Watch // ends the call when the client goes
+	gone   bool
 }
 
 // spareOutbounds is how many a loop keeps, and spareBytes how much memory one of them may have.
@@ -35,7 +38,12 @@ func (k *core) takeOutbound(l *netloop.Loop) *outbound {
 		*free = (*free)[:n-1]
 		return o
 	}
-	return &outbound{}
+	o := &outbound{}
+	o.watch.Gone = func() {
+		o.gone = true
+		o.call.Cancel()
+	}
+	return o
 }
 
 func (k *core) putOutbound(l *netloop.Loop, o *outbound) {
@@ -198,7 +206,7 @@ func (g *guest) send(upstream int, request []byte) abi.Result {
 	}
 	c.outbound.Add(1)
 	began := l.Now()
-	if err := g.park(&o.call); err != nil {
+	if err := g.park(o); err != nil {
 		c.outboundFailed.Add(1)
 		return resultOf(err.Kind)
 	}
@@ -206,12 +214,24 @@ func (g *guest) send(upstream int, request []byte) abi.Result {
 	return abi.ResultOK
 }
 
-// park has the call made, and lets others have another instance meanwhile.
-func (g *guest) park(c *filter.Call) *fault.Error {
+// park has the call made, and lets others have another instance meanwhile. A client that goes ends it, and each further one:
+// the guest, which learns that they failed, is soon free.
+func (g *guest) park(o *outbound) *fault.Error {
+	if g.gone {
+		return exchange.ClientGone("the plugin made calls")
+	}
+	if g.x != nil {
+		o.gone = false
+		g.x.Watch(&o.watch)
+		defer func() {
+			g.x.Unwatch(&o.watch)
+			g.gone = o.gone
+		}()
+	}
 	loop := g.task.Loop().Index()
 	g.core.keeper.Pool().Park(loop)
 	defer g.core.keeper.Pool().Unpark(loop)
-	return g.plugin.grants.caller.Call(g.task, c)
+	return g.plugin.grants.caller.Call(g.task, &o.call)
 }
 
 // resultOf is what a guest is told of an error.

@@ -161,12 +161,16 @@ func (p *Plugin) ask(x *exchange.Exchange, phase, role uint32, place int, b *hel
 	g.enter(p, x.Task, x, phase, b)
 	code, value, err := g.call(x, phase, role, *x.Word(place))
 	o := outcome{word: "continue"}
-	if err == nil {
+	gone := g.gone
+	if err == nil && !gone {
 		err = p.act(g, x, phase, role, place, code, value, &o)
 	}
 	fuel := g.spent
 	g.leave()
 	switch {
+	case err == nil && gone:
+		k.Put(l, in)
+		return filter.Continue, p.clientGone(x, phase, started, fuel)
 	case err != nil && !o.reported:
 		k.Discard(l, in, phaseNames[phase])
 		return p.failed(x, phase, started, fuel, err)
@@ -253,6 +257,16 @@ func (p *Plugin) operations(g *guest, x *exchange.Exchange, phase, role uint32, 
 		o.verdict, o.word = filter.Rematch, "rematch"
 	}
 	return nil
+}
+
+// clientGone is the end of a request whose client has gone while the guest waited for an upstream: nobody would see what the
+// guest made of it.
+func (p *Plugin) clientGone(x *exchange.Exchange, phase uint32, started, fuel int64) *fault.Error {
+	err := exchange.ClientGone("plugin " + p.Name() + " waited for an upstream")
+	if x.Trace.Recorded() {
+		p.record(x, x.Task.Loop(), phase, started, fuel, "client_gone", nil)
+	}
+	return err
 }
 
 // failed counts, logs and records a failure, and says what becomes of the request.

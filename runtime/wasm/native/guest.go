@@ -32,6 +32,7 @@ type guest struct {
 	trailers *http1.Head
 	calls    int // of upstreams
 	out      *outbound
+	gone     bool // the client, while the guest waited for an upstream
 
 	spent int64 // fuel, of the last request or answer; what growing an arena takes is not in it
 }
@@ -221,7 +222,7 @@ func (g *guest) leave() {
 	if g.out != nil {
 		g.core.putOutbound(g.task.Loop(), g.out)
 	}
-	g.plugin, g.task, g.x, g.held, g.trailers, g.out, g.calls = nil, nil, nil, nil, nil, nil, 0
+	g.plugin, g.task, g.x, g.held, g.trailers, g.out, g.calls, g.gone = nil, nil, nil, nil, nil, nil, 0, false
 }
 
 // call writes the view of x and calls the guest.

@@ -71,7 +71,8 @@ func (s *stage) piece(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 		code, value, err = g.run(p.core.functions.body, uint32(abi.PieceFixed+len(s.kept)+n), l) //nolint:gosec // some 128 KiB
 	}
 	var o pieceOutcome
-	if err == nil {
+	gone := g.gone
+	if err == nil && !gone {
 		dst, err = s.act(g, l, dst, data[:n], n == len(data) && last, code, value, &o)
 	}
 	s.fuel += g.spent
@@ -82,6 +83,8 @@ func (s *stage) piece(t *netloop.Task, dst, data []byte, last bool, trailers *ht
 		k.Put(l, in)
 	}
 	switch {
+	case err == nil && gone:
+		return dst, n, s.plugin.clientGone(s.x, phase, s.started, s.fuel)
 	case o.denied != nil:
 		return dst, n, o.denied
 	case err != nil:

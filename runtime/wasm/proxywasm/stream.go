@@ -27,7 +27,8 @@ type stream struct {
 	req, resp side
 	calls     int // http_calls and gRPC calls of it that are under way
 	closed    bool
-	edited    int // bytes of header changes
+	gone      bool // the client, while the stream was paused
+	edited    int  // bytes of header changes
 	phase     string
 	over      bool // the exchange has ended; what is in x is a copy
 	lingers   bool
@@ -166,13 +167,21 @@ func (s *stream) wait(t *netloop.Task, d *side, calls bool) *fault.Error {
 	most := s.plugin.core.options.MaxPause
 	until := l.Now() + int64(most)
 	timer := l.AfterFunc(most, t.Wake)
+	x, w := s.x, exchange.Watch{Gone: func() {
+		s.gone = true
+		t.Wake()
+	}}
+	x.Watch(&w)
 	d.waiter = t
-	for !d.resumed && !s.answered() && (!calls || s.calls > 0) && l.Now() < until && !l.Closing() {
+	for !d.resumed && !s.answered() && !s.gone && (!calls || s.calls > 0) && l.Now() < until && !l.Closing() {
 		t.Park()
 	}
 	d.waiter = nil
+	x.Unwatch(&w)
 	timer.Stop()
 	switch {
+	case s.gone:
+		return exchange.ClientGone("plugin " + s.plugin.Name() + " paused the stream")
 	case l.Closing():
 		return fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway stops")
 	case d.resumed || s.answered() || calls && s.calls == 0:
@@ -321,6 +330,9 @@ func (s *stream) end() {
 	for _, c := range v.calls {
 		if c.stream == s {
 			c.stream = nil
+			if s.gone {
+				c.Cancel() // the guest learns that it failed
+			}
 		}
 	}
 	for _, c := range v.grpc {
@@ -378,6 +390,7 @@ func keep(x *exchange.Exchange) *exchange.Exchange {
 		Routed: x.Routed, FirstByte: x.FirstByte, Ended: x.Ended, BytesIn: x.BytesIn, BytesOut: x.BytesOut, StatusSent: x.StatusSent,
 		WallStarted: x.WallStarted, Err: x.Err, Attempts: append([]exchange.Attempt(nil), x.Attempts...),
 	}
+	k.Client.Line = nil
 	r := &k.Request
 	r.CopyFrom(&x.Request.Head)
 	r.Minor, r.Form, r.Framing = x.Request.Minor, x.Request.Form, x.Request.Framing
