@@ -63,15 +63,7 @@ func start(t testing.TB, compile compileFunc, config string) (*host, error) {
 		t.Fatal(err)
 	}
 	h := &host{t: t, store: kv.New(kv.Options{MaxValue: 1000})}
-	h.plugin, err = native.New(c, native.Options{
-		Name: "example", Config: []byte(config), LogLevel: abi.LogDebug, LogRate: 1e6, Log: h.line,
-		RequestBody: 1 << 20, ResponseBody: 1 << 20,
-		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{},
-		Grants: native.Grants{
-			Upstreams: upstreams, DynamicUpstream: exchange.NoUpstream,
-			Calls: map[string]int{"auth": authService}, Caller: h, Stores: map[string]*kv.Store{"cache": h.store, "sessions": h.store},
-		},
-	})
+	h.plugin, err = native.New(c, h.options(config))
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +78,19 @@ func start(t testing.TB, compile compileFunc, config string) (*host, error) {
 		g.Close()
 	})
 	return h, nil
+}
+
+// options are what the host grants a plugin with a configuration.
+func (h *host) options(config string) native.Options {
+	return native.Options{
+		Name: "example", Config: []byte(config), LogLevel: abi.LogDebug, LogRate: 1e6, Log: h.line,
+		RequestBody: 1 << 20, ResponseBody: 1 << 20,
+		Backoff: &wasm.Backoff{}, Breaker: &wasm.Breaker{},
+		Grants: native.Grants{
+			Upstreams: upstreams, DynamicUpstream: exchange.NoUpstream,
+			Calls: map[string]int{"auth": authService}, Caller: h, Stores: map[string]*kv.Store{"cache": h.store, "sessions": h.store},
+		},
+	}
 }
 
 // authService is the id of the upstream that plugins may call.
