@@ -1,8 +1,11 @@
 package wasm
 
 import (
+	"crypto/sha256"
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -44,27 +47,29 @@ func runWith(t *testing.T, dir string, binary []byte) uint64 {
 }
 
 // entryOf returns the cache entry of a module: its directory, and the file that wazero wrote.
-func entryOf(t *testing.T, dir string, binary []byte) (c *cache, entry, code string) {
+func entryOf(t *testing.T, dir string, binary []byte) (c *cache, folder, code string) {
 	t.Helper()
 	c, err := openCache(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := meter.Rewrite(binary, meter.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry = c.entry(m.Binary)
-	_ = filepath.WalkDir(entry, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && d.Name() != sealName {
+	folder = filepath.Join(c.root, keyOf(binary))
+	_ = filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && d.Name() != sealName && d.Name() != meteredName {
 			code = path
 		}
 		return nil
 	})
 	if code == "" {
-		t.Fatalf("nothing was written to %s", entry)
+		t.Fatalf("nothing was written to %s", folder)
 	}
-	return c, entry, code
+	return c, folder, code
+}
+
+// keyOf is the key of a module's entry, with the default limits.
+func keyOf(binary []byte) string {
+	l := Limits{}.withDefaults()
+	return cacheKey(sha256.Sum256(binary), meter.Options{MemoryPages: l.MemoryPages, TableElements: l.TableElements, Debug: true})
 }
 
 func copyFile(t *testing.T, from, to string) {
@@ -97,14 +102,13 @@ func TestCompiledCodeIsFoundByTheNextEngine(t *testing.T) {
 	if after, err := os.Stat(code); err != nil || !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
 		t.Errorf("the entry was written again: %v", err)
 	}
-	c, entry, code := entryOf(t, dir, one)
+	_, folder, code := entryOf(t, dir, one)
 	_, _, other := entryOf(t, dir, two)
 	copyFile(t, other, code)
-	if err := os.Remove(filepath.Join(entry, sealName)); err != nil {
+	if err := os.Remove(filepath.Join(folder, sealName)); err != nil {
 		t.Fatal(err)
 	}
-	m, _ := meter.Rewrite(one, meter.Options{})
-	c.seal(m.Binary)
+	(&entry{dir: folder}).seal()
 	if v := runWith(t, dir, one); v != 2 {
 		t.Errorf("got %d: the third engine did not use what it found", v)
 	}
@@ -175,15 +179,64 @@ func TestDamagedCodeIsNotRun(t *testing.T) {
 					t.Errorf("the module returns %d", v)
 				}
 			}
-			c, entry, _ := entryOf(t, dir, one)
-			m, _ := meter.Rewrite(one, meter.Options{})
-			if d, ok := c.dir(m.Binary); !ok || d != entry {
-				t.Errorf("the entry is %s, %v", d, ok)
-			}
-			if _, err := os.Stat(filepath.Join(entry, sealName)); err != nil {
-				t.Errorf("the new entry has no seal: %v", err)
+			c, folder, _ := entryOf(t, dir, one)
+			if e, ok := c.entry(keyOf(one)); !ok || !e.sealed || e.dir != folder {
+				t.Errorf("the entry is %+v, %v", e, ok)
 			}
 		})
+	}
+}
+
+// TestTheRewrittenModuleIsKept: what the next engine finds beside the code is what the rewrite gives, and it is used; a module
+// with debugging information, and an entry that is not sealed, are rewritten.
+func TestTheRewrittenModuleIsKept(t *testing.T) {
+	if kept, all := reflect.TypeFor[metered]().NumField(), reflect.TypeFor[meter.Module]().NumField(); kept != all-2 {
+		t.Errorf("%d fields of a rewritten module are kept; it has %d, two of them for debugging", kept, all)
+	}
+	dir := cacheDir(t)
+	for _, name := range []string{"../../plugins/tenant-router/tenant-router.wasm", "proxywasm/testdata/probe.wasm", "httpwasm/testdata/kit.wasm"} {
+		binary, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := meter.Rewrite(binary, meter.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := entry{dir: filepath.Join(dir, filepath.Base(name))}
+		if err := os.Mkdir(e.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		e.keep(want)
+		if e.module() != nil {
+			t.Error("a module is taken from an entry that is not sealed")
+		}
+		e.sealed = true
+		if got := e.module(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: kept is something else", name)
+		}
+		want.Debug = map[string][]byte{".debug_info": nil}
+		with := entry{dir: t.TempDir()}
+		with.keep(want)
+		if with.sealed = true; with.module() != nil {
+			t.Error("a module with debugging information was kept")
+		}
+	}
+
+	// Another module in its place: whoever runs that has not rewritten.
+	one, two := constant(1), constant(2)
+	runWith(t, dir, one)
+	runWith(t, dir, two)
+	_, folder, code := entryOf(t, dir, one)
+	_, other, otherCode := entryOf(t, dir, two)
+	copyFile(t, filepath.Join(other, meteredName), filepath.Join(folder, meteredName))
+	if err := errors.Join(os.Remove(filepath.Join(folder, sealName)), os.Remove(code)); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, otherCode, filepath.Join(filepath.Dir(code), filepath.Base(otherCode)))
+	(&entry{dir: folder}).seal()
+	if v := runWith(t, dir, one); v != 2 {
+		t.Errorf("got %d: the engine rewrote what it could have found", v)
 	}
 }
 

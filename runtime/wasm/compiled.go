@@ -98,9 +98,17 @@ func (u *unit) build(ctx context.Context, binary []byte, abi ABI) (err error) {
 			err = fmt.Errorf("reading the module failed: %v", v)
 		}
 	}()
-	m, err := meter.Rewrite(binary, meter.Options{MemoryPages: u.limits.MemoryPages, TableElements: u.limits.TableElements, Debug: true})
-	if err != nil {
-		return err
+	o := meter.Options{MemoryPages: u.limits.MemoryPages, TableElements: u.limits.TableElements, Debug: true}
+	var kept entry
+	var cached bool
+	if u.engine.cache != nil {
+		kept, cached = u.engine.cache.entry(cacheKey(u.key.digest, o))
+	}
+	m := kept.module()
+	if m == nil {
+		if m, err = meter.Rewrite(binary, o); err != nil {
+			return err
+		}
 	}
 	u.module, u.symbols = m, newSymbols(m)
 	var hosts []HostModule
@@ -121,15 +129,14 @@ func (u *unit) build(ctx context.Context, binary []byte, abi ABI) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if u.engine.cache != nil {
-		if dir, ok := u.engine.cache.dir(m.Binary); ok {
-			if err = u.open(hosts, dir); err == nil {
-				u.engine.cache.seal(m.Binary)
-				u.finish()
-				return nil
-			}
-			u.shut() // an entry that cannot be read or written is no reason not to run: compile without it
+	if cached {
+		if err = u.open(hosts, kept.dir); err == nil {
+			kept.keep(m)
+			kept.seal()
+			u.finish()
+			return nil
 		}
+		u.shut() // an entry that cannot be read or written is no reason not to run: compile without it
 	}
 	if err := u.open(hosts, ""); err != nil {
 		u.shut()

@@ -2,6 +2,10 @@ package meter
 
 import "fmt"
 
+// Version is that of what Rewrite returns for a binary: who keeps it makes it anew when this is another one. A test knows
+// when it must be raised.
+const Version = 1
+
 // The names that the rewrite adds. A module that already uses one of them is refused.
 const (
 	ImportModule = "wasmgate_meter"      // the module that the host provides
