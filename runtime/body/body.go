@@ -157,12 +157,18 @@ func (b *Body) Ended() bool { return b.whole }
 // Touched says whether a filter asked for the body: otherwise it can be taken from the source directly.
 func (b *Body) Touched() bool { return b.begun }
 
-// Framing is how the body is to be sent. Its length is known if filters left it as it was, or hold all of it.
+// Framing is how the body is to be sent. Its length is known if filters left it as it was, or hold all of it, or have promised
+// to leave it: they are held to that from then on.
 func (b *Body) Framing() http1.Framing {
 	f := b.framing
 	switch {
 	case f.Kind == http1.NoBody && len(b.held) == 0:
 		return f // with the length that an answer to HEAD speaks of
+	case b.measured():
+		for _, s := range b.stages {
+			s.(exchange.Measured).Promise()
+		}
+		return f
 	case b.through < len(b.stages) || !b.whole && (b.changed || len(b.stages) > 0):
 		return http1.Framing{Kind: http1.Chunked}
 	case b.whole && b.trailers.Len() > 0:
@@ -171,6 +177,19 @@ func (b *Body) Framing() http1.Framing {
 		return http1.Framing{Kind: http1.Length, Length: int64(len(b.held))}
 	}
 	return f
+}
+
+// measured says whether the body has stages, and a length that they leave as it was.
+func (b *Body) measured() bool {
+	if len(b.stages) == 0 || b.changed || b.framing.Kind != http1.Length || b.trailers.Len() > 0 {
+		return false
+	}
+	for _, s := range b.stages {
+		if m, ok := s.(exchange.Measured); !ok || !m.Measured() {
+			return false
+		}
+	}
+	return true
 }
 
 // Done says whether all of it was given out.

@@ -211,3 +211,49 @@ func TestABodyIsUsedAgain(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// looks is a stage that says whether it keeps lengths.
+type looks struct{ keeps, promised bool }
+
+func (s *looks) Measured() bool { return s.keeps }
+func (s *looks) Promise()       { s.promised = true }
+func (s *looks) Chunk(_ *netloop.Task, dst, data []byte, _ bool, _ *http1.Head) ([]byte, *fault.Error) {
+	return append(dst, data...), nil
+}
+
+// TestALengthIsAnnouncedThatAllKeep: only if each stage keeps the length is it announced, and only then is one held to it.
+func TestALengthIsAnnouncedThatAllKeep(t *testing.T) {
+	for _, c := range []struct {
+		keep []bool
+		with func(*Body)
+		want string
+	}{
+		{[]bool{true}, nil, "ab|cd 1 4"},
+		{[]bool{true, true}, nil, "ab|cd 1 4"},
+		{[]bool{true, false}, nil, "ab|cd 2 0"},
+		{[]bool{false, true}, nil, "ab|cd 2 0"},
+		{[]bool{true}, func(b *Body) { _, _, _ = b.Hold(1) }, "ab|cd 1 4"},
+		{[]bool{true}, func(b *Body) { _, _, _ = b.Hold(9) }, "abcd 1 4"},
+		{[]bool{true}, func(b *Body) { b.Replace([]byte("x")) }, "x|ab|cd 2 0"},
+	} {
+		b, _ := body("ab", "cd")
+		if c.with != nil {
+			c.with(b)
+		}
+		var stages []*looks
+		all := strings.HasSuffix(c.want, "1 4")
+		for _, keeps := range c.keep {
+			s := &looks{keeps: keeps}
+			stages = append(stages, s)
+			b.Stage(s)
+		}
+		if got := sent(b); got != c.want {
+			t.Errorf("%v: %q, want %q", c.keep, got, c.want)
+		}
+		for _, s := range stages {
+			if s.promised != all {
+				t.Errorf("%v: held to a length: %v", c.keep, s.promised)
+			}
+		}
+	}
+}

@@ -17,7 +17,7 @@ type Body interface {
 	// other goes in chunks.
 	Replace(b []byte)
 	// Stage has each piece that is sent from now on pass through s, what is held first, and after the stages before it. The
-	// length is not known any more: the body goes in chunks, or as HTTP/1.0 has it.
+	// length is not known any more, unless each stage is Measured: the body goes in chunks, or as HTTP/1.0 has it.
 	Stage(s Stage)
 	// Trailers are those of a body that is held whole; nil before. They may be changed.
 	Trailers() *http1.Head
@@ -31,4 +31,14 @@ type Stage interface {
 	// piece, which may be empty; trailers, which may be nil, can be changed then. An error ends the message. t is the task
 	// that moves the body, which for a request's is not the exchange's; it may park. data is valid during the call.
 	Chunk(t *netloop.Task, dst, data []byte, last bool, trailers *http1.Head) ([]byte, *fault.Error)
+}
+
+// Measured is a Stage that may know that as many bytes leave it as come.
+type Measured interface {
+	Stage
+	// Measured says whether that is so.
+	Measured() bool
+	// Promise says that the body's length has been announced, since all of its stages are Measured. A stage that another number
+	// of bytes leaves all the same ends the message with an error.
+	Promise()
 }

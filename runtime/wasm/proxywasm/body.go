@@ -212,7 +212,7 @@ type stage struct {
 	side   *side
 
 	measured bool  // the body's length is announced, and the plugin has not taken that back
-	promised bool  // and somebody relies on it
+	promised bool  // and somebody has been told
 	more     int64 // bytes that came in and did not go out
 }
 
@@ -226,12 +226,11 @@ func (s *stream) newStage(d *side, f http1.Framing) *stage {
 	return &stage{stream: s, id: s.id, side: d, measured: announced && f.Kind == http1.Length}
 }
 
-// Measured says whether the body leaves the stage as long as it comes, so that its length can be announced: a plugin that
-// changes it removes content-length before. Who asks is relied upon; a body that changes all the same is an error then.
-func (g *stage) Measured() bool {
-	g.promised = g.measured
-	return g.measured
-}
+// Measured is exchange.Measured's: a plugin that changes the body removes content-length before.
+func (g *stage) Measured() bool { return g.measured }
+
+// Promise is exchange.Measured's.
+func (g *stage) Promise() { g.promised = true }
 
 // Chunk is exchange.Stage's.
 func (g *stage) Chunk(t *netloop.Task, dst, data []byte, last bool, trailers *http1.Head) ([]byte, *fault.Error) {
@@ -325,7 +324,7 @@ func (e *EarlyAnswer) Answer(x *exchange.Exchange) {
 	}
 }
 
-var _ exchange.Stage = (*stage)(nil)
+var _ exchange.Measured = (*stage)(nil)
 
 // outputLine is wasm.Sys.Log: a line on the guest's standard output or error.
 func outputLine(in *wasm.Instance, stream int, line []byte, suppressed int64) {

@@ -26,6 +26,8 @@
 //   - A body with a Content-Length of up to 64 KiB comes whole, in one piece with end_of_stream. From any other request
 //     body the first piece is read before the head is sent, so that a plugin that buffers, as a firewall does, can still
 //     answer, and change the head. A body that is held whole has an exact Content-Length again, whatever was changed.
+//     A longer one that goes through in pieces keeps its Content-Length, unless the plugin removes that while it sees the head:
+//     then it goes in chunks.
 //   - Pause in on_request_headers or on_response_headers stops everything until the stream is continued, as Envoy has it
 //     since 2021, unless nothing could continue it: no call of the stream is under way, and the VM has no tick and no
 //     queue. Then the body callbacks come while the head waits, as Envoy has it with allow_on_headers_stop_iteration, and as
