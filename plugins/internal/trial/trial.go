@@ -1,5 +1,5 @@
-// Package trial tries plugins as their users would: it builds the module from the folder of the test, runs the gateway with
-// the configuration that the folder's README.md shows, in front of an upstream that tells what it was asked, and measures
+// Package trial tries plugins as their users would: it builds the modules from their folders, runs the gateway with
+// the configuration that a folder's README.md shows, in front of an upstream that tells what it was asked, and measures
 // what a decision costs.
 //
 // It uses the gateway's own packages, and net/http for the client and the upstream, which must not be the gateway's work.
@@ -30,7 +30,18 @@ import (
 // build is the command of plugins/README.md, with the folder it is about as ".".
 var build = []string{"build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o"}
 
-var module = sync.OnceValues(func() ([]byte, error) {
+// built are modules, by their folders.
+var (
+	building sync.Mutex
+	built    = map[string][]byte{}
+)
+
+func buildIn(folder string) ([]byte, error) {
+	building.Lock()
+	defer building.Unlock()
+	if b := built[folder]; b != nil {
+		return b, nil
+	}
 	dir, err := os.MkdirTemp("", "trial")
 	if err != nil {
 		return nil, err
@@ -40,21 +51,38 @@ var module = sync.OnceValues(func() ([]byte, error) {
 	defer cancel()
 	out := filepath.Join(dir, "plugin.wasm")
 	cmd := exec.CommandContext(ctx, "go", append(build, out, ".")...) //nolint:gosec // our own command
-	cmd.Env = append(cmd.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	cmd.Dir, cmd.Env = folder, append(cmd.Environ(), "GOOS=wasip1", "GOARCH=wasm")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build: %w\n%s", err, text)
 	}
-	return os.ReadFile(out)
-})
+	b, err := os.ReadFile(out)
+	if err == nil {
+		built[folder] = b
+	}
+	return b, err
+}
 
 // Module is the plugin in the test's folder, built as plugins/README.md says. It is built once.
 func Module(t testing.TB) []byte {
 	t.Helper()
-	b, err := module()
+	return moduleIn(t, ".")
+}
+
+func moduleIn(t testing.TB, folder string) []byte {
+	t.Helper()
+	b, err := buildIn(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// folderOf is where a plugin is, as seen from the test's folder: that of a plugin, or plugins itself.
+func folderOf(name string) string {
+	if _, err := os.Stat(filepath.Join(name, "main.go")); err == nil {
+		return name
+	}
+	return filepath.Join("..", name)
 }
 
 var example = regexp.MustCompile("(?s)```yaml\n(.*?)```")
@@ -83,7 +111,7 @@ type Gate struct {
 type Upstreams map[string]http.Handler
 
 // modulePath is what depends on where an example runs, beside what overrides say.
-var modulePath = regexp.MustCompile(`module: +plugins/[a-z-]+/[a-z-]+\.wasm`)
+var modulePath = regexp.MustCompile(`module: +plugins/([a-z-]+)/[a-z-]+\.wasm`)
 
 // overrides make an example a test's: its first listener is on a free port, and believes in X-Forwarded-For.
 var overrides = []string{
@@ -91,8 +119,8 @@ var overrides = []string{
 	"telemetry.access_log.output=off", "admin.address=", "plugin_cache.dir=off",
 }
 
-// Start runs the gateway with a configuration that is written for readers: its module becomes the test's, and each host of
-// its targets an upstream with that handler.
+// Start runs the gateway with a configuration that is written for readers: its modules are built, and each host of its targets
+// becomes an upstream with that handler.
 func Start(t testing.TB, yaml string, upstreams Upstreams) *Gate {
 	t.Helper()
 	for host, handler := range upstreams {
@@ -125,14 +153,18 @@ func Refused(t testing.TB, yaml string) error {
 
 func newGateway(t testing.TB, yaml string) (*gateway.Gateway, error) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "plugin.wasm")
-	if err := os.WriteFile(file, Module(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if !modulePath.MatchString(yaml) {
 		t.Fatalf("the configuration has no module of plugins/:\n%s", yaml)
 	}
-	yaml = modulePath.ReplaceAllString(yaml, "module: "+file)
+	dir := t.TempDir()
+	yaml = modulePath.ReplaceAllStringFunc(yaml, func(module string) string {
+		name := modulePath.FindStringSubmatch(module)[1]
+		file := filepath.Join(dir, name+".wasm")
+		if err := os.WriteFile(file, moduleIn(t, folderOf(name)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return "module: " + file
+	})
 	c, report, err := config.Load(config.Source{File: "README.yaml", Data: []byte(yaml), Overrides: overrides})
 	if err != nil || len(report.Warnings) > 0 {
 		t.Fatalf("%v %v\n%s", err, report.Warnings, yaml)
