@@ -1,10 +1,12 @@
 package gateway_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -283,5 +285,47 @@ func TestThePageForOtherPluginsHolds(t *testing.T) {
 	defer g.Close()
 	if err := g.Start(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPluginsSeeAnAnswerThatSwitchesProtocols: the response phase of each ABI has 101, and what it does to the head is sent; the
+// bytes behind it are nobody's.
+func TestPluginsSeeAnAnswerThatSwitchesProtocols(t *testing.T) {
+	echo := startDatabase(t, func(c net.Conn) {
+		r := bufio.NewReader(c)
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\nX-Secret: 1\r\n\r\n")
+		_, _ = io.Copy(c, r)
+	})
+	g := start(t, fmt.Sprintf(`
+upstreams: { echo: { targets: ['http://%s'] } }
+plugins:
+  native: { module: %q, config: { response: { set: { x-native: "{status}" }, remove: x-secret } } }
+  envoy: { module: %q, config: "response copy 2 :status 2 x-envoy\nresponse_body setbody 1 0 0 never" }
+  traefik: { module: %q }
+routes: [{ plugins: [native, envoy, traefik], upstream: echo }]
+`, echo, goPlugin(t, "../../plugins/header-policy"), module(t, probe), module(t, kit)))
+	c, err := net.Dial("tcp", g.addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: echo\r\nConnection: Upgrade\r\nX-Request: N 0\r\nX-Response: h 1 x-traefik seen\r\n\r\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := resp.Header
+	if resp.StatusCode != 101 || h.Get("X-Native") != "101" || h.Get("X-Envoy") != "101" || h.Get("X-Traefik") != "seen" || h.Get("X-Secret") != "" || h.Get("Upgrade") != "echo" {
+		t.Errorf("%s %v\n%s", resp.Status, h, g.log)
+	}
+	_, _ = io.WriteString(c, "hello")
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

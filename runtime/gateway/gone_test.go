@@ -69,7 +69,9 @@ routes:
   - { match: { path_prefix: /traefik }, plugins: [traefik], upstream: authz }
 `, web.addr, slow.addr, goPlugin(t, "testdata/authz"), module(t, probe), module(t, kit)))
 	asks := func() bool { return slow.busy.Load() == 1 }
-	count := func(what, plugin string) float64 { return p.metric(`wasmgate_plugin_custom_` + what + `_total{plugin="` + plugin + `"}`) }
+	count := func(what, plugin string) float64 {
+		return p.metric(`wasmgate_plugin_custom_` + what + `_total{plugin="` + plugin + `"}`)
+	}
 	paused := func(plugin string) func() bool {
 		return func() bool { return count("began", plugin) == max(count("ended", plugin), 0)+1 }
 	}

@@ -245,12 +245,17 @@ func callPlace(e *dwarf.Entry, files []*dwarf.LineFile) string {
 	return placeOf(files[file], int(line))
 }
 
-// placeOf writes a file and a line. Of a long path only the end is told: who knows the program finds the file by it.
+// placeOf writes a file and a line. Of a long path only the end is told: who knows the program finds the file by it. A folder
+// src, which every package of some languages has, does not tell whose it is, and the one above does.
 func placeOf(f *dwarf.LineFile, line int) string {
 	name := path.Clean(strings.ReplaceAll(f.Name, `\`, "/"))
 	if path.IsAbs(name) || strings.HasPrefix(name, "../") {
 		dir, base := path.Split(name)
-		name = path.Join(path.Base(dir), base)
+		folder := path.Base(dir)
+		if above := path.Base(path.Dir(path.Clean(dir))); folder == "src" && above != "/" && above != "." && above != ".." {
+			folder = path.Join(above, folder)
+		}
+		name = path.Join(folder, base)
 	}
 	if line == 0 {
 		return oneLine(name)

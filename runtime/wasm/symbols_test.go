@@ -3,6 +3,7 @@ package wasm
 import (
 	"bytes"
 	"context"
+	"debug/dwarf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -164,5 +165,27 @@ func TestHostileDebuggingInformation(t *testing.T) {
 	}
 	if told == 0 {
 		t.Error("no place was told: the test does not try what it should")
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	for name, want := range map[string]string{
+		"main.c":                           "main.c:7",
+		"src/lib.rs":                       "src/lib.rs:7",
+		"/home/ann/router/main.go":         "router/main.go:7",
+		"/home/ann/router/src/lib.rs":      "router/src/lib.rs:7",
+		"/home/ann/router/src/match/mod.c": "match/mod.c:7",
+		"../router/src/lib.rs":             "router/src/lib.rs:7",
+		"../src/lib.rs":                    "src/lib.rs:7",
+		"/src/lib.rs":                      "src/lib.rs:7",
+		"/lib.rs":                          "/lib.rs:7",
+		`C:\router\src\lib.rs`:             "C:/router/src/lib.rs:7",
+	} {
+		if got := placeOf(&dwarf.LineFile{Name: name}, 7); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := placeOf(&dwarf.LineFile{Name: "/a/b/c.c"}, 0); got != "b/c.c" {
+		t.Errorf("without a line: %s", got)
 	}
 }

@@ -33,6 +33,11 @@
 //     queue. Then the body callbacks come while the head waits, as Envoy has it with allow_on_headers_stop_iteration, and as
 //     plugins expect that speak Higress's version, 0.2.100: for them it is always so. Options.StopIteration sets one or the
 //     other.
+//   - An answer with status 101, which begins a tunnel, comes to on_response_headers like any other, and has no body: what
+//     passes through the tunnel no plugin sees.
+//   - A client that goes away while its stream is paused ends it at once: calls of the stream are cancelled, and answered
+//     without headers, and on_done, on_log and on_delete come as they would after Envoy's reset. One that closes only its
+//     sending side has gone, as for Envoy.
 //   - What is paused longer than Options.MaxPause fails with 504, by OnError.
 //   - A paused body is held up to Options.MaxBody; more is 413 for a request, 500 for an answer, as in Envoy.
 //   - An http_call that fails gives no headers, as the specification says; Envoy sometimes gives a 503 of its own.
