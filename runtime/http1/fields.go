@@ -207,3 +207,6 @@ func LookupField(name string) FieldID {
 	}
 	return FieldUnknown
 }
+
+// LookupFieldBytes is LookupField for a name that is at hand as bytes.
+func LookupFieldBytes(name []byte) FieldID { return lookup(name) }

@@ -78,7 +78,7 @@ func (h *Head) FindID(i int, id FieldID) int { return find(h, i, "", id) }
 func (h *Head) Get(name string) ([]byte, bool) { return h.at(find(h, 0, name, idOf(name))) }
 
 // GetBytes is Get for a name that is at hand as bytes.
-func (h *Head) GetBytes(name []byte) ([]byte, bool) { return h.at(find(h, 0, name, idOf(name))) }
+func (h *Head) GetBytes(name []byte) ([]byte, bool) { return h.at(find(h, 0, name, lookup(name))) }
 
 // GetID is Get for a known name.
 func (h *Head) GetID(id FieldID) ([]byte, bool) { return h.at(find(h, 0, "", id)) }
@@ -123,7 +123,7 @@ func (h *Head) Add(name, value string) {
 
 // AddBytes is Add with a value, and a name, at hand as bytes.
 func (h *Head) AddBytes(name, value []byte) {
-	h.fields = append(h.fields, write(h, name, value, idOf(name)))
+	h.fields = append(h.fields, write(h, name, value, lookup(name)))
 }
 
 // AddID appends a field with a known name in its usual spelling.
@@ -136,7 +136,7 @@ func (h *Head) AddID(id FieldID, value []byte) {
 func (h *Head) Set(name, value string) { setField(h, name, value, idOf(name)) }
 
 // SetBytes is Set with name and value at hand as bytes.
-func (h *Head) SetBytes(name, value []byte) { setField(h, name, value, idOf(name)) }
+func (h *Head) SetBytes(name, value []byte) { setField(h, name, value, lookup(name)) }
 
 // SetID is Set for a known name, in its usual spelling.
 func (h *Head) SetID(id FieldID, value []byte) { setField(h, names[id], value, id) }
@@ -177,7 +177,7 @@ func (h *Head) Del(name string) { h.del(idOf(name), name) }
 
 // DelBytes is Del for a name that is at hand as bytes.
 func (h *Head) DelBytes(name []byte) {
-	id := idOf(name)
+	id := lookup(name)
 	h.remove(0, func(i int) bool { return is(h, i, name, id) })
 }
 
@@ -208,9 +208,15 @@ func (h *Head) DelSpellings(name []byte) {
 
 // SetSpellings is SetBytes that leaves no other spelling of the name, as DelSpellings has it.
 func (h *Head) SetSpellings(name, value []byte) {
-	id := idOf(name)
-	setField(h, name, value, id)
-	h.remove(0, func(i int) bool { return h.spells(i, name) && !is(h, i, name, id) })
+	id := lookup(name)
+	for i := range h.fields {
+		if h.spells(i, name) {
+			setField(h, name, value, id)
+			h.remove(0, func(i int) bool { return h.spells(i, name) && !is(h, i, name, id) })
+			return
+		}
+	}
+	h.fields = append(h.fields, write(h, name, value, id)) // most often it is not there in any spelling
 }
 
 // spells says whether field i has this name, with '_' and '-' alike.

@@ -1,6 +1,8 @@
 package proxywasm
 
 import (
+	"strings"
+
 	"wasmgate/runtime/wasm"
 	"wasmgate/runtime/wasm/meter"
 )
@@ -20,9 +22,10 @@ func hostFunctions() []wasm.HostFunction {
 			}
 			f.Params = append(f.Params, t)
 		}
+		n, wide := len(params), strings.Contains(params, "I")
 		f.Call = func(in *wasm.Instance, stack []uint64) {
-			for i, p := range params {
-				if p == 'i' {
+			for i := range stack[:n] {
+				if !wide || params[i] == 'i' {
 					stack[i] &= 1<<32 - 1 // the rest is anything
 				}
 			}

@@ -65,8 +65,7 @@ func hostMapValue(v *vm, in *wasm.Instance, a []uint64) status {
 	if !ok && v.group.version != version010 {
 		return statusNotFound
 	}
-	v.scratch = append(v.scratch[:0], value...)
-	return v.give(in, v.scratch, a[3], a[4])
+	return v.give(in, value, a[3], a[4]) // a view, which stays as it is whatever the guest's allocator does
 }
 
 func changeField(how edit) hostCall {

@@ -1,6 +1,7 @@
 package proxywasm
 
 import (
+	"bytes"
 	"strconv"
 
 	"wasmgate/runtime/exchange"
@@ -129,12 +130,15 @@ func connectionField(name []byte) bool {
 	if len(name) > len(spelled) {
 		return false
 	}
-	for i, c := range name {
-		if c == '_' {
-			c = '-'
+	if bytes.IndexByte(name, '_') >= 0 {
+		n := copy(spelled[:], name)
+		for i, c := range spelled[:n] {
+			if c == '_' {
+				spelled[i] = '-'
+			}
 		}
-		spelled[i] = c
+		name = spelled[:n]
 	}
-	id := http1.LookupField(string(spelled[:len(name)]))
+	id := http1.LookupFieldBytes(name)
 	return http1.IsHopByHop(id) || http1.IsFraming(id) || id == http1.FieldTrailer || id == http1.FieldExpect
 }

@@ -233,7 +233,7 @@ func (m *fieldMap) change(in *wasm.Instance, how edit, name, value []byte) statu
 		m.stream.headersChanged = true
 	}
 	trailer := m.request == nil && m.reply == nil
-	if connectionField(name) && (trailer || !http1.IsFraming(http1.LookupField(string(name)))) {
+	if connectionField(name) && (trailer || !http1.IsFraming(http1.LookupFieldBytes(name))) {
 		return statusOK // it is the gateway's own
 	}
 	switch how {
@@ -336,7 +336,7 @@ func (m *fieldMap) setAll(in *wasm.Instance, p pairs) status {
 	framed := false
 	for name, value, ok := p.next(); ok; name, value, ok = p.next() {
 		how := editAdd
-		if http1.IsFraming(http1.LookupField(string(name[:min(len(name), 32)]))) {
+		if http1.IsFraming(http1.LookupFieldBytes(name)) {
 			framed, how = true, editReplace
 		}
 		if st := m.change(in, how, name, value); st != statusOK {

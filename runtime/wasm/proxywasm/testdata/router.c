@@ -1,5 +1,5 @@
-// What plugins/tenant-router decides, as a Proxy-Wasm plugin does it: the upstream by the authority, by which routes are matched
-// again, and two fields. Tenants come from the configuration: lines of "TENANT AUTHORITY".
+// What plugins/tenant-router decides by tenant, as a Proxy-Wasm plugin does it: the upstream by the authority, by which routes are
+// matched again, and two fields. Tenants come from the configuration: lines of "TENANT AUTHORITY".
 
 #define EXPORT(name) __attribute__((export_name(name)))
 #define IMPORT(name) __attribute__((import_module("env"), import_name(name)))
@@ -9,7 +9,6 @@ typedef unsigned char u8;
 
 IMPORT("proxy_get_header_map_value") u32 get(u32, const char *, u32, char **, u32 *);
 IMPORT("proxy_replace_header_map_value") u32 replace(u32, const char *, u32, const char *, u32);
-IMPORT("proxy_send_local_response") u32 respond(u32, const char *, u32, const char *, u32, const char *, u32, u32);
 IMPORT("proxy_get_buffer_bytes") u32 buffer(u32, u32, u32, char **, u32 *);
 
 static u8 heap[64 << 10];
@@ -65,14 +64,9 @@ EXPORT("proxy_on_configure") u32 on_configure(u32 context, u32 size) {
 }
 
 EXPORT("proxy_on_request_headers") u32 on_request_headers(u32 context, u32 n, u32 end) {
-  char *path, *tenant;
+  char *tenant;
   u32 size;
   used = kept;
-  if (get(0, ":path", 5, &path, &size) != 0) return 0;
-  if (size >= 6 && path[1] == 'a' && path[2] == 'd' && path[3] == 'm' && path[4] == 'i' && path[5] == 'n' && (size == 6 || path[6] == '/')) {
-    respond(403, 0, 0, 0, 0, 0, 0, -1);
-    return 1;
-  }
   if (get(0, "x-tenant", 8, &tenant, &size) != 0 || size > 63) return 0;
   for (u32 i = 0; i < size; i++)
     if (tenant[i] >= 'A' && tenant[i] <= 'Z') tenant[i] += 'a' - 'A';
