@@ -16,7 +16,8 @@ type field struct {
 type Head struct {
 	buf    []byte
 	fields []field
-	seen   set // every known field that is there, and perhaps some that were deleted
+	seen   set  // every known field that is there, and perhaps some that were deleted
+	whole  bool // see Request: Set and Del by a name leave no other spelling of it
 }
 
 // Reset empties the head and keeps its storage.
@@ -132,14 +133,30 @@ func (h *Head) AddID(id FieldID, value []byte) {
 }
 
 // Set gives the first field with this name a new value, under the name as it is spelled here, and deletes the others;
-// without one it adds it.
-func (h *Head) Set(name, value string) { setField(h, name, value, idOf(name)) }
+// without one it adds it. A request's other spellings go, too.
+func (h *Head) Set(name, value string) { setNamed(h, name, value, idOf(name)) }
 
 // SetBytes is Set with name and value at hand as bytes.
-func (h *Head) SetBytes(name, value []byte) { setField(h, name, value, lookup(name)) }
+func (h *Head) SetBytes(name, value []byte) { setNamed(h, name, value, lookup(name)) }
 
 // SetID is Set for a known name, in its usual spelling.
 func (h *Head) SetID(id FieldID, value []byte) { setField(h, names[id], value, id) }
+
+// setNamed is setField for a name that somebody gives.
+func setNamed[T text](h *Head, name, value T, id FieldID) {
+	if h.whole {
+		for i := range h.fields {
+			if spells(h, i, name) {
+				setField(h, name, value, id)
+				h.remove(0, func(i int) bool { return spells(h, i, name) && !is(h, i, name, id) })
+				return
+			}
+		}
+		h.fields = append(h.fields, write(h, name, value, id)) // most often it is not there in any spelling
+		return
+	}
+	setField(h, name, value, id)
+}
 
 func setField[N, V text](h *Head, name N, value V, id FieldID) {
 	i := find(h, 0, name, id)
@@ -172,12 +189,23 @@ func (h *Head) remove(i int, drop func(int) bool) {
 	}
 }
 
-// Del deletes all fields with this name, in any case.
-func (h *Head) Del(name string) { h.del(idOf(name), name) }
+// Del deletes all fields with this name, in any case; a request's in any spelling.
+func (h *Head) Del(name string) {
+	if id := idOf(name); id != FieldUnknown && !h.whole {
+		h.DelID(id)
+	} else {
+		delNamed(h, name, id)
+	}
+}
 
 // DelBytes is Del for a name that is at hand as bytes.
-func (h *Head) DelBytes(name []byte) {
-	id := lookup(name)
+func (h *Head) DelBytes(name []byte) { delNamed(h, name, lookup(name)) }
+
+func delNamed[T text](h *Head, name T, id FieldID) {
+	if h.whole {
+		h.remove(0, func(i int) bool { return spells(h, i, name) })
+		return
+	}
 	h.remove(0, func(i int) bool { return is(h, i, name, id) })
 }
 
@@ -189,38 +217,11 @@ func (h *Head) DelID(id FieldID) {
 	}
 }
 
-func (h *Head) del(id FieldID, name string) {
-	if id != FieldUnknown {
-		h.DelID(id)
-		return
-	}
-	h.remove(0, func(i int) bool { return is(h, i, name, id) })
-}
-
 // DelAt deletes field i.
 func (h *Head) DelAt(i int) { h.fields = append(h.fields[:i], h.fields[i+1:]...) }
 
-// DelSpellings deletes all fields whose name is this one in any case and with '_' and '-' alike. Many applications read
-// X_User and X-User as one, so that what tells them who someone is must not come from a client in any spelling.
-func (h *Head) DelSpellings(name []byte) {
-	h.remove(0, func(i int) bool { return h.spells(i, name) })
-}
-
-// SetSpellings is SetBytes that leaves no other spelling of the name, as DelSpellings has it.
-func (h *Head) SetSpellings(name, value []byte) {
-	id := lookup(name)
-	for i := range h.fields {
-		if h.spells(i, name) {
-			setField(h, name, value, id)
-			h.remove(0, func(i int) bool { return h.spells(i, name) && !is(h, i, name, id) })
-			return
-		}
-	}
-	h.fields = append(h.fields, write(h, name, value, id)) // most often it is not there in any spelling
-}
-
 // spells says whether field i has this name, with '_' and '-' alike.
-func (h *Head) spells(i int, name []byte) bool {
+func spells[T text](h *Head, i int, name T) bool {
 	f := &h.fields[i]
 	return int(f.nameEnd-f.name) == len(name) && equalSpelling(h.buf[f.name:f.nameEnd], name)
 }

@@ -58,28 +58,39 @@ func TestHeadChanges(t *testing.T) {
 	check("Set of a new one", "New=|")
 }
 
-func TestDelSpellings(t *testing.T) {
-	var h Head
-	for _, n := range [...]string{"X-Client-Cert", "x_client_cert", "X_Client-CERT", "X-Client-Certs", "XClientCert"} {
-		h.Add(n, "1")
-	}
-	h.DelSpellings([]byte("x-client_cert"))
-	if got := fields(&h); got != "X-Client-Certs=1|XClientCert=1|" {
-		t.Error(got)
-	}
-	h.Add("X_Forwarded_For", "1")
-	h.Add("X-Forwarded-For", "1")
-	h.DelSpellings([]byte("X-Forwarded-For"))
-	if _, ok := h.GetID(FieldXForwardedFor); ok || h.Len() != 2 {
-		t.Error(fields(&h))
-	}
-	h.Reset()
-	for _, n := range [...]string{"X_User", "x-user", "X-User-Id", "X_USER", "X-User"} {
-		h.Add(n, "client's")
-	}
-	h.SetSpellings([]byte("X-User"), []byte("ours"))
-	if got := fields(&h); got != "X-User=ours|X-User-Id=client's|" {
-		t.Error(got)
+// TestARequestHasOneSpelling: what is set or deleted in a request by its name leaves no other spelling that a client may have
+// sent; an answer's fields are what they are.
+func TestARequestHasOneSpelling(t *testing.T) {
+	for _, c := range []struct {
+		have  string
+		edit  func(*Head)
+		want  string // of a request
+		other string // of another head
+	}{
+		{"X-Client-Cert x_client_cert X_Client-CERT X-Client-Certs XClientCert", func(h *Head) { h.Del("x-client_cert") },
+			"X-Client-Certs=1|XClientCert=1|", "X-Client-Cert=1|x_client_cert=1|X_Client-CERT=1|X-Client-Certs=1|XClientCert=1|"},
+		{"X_Forwarded_For A X-Forwarded-For", func(h *Head) { h.DelBytes([]byte("x-forwarded-for")) }, "A=1|", "X_Forwarded_For=1|A=1|"},
+		{"X_Forwarded_For A X-Forwarded-For", func(h *Head) { h.Del("X-Forwarded-For") }, "A=1|", "X_Forwarded_For=1|A=1|"},
+		{"X_User x-user X-User-Id X_USER X-User", func(h *Head) { h.SetBytes([]byte("X-User"), []byte("ours")) },
+			"X-User=ours|X-User-Id=1|", "X_User=1|X-User=ours|X-User-Id=1|X_USER=1|"},
+		{"X_User A", func(h *Head) { h.Set("X-User", "ours") }, "A=1|X-User=ours|", "X_User=1|A=1|X-User=ours|"},
+		{"A", func(h *Head) { h.Set("X-User", "ours") }, "A=1|X-User=ours|", "A=1|X-User=ours|"},
+	} {
+		var r Request
+		r.Reset()
+		var h Head
+		for n := range strings.FieldsSeq(c.have) {
+			r.Add(n, "1")
+			h.Add(n, "1")
+		}
+		c.edit(&r.Head)
+		c.edit(&h)
+		if got := fields(&r.Head); got != c.want {
+			t.Errorf("%s: a request has %s, want %s", c.have, got, c.want)
+		}
+		if got := fields(&h); got != c.other {
+			t.Errorf("%s: another head has %s, want %s", c.have, got, c.other)
+		}
 	}
 }
 

@@ -19,6 +19,9 @@ const (
 
 // Request is a request's head. The zero Request is ready for Parse. Its slices are views (see the package's
 // documentation); change them by the Set methods.
+//
+// What Set, SetBytes, Del and DelBytes do to a request's field leaves no other spelling of the name behind, '_' and '-' being
+// alike: many applications read X_User and X-User as one, and what tells them who someone is must not come from the client.
 type Request struct {
 	Head
 
@@ -65,6 +68,7 @@ func (r *Request) HasQuery() bool { return r.hasQuery }
 func (r *Request) Reset() {
 	h := r.Head
 	h.Reset()
+	h.whole = true
 	*r = Request{Head: h}
 }
 
@@ -84,6 +88,7 @@ func (r *Request) Parse(b []byte, lim *Limits) (n int, err error) {
 	if r.scan.done || len(b) < r.scan.seen {
 		r.Reset()
 	}
+	r.whole = true
 	n, p := r.parse(b, lim)
 	if p != nil {
 		r.scan.done = true

@@ -319,7 +319,7 @@ func TestParseAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.StripHopByHop()
-		r.DelSpellings([]byte("X-Forwarded-For"))
+		r.DelBytes([]byte("X-Forwarded-For"))
 		r.Set("X-Forwarded-For", "192.0.2.1")
 		r.SetID(FieldXForwardedProto, []byte("http"))
 		r.SetPath(r.Path[1:])

@@ -49,7 +49,7 @@ func TestConnectionCannotRemoveOurFields(t *testing.T) {
 	r, _ := parseRequest(t, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, x-forwarded-FOR, X-Real-Ip, x-our-own\r\nConnection: Forwarded\r\n"+
 		"X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Our-Own: 6\r\nx_forwarded_for: 6.6.6.6\r\nKept: yes\r\n\r\n")
 	r.StripHopByHop()
-	r.DelSpellings([]byte("X-Forwarded-For"))
+	r.DelBytes([]byte("X-Forwarded-For"))
 	r.Set("X-Forwarded-For", "192.0.2.1")
 	r.SetID(FieldForwarded, []byte("for=192.0.2.1"))
 	r.Add("X-Our-Own", "1")

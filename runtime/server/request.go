@@ -233,7 +233,7 @@ func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 		if x.Target.Upstream == exchange.NoUpstream {
 			return r, fault.New(fault.NoRoute, fault.Gateway, 502, "route %s has no upstream, and no plugin chose one", r.Name)
 		}
-		r.Request.applyToRequest(&x.Request.Head)
+		r.Request.apply(&x.Request.Head)
 		return r, nil
 	}
 	return nil, fault.New(fault.Denied, fault.Plugin, 508, "plugins sent the request back to the routes %d times", maxRematch)

@@ -132,7 +132,7 @@ type Edits struct {
 	Set, Add []Field
 }
 
-// apply changes an answer's fields.
+// apply changes a message's fields.
 func (e *Edits) apply(h *http1.Head) {
 	for _, name := range e.Remove {
 		h.DelBytes(name)
@@ -140,22 +140,6 @@ func (e *Edits) apply(h *http1.Head) {
 	for i := range e.Set {
 		h.SetBytes(e.Set[i].Name, e.Set[i].Value)
 	}
-	e.add(h)
-}
-
-// applyToRequest changes a request's fields. What is set or removed may tell the upstream who somebody is: so no other
-// spelling of it stays, which the client could have sent.
-func (e *Edits) applyToRequest(h *http1.Head) {
-	for _, name := range e.Remove {
-		h.DelSpellings(name)
-	}
-	for i := range e.Set {
-		h.SetSpellings(e.Set[i].Name, e.Set[i].Value)
-	}
-	e.add(h)
-}
-
-func (e *Edits) add(h *http1.Head) {
 	for i := range e.Add {
 		h.AddBytes(e.Add[i].Name, e.Add[i].Value)
 	}

@@ -318,8 +318,6 @@ func (g *guest) setField(what string, a []uint64, add bool) {
 		e.set(name, value)
 	case add:
 		h.AddBytes(name, value)
-	case kind == kindRequest: // no other spelling of what the guest says of a client may come from the client
-		h.SetSpellings(name, value)
 	default:
 		h.SetBytes(name, value)
 	}
@@ -339,11 +337,7 @@ func removeHeader(g *guest, a []uint64) {
 		return
 	}
 	g.in.Charge(int64(h.Len()))
-	if kind == kindRequest {
-		h.DelSpellings(name)
-	} else {
-		h.DelBytes(name)
-	}
+	h.DelBytes(name)
 }
 
 // target returns where a field of a kind is changed: at once, or later.

@@ -23,19 +23,11 @@ func (p *Plugin) apply(x *exchange.Exchange, list []byte, phase uint32, place in
 		}
 		switch op.Kind {
 		case abi.OpSetHeader:
-			if phase == abi.PhaseRequest { // no other spelling of what the plugin says of a client may come from the client
-				h.SetSpellings(op.Name, op.Value)
-			} else {
-				h.SetBytes(op.Name, op.Value)
-			}
+			h.SetBytes(op.Name, op.Value)
 		case abi.OpAppendHeader:
 			h.AddBytes(op.Name, op.Value)
 		case abi.OpRemoveHeader:
-			if phase == abi.PhaseRequest {
-				h.DelSpellings(op.Name)
-			} else {
-				h.DelBytes(op.Name)
-			}
+			h.DelBytes(op.Name)
 		case abi.OpRespond:
 			responded = true
 			answer(x, int(op.Number), op.Value) //nolint:gosec // three digits

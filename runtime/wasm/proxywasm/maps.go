@@ -240,17 +240,9 @@ func (m *fieldMap) change(in *wasm.Instance, how edit, name, value []byte) statu
 	case editAdd:
 		m.head.AddBytes(name, value)
 	case editReplace:
-		if m.request != nil { // no other spelling of what the filter says of a client may come from the client
-			m.head.SetSpellings(name, value)
-		} else {
-			m.head.SetBytes(name, value)
-		}
+		m.head.SetBytes(name, value)
 	case editRemove:
-		if m.request != nil {
-			m.head.DelSpellings(name)
-		} else {
-			m.head.DelBytes(name)
-		}
+		m.head.DelBytes(name)
 	}
 	return statusOK
 }
