@@ -10,6 +10,7 @@ import (
 	"wasmgate/config"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/modules"
+	"wasmgate/runtime/wasm"
 )
 
 // Remark is what there is to say about a place of the config that its text alone does not tell. It is the error of New and
@@ -41,6 +42,8 @@ func unusable(name string, err error) *Remark {
 	if !errors.As(err, &f) {
 		return r
 	}
+	var refusal *wasm.Refusal
+	refuses := errors.As(err, &refusal)
 	// The path names the plugin already, and what cannot be used now was never available.
 	plain := *f
 	plain.Plugin, plain.Phase = "", ""
@@ -50,9 +53,9 @@ func unusable(name string, err error) *Remark {
 	}
 	switch {
 	case f.Phase == "compile":
-	case strings.Contains(f.Detail, "proxy_on_vm_start answered"):
+	case refuses && refusal.VM:
 		r.Path = "plugins." + name + ".proxy_wasm.vm_config"
-	case strings.Contains(f.Detail, "the plugin refuses its configuration"):
+	case refuses:
 		r.Path = "plugins." + name + ".config"
 	case f.Phase == "configure" && f.Kind == fault.PluginUnavailable: // it was not granted what it wants
 		r.Path = "plugins." + name

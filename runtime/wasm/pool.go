@@ -46,10 +46,8 @@ type PoolOptions struct {
 	MaxUses int64
 	// IdleAfter is after how long without a call an instance is closed; default 5 min, negative: never.
 	IdleAfter time.Duration
-	// Inline makes instances on the loop itself, without Await: right for guests that start within some 100 µs.
-	Inline  bool
-	Backoff *Backoff // default breaker.DefaultBackoff
-	Breaker *Breaker // default breaker.DefaultBreaker
+	Backoff   *Backoff // default breaker.DefaultBackoff
+	Breaker   *Breaker // default breaker.DefaultBreaker
 }
 
 // Pool keeps a plugin's instances, for each loop its own. Methods with a loop argument run on that loop only, and Close
@@ -57,8 +55,10 @@ type PoolOptions struct {
 type Pool struct {
 	compiled *Compiled
 	options  PoolOptions
-	starts   chan struct{} // as many as may start at a time: a crowd of them would keep the processors from the loops
-	loops    []loopPool
+	// starts has as many places as instances may start at a time, on whatever loops: more would keep the processors from the
+	// loops. Each loop makes one at a time in any case (loopPool.making), so who waits for a place is a goroutine for each loop.
+	starts chan struct{}
+	loops  []loopPool
 }
 
 // loopPool is a loop's part. It is padded to whole cache lines by its size.
@@ -181,7 +181,7 @@ func (p *Pool) Add(loop int, now int64, in *Instance) {
 }
 
 // Get returns an instance for one call or several, to be given back by Put or Discard. It makes one if none is idle, in
-// t.Await, unless the pool is Inline; t may be nil then. The error is a *fault.Error of kind PluginUnavailable (breaker
+// t.Await, or in place if t is nil. The error is a *fault.Error of kind PluginUnavailable (breaker
 // open, backing off, all in use for too long) or what went wrong with the start. An idle instance costs no allocation.
 func (p *Pool) Get(t Task, loop int, now int64) (*Instance, error) {
 	l := &p.loops[loop]
@@ -254,7 +254,7 @@ func (p *Pool) acquire(t Task, l *loopPool, loop int, now int64) (*Instance, err
 func (p *Pool) make(t Task, l *loopPool, loop int, now int64) (in *Instance, err error) {
 	l.live++
 	l.making = true
-	if t == nil || p.options.Inline {
+	if t == nil {
 		in, err = p.Spawn()
 	} else {
 		t.Await(func() {

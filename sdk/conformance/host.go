@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -135,7 +136,11 @@ const logMark = "kit:"
 func (h *host) run(c *testCase) string {
 	h.on(func(*netloop.Task) { h.clear() })
 	if err := h.load(c.config); err != nil {
-		return difference(c.want, "refused: "+fault.From(err).Detail)
+		why := fault.From(err).Detail
+		if refusal := (*wasm.Refusal)(nil); errors.As(err, &refusal) {
+			why = refusal.Text
+		}
+		return difference(c.want, "refused: "+why)
 	}
 	if c.ticks {
 		return difference(c.want, h.tick())

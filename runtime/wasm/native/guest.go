@@ -145,7 +145,9 @@ func (g *guest) configure() error {
 		if err != nil {
 			return err
 		}
-		return fault.New(fault.PluginUnavailable, fault.Plugin, 503, "the plugin refuses its configuration: %s", text)
+		return &fault.Error{
+			Kind: fault.PluginUnavailable, Source: fault.Plugin, Status: 503, Err: &wasm.Refusal{Text: "the plugin refuses its configuration: " + text},
+		}
 	default:
 		return badAnswer("configure answered with code %d", code)
 	}

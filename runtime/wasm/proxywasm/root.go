@@ -7,6 +7,7 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/wasm"
 )
 
 // root is a plugin in a VM.
@@ -66,7 +67,9 @@ func (v *vm) newRoot(t *netloop.Task, k *core) (*root, *fault.Error) {
 		case err != nil:
 			return r, err
 		case step.cb != onContextCreate && ok == 0:
-			r.failed = k.named(refused("%s answered false: the plugin refuses its configuration (its log may say why)", callbackTypes[step.cb].name), step.phase)
+			r.failed = k.named(&fault.Error{Kind: fault.PluginUnavailable, Source: fault.Plugin, Status: 503, Err: &wasm.Refusal{
+				VM: step.cb == onVMStart, Text: callbackTypes[step.cb].name + " answered false: the plugin refuses its configuration (its log may say why)",
+			}}, step.phase)
 			return r, r.failed
 		}
 	}
