@@ -23,7 +23,7 @@ func Default() Config {
 			},
 			Log: Log{Level: LevelInfo, Format: FormatJSON},
 		},
-		Admin:         Admin{Address: "127.0.0.1:9901"},
+		Admin:         Admin{Address: "127.0.0.1:9901", OpenHealth: true, Traces: 256},
 		PluginCache:   PluginCache{Modules: GiB},
 		PluginState:   PluginState{MaxSize: 64 * MiB},
 		PluginSources: PluginSources{Wait: 10 * sec, Timeout: 120 * sec, MaxSize: 64 * MiB},

@@ -21,6 +21,7 @@ type field struct {
 	scalar   bool   // a single value may stand for a list of one
 	file     bool   // a path of a file that must exist
 	required bool
+	secret   bool // what it has is not for everybody who may see the config
 }
 
 var fieldCache sync.Map // of reflect.Type to []field
@@ -39,7 +40,7 @@ func fieldsOf(t reflect.Type) []field {
 		}
 		f := field{name: name, index: i, typ: t.Field(i).Type, doc: tag.Get("doc"), min: tag.Get("min"), max: tag.Get("max"),
 			ref: tag.Get("ref"), wildcard: tag.Get("wildcard") == "true", scalar: tag.Get("scalar") == "true",
-			file: tag.Get("file") == "true", required: tag.Get("required") == "true"}
+			file: tag.Get("file") == "true", required: tag.Get("required") == "true", secret: tag.Get("secret") == "true"}
 		if e := tag.Get("enum"); e != "" {
 			f.enum = strings.Split(e, ",")
 		}

@@ -52,7 +52,7 @@ func (d *document) expand(p keyPath, s string, at Position) (string, bool) {
 			at.Width = utf8.RuneCountInString(reference) + 3
 			d.add(at, p, fmt.Sprintf("the environment variable %s is not set", name), fmt.Sprintf("set it, or write ${%s:-default}; for a capture of that name write $${%s}", name, name))
 		}
-		changed = true
+		changed, d.filled[p.String()] = true, true
 		out.WriteString(value)
 	}
 	out.WriteString(s)

@@ -55,7 +55,7 @@ func Load(s Source) (*Config, *Report, error) {
 	}
 	raw := layers(c, s)
 	config := Default()
-	report := &Report{marks: c.marks, lines: c.lines}
+	report := &Report{marks: c.marks, lines: c.lines, filled: c.filled}
 	if raw != nil {
 		d := decoder{c}
 		d.structure(nil, raw, reflect.ValueOf(&config).Elem())

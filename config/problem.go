@@ -110,6 +110,7 @@ type Report struct {
 	Files    []string  // files that the config names (modules, certificates, keys), absolute or relative to the process
 	marks    marks
 	lines    map[string][]string
+	filled   map[string]bool // paths of texts with a ${NAME} in them
 }
 
 // String writes the warnings like Errors does.
@@ -193,11 +194,12 @@ type collector struct {
 	hurt             map[string]bool // paths that have an error, or that have one below them
 	marks            marks
 	lines            map[string][]string // by file
+	filled           map[string]bool     // paths of texts that ${NAME} was replaced in
 	other            bool                // it is no config that is read: see Decode
 }
 
 func newCollector() *collector {
-	return &collector{failed: map[string]bool{}, hurt: map[string]bool{}, marks: marks{}, lines: map[string][]string{}}
+	return &collector{failed: map[string]bool{}, hurt: map[string]bool{}, marks: marks{}, lines: map[string][]string{}, filled: map[string]bool{}}
 }
 
 // valueAt is where the value of path stands, or else the key around it.

@@ -14,7 +14,7 @@ type Config struct {
 	Plugins       map[string]*Plugin   `koanf:"plugins" key:"name" doc:"WebAssembly modules, by name, with what each may do."`
 	Routes        []Route              `koanf:"routes" doc:"Which request goes where. The first route that matches decides; without one the answer is 404."`
 	Telemetry     Telemetry            `koanf:"telemetry" doc:"Traces, the access log and the gateway's own log."`
-	Admin         Admin                `koanf:"admin" doc:"The endpoint for operators: /metrics for Prometheus, /healthz, /readyz (see pool.ready), and /upstreams with the state of every address."`
+	Admin         Admin                `koanf:"admin" doc:"The endpoint for operators: a page, /metrics for Prometheus, /healthz, /readyz (see pool.ready), and an API (runtime/admin/README.md)."`
 	PluginCache   PluginCache          `koanf:"plugin_cache" doc:"Compiled plugins and fetched modules on disk, so that a restart does not compile and fetch them again."`
 	PluginState   PluginState          `koanf:"plugin_state" doc:"Key-value stores of plugins."`
 	PluginSources PluginSources        `koanf:"plugin_sources" doc:"How modules that are no files are fetched."`
@@ -34,7 +34,19 @@ type Limits struct {
 
 // Admin is the endpoint for operators.
 type Admin struct {
-	Address string `koanf:"address" example:"10.0.0.5:9901" doc:"Host and port; empty turns it off. It has no access control: keep it on loopback or a private network. Targets are changed on a loopback address only."`
+	Address    string   `koanf:"address" example:"10.0.0.5:9901" doc:"Host and port; empty turns it off. On loopback everybody on the machine may ask, unless there is a token; on any other address a token or tls.client_ca is required."`
+	Token      string   `koanf:"token" secret:"true" example:"\"${ADMIN_TOKEN}\"" doc:"Who sends it as Authorization: Bearer may ask and change everything. At least 16 visible characters."`
+	TokenFile  string   `koanf:"token_file" file:"true" example:"/run/secrets/admin" doc:"File with a token in each line, and in front of it, if it shall have one, a name and a space: the name is in the log with what was changed. Read at the start."`
+	TLS        AdminTLS `koanf:"tls" doc:"Serve the endpoint over TLS. Certificates are read at the start."`
+	OpenHealth bool     `koanf:"open_health" example:"false" doc:"/healthz and /readyz answer everybody, in a word: who probes them, such as an orchestrator, can seldom be given a secret."`
+	Traces     int      `koanf:"traces" min:"0" max:"65536" unit:"requests" example:"1024" doc:"How many recent requests are kept to look at, at /traces: half of them for those that failed or were slow, half for a sample of the others. One takes about 2 KiB, and each request the copy of its request line. 0 turns it off."`
+}
+
+// AdminTLS is how the endpoint for operators is served over TLS.
+type AdminTLS struct {
+	Cert     string `koanf:"cert" file:"true" example:"certs/admin.pem" doc:"PEM file of the certificate, with those between it and its authority."`
+	Key      string `koanf:"key" file:"true" example:"certs/admin.key" doc:"PEM file of its key."`
+	ClientCA string `koanf:"client_ca" file:"true" example:"certs/operators-ca.pem" doc:"PEM file of authorities: who has a certificate of theirs may ask and change everything, without a token too."`
 }
 
 // PluginCache is where compiled plugins and fetched modules are kept.

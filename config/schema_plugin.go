@@ -33,7 +33,7 @@ type PluginLimits struct {
 type ProxyWasm struct {
 	RootID        string        `koanf:"root_id" example:"add_header" doc:"Which of the module's root contexts the plugin is (plugin_root_id)."`
 	VMID          string        `koanf:"vm_id" example:"shared" doc:"Plugins of one module with the same vm_id share instances, shared data and queues. Default: the plugin's own."`
-	VMConfig      string        `koanf:"vm_config" example:"debug" doc:"Handed to on_vm_start."`
+	VMConfig      string        `koanf:"vm_config" secret:"true" example:"debug" doc:"Handed to on_vm_start."`
 	NonUTF8       NonUTF8       `koanf:"non_utf8" enum:"replace,drop,pass" example:"drop" doc:"Header values that are no UTF-8, which guests in Rust cannot bear. replace: U+FFFD for what is wrong. drop: the plugin does not see the field. pass: as they are."`
 	StopIteration StopIteration `koanf:"stop_iteration" enum:"auto,all,headers" example:"headers" doc:"What a plugin means that pauses a message at its head. all: nothing of it comes until it is continued. headers: the body comes, while the head waits. auto: all, unless nothing could continue it."`
 	MaxPause      Duration      `koanf:"max_pause" min:"1ms" max:"1h" example:"10s" doc:"How long a message may be paused; then the request fails with 504, or goes on, as on_error says."`

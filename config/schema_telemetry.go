@@ -13,7 +13,7 @@ type Telemetry struct {
 type Traces struct {
 	Endpoint    string            `koanf:"endpoint" example:"http://localhost:4318" doc:"OTLP receiver; https means TLS. Default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else no traces."`
 	Protocol    TraceProtocol     `koanf:"protocol" enum:"http,grpc" example:"grpc" doc:"OTLP over HTTP (port 4318 as a rule) or gRPC (4317). An endpoint of the environment comes with the environment's protocol."`
-	Headers     map[string]string `koanf:"headers" key:"field" example:"{ authorization: \"Bearer ${OTLP_TOKEN}\" }" doc:"Fields sent with every export. Default: OTEL_EXPORTER_OTLP_HEADERS."`
+	Headers     map[string]string `koanf:"headers" key:"field" secret:"true" example:"{ authorization: \"Bearer ${OTLP_TOKEN}\" }" doc:"Fields sent with every export. Default: OTEL_EXPORTER_OTLP_HEADERS."`
 	TLS         TLS               `koanf:"tls" doc:"For an https endpoint. Default: OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY."`
 	Sample      *Ratio            `koanf:"sample" example:"0.01" doc:"Part of the requests without a caller's decision that are traced; a caller's decision is followed. Default: what OTEL_TRACES_SAMPLER says, else 1."`
 	Segment     Duration          `koanf:"segment" min:"100ms" example:"10s" doc:"How often an upstream connection in use is told of while it lives; one that is not, ten times as seldom."`

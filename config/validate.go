@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -27,15 +26,7 @@ func (v *validator) run() {
 	v.plugins()
 	v.routes()
 	v.telemetry()
-	if a := v.config.Admin.Address; a != "" {
-		p := keyPath{"admin", "address"}
-		v.listen(p, a)
-		if host, _, ok := strings.Cut(a, ":"); ok && v.ok(p) {
-			if ip, err := netip.ParseAddr(host); host == "" || (err == nil && !ip.IsLoopback() && !ip.IsPrivate()) {
-				v.warn(p, "keep it on 127.0.0.1 or a private address", "everyone who can reach %s sees the metrics", quote(a))
-			}
-		}
-	}
+	v.admin()
 	if dir := v.config.PluginCache.Dir; dir != "" && dir != "off" {
 		v.config.PluginCache.Dir = v.source.resolve(dir)
 	}
