@@ -14,6 +14,9 @@ func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
 // LocalAddr is our address.
 func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 
+// Accepted says whether the connection came from a listener.
+func (c *Conn) Accepted() bool { return c.listener != nil }
+
 // Closed says whether Close was called.
 func (c *Conn) Closed() bool { return c.closed }
 

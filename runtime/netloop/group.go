@@ -161,5 +161,6 @@ type Stats struct {
 	Elapsed   time.Duration
 	Conns     int           // connections registered now, of either direction
 	Tasks     int           // tasks that are running or parked now
+	Accepted  int           // of the connections: from listeners. Only Look tells it
 	WorstTurn time.Duration // longest turn since the last call of Stats
 }

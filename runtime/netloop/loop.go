@@ -110,11 +110,28 @@ func (l *Loop) Conns(fn func(*Conn)) {
 	}
 }
 
+// SomeConns calls fn for the connections of the loop, in no order, until it returns false. fn must not close any.
+func (l *Loop) SomeConns(fn func(*Conn) (more bool)) {
+	for _, c := range l.conns {
+		if !fn(c) {
+			return
+		}
+	}
+}
+
 // Stats returns the loop's counters. It may be called from any goroutine.
 func (l *Loop) Stats() Stats {
 	return Stats{
 		Busy: time.Duration(l.busy.Load()), Elapsed: time.Duration(monotonic() - l.begun),
 		Conns: int(l.numConns.Load()), Tasks: int(l.numTasks.Load()), WorstTurn: time.Duration(l.worst.Swap(0)),
+	}
+}
+
+// Look is Stats for who only looks: WorstTurn is 0, and stays for who collects it.
+func (l *Loop) Look() Stats {
+	return Stats{
+		Busy: time.Duration(l.busy.Load()), Elapsed: time.Duration(monotonic() - l.begun),
+		Conns: int(l.numConns.Load()), Tasks: int(l.numTasks.Load()), Accepted: int(l.accepted.Load()),
 	}
 }
 

@@ -218,6 +218,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 		return err
 	}
 	f.up = acquired
+	f.up.Facts.User = x
 	a.Acquired = l.Now()
 	note(a, &f.up)
 	if f.cancelled {

@@ -147,6 +147,9 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	if err.Source == fault.Client || f.cancelled {
 		reason = facts.CloseClientAborted
 	}
+	if f.up.Facts.WhyClosed == facts.CloseOperator {
+		reason = facts.CloseOperator
+	}
 	err.Upstream, err.Host, err.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
 	if !f.raced(err) {
 		f.tried = append(f.tried, f.up.Member)
@@ -182,9 +185,19 @@ func (f *Flight) writeError(err error) *fault.Error {
 		return &fault.Error{Kind: fault.IdleTimeout, Source: fault.Upstream, Status: 504, Detail: "the upstream did not take the request in time"}
 	}
 	if errors.Is(err, netloop.ErrClosed) {
-		return fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping")
+		return f.closedHere()
 	}
 	return &fault.Error{Kind: fault.WriteFailed, Source: fault.Upstream, Status: 502, Retryable: true, Err: err}
+}
+
+// closedHere says what it means that the connection was closed on our side while the request was on its way.
+func (f *Flight) closedHere() *fault.Error {
+	if f.up.Facts.WhyClosed != facts.CloseOperator {
+		return fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping")
+	}
+	e := fault.New(fault.UpstreamClosed, fault.Gateway, 502, "an operator closed the connection")
+	e.Retryable = len(f.Answer.Buffered()) == 0
+	return e
 }
 
 // headError says what a failed read of the answer's head means.
@@ -197,7 +210,7 @@ func (f *Flight) headError(l *netloop.Loop, err error) *fault.Error {
 	case errors.Is(err, netloop.ErrDeadline):
 		return fault.New(fault.HeaderTimeout, fault.Upstream, 504, "no head of an answer within %s (timeouts.response_header)", f.Options.ResponseHeader)
 	case errors.Is(err, netloop.ErrClosed):
-		return fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping")
+		return f.closedHere()
 	}
 	e := &fault.Error{Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Err: err, Detail: "closed before the head of its answer was whole"}
 	if errors.Is(err, io.EOF) {

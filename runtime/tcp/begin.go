@@ -192,6 +192,7 @@ func (s *session) adopt(l *netloop.Loop, a *Acquired) {
 	d, f := &s.upstream, &s.facts
 	d.conn, s.release, s.conn, s.owner = a.Net, a.Release, a.Facts, a.Net.Owner
 	d.conn.Owner = d
+	s.conn.User = f
 	if a.Stream != nil && a.Stream != Stream(a.Net) {
 		s.stream = a.Stream
 	} else if s.filtered != nil {

@@ -56,6 +56,13 @@ type Stats struct {
 	BreakerOpen                                             bool   // on one loop at least: calls fail at once
 	Parked                                                  int64  // instances whose guests, or whose exchanges, wait for an upstream
 	LinesHeld                                               uint64 // of the guest's log, over its rate
+	Loops                                                   []LoopStats
+}
+
+// LoopStats is a loop's part of Stats, by the loop's index.
+type LoopStats struct {
+	Live, Parked, MemoryBytes int64
+	BreakerOpen               bool
 }
 
 // NewKeeper returns a keeper without instances. c belongs to it from now on.
@@ -181,6 +188,7 @@ func (k *Keeper) Stats() (s Stats) {
 		s.MemoryBytes += c.memory.Load()
 		s.Parked += c.parked.Load()
 		s.BreakerOpen = s.BreakerOpen || c.open.Load()
+		s.Loops = append(s.Loops, LoopStats{Live: c.live.Load(), Parked: c.parked.Load(), MemoryBytes: c.memory.Load(), BreakerOpen: c.open.Load()})
 	}
 	if k.options.Report != nil {
 		s.LinesHeld = k.options.Report.Held()

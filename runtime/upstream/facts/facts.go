@@ -50,6 +50,10 @@ type Connection struct {
 	SpanID  [8]byte
 	Sampled bool
 
+	// User is what uses it at the moment: an *exchange.Exchange or an *exchange.Session, which sets it when it has got the
+	// connection. The pool clears it. Nobody keeps it: it is for who looks, on the loop.
+	User any
+
 	// What telemetry notes down of the segments in which the connection's life is exported.
 	Segments        int
 	SegmentFrom     int64  // where the next one begins
@@ -110,6 +114,7 @@ const (
 	CloseHedgeLost         = "hedge_lost"             // another attempt answered first
 	CloseTunnelEnded       = "tunnel_ended"           // TCP mode: the session has ended
 	CloseClientGone        = "client_gone"            // the client that it spoke for by the PROXY protocol has gone
+	CloseOperator          = "operator"               // an operator closed it, by the admin API
 )
 
 // CloseReasons lists every reason to close a connection.
@@ -117,7 +122,7 @@ var CloseReasons = []string{CloseIdleTimeout, CloseAboveKeepIdle, CloseMaxReques
 	ClosePeer, CloseUnexpectedBytes, CloseUpstreamSaidClose, CloseHTTP10, CloseDelimited, CloseNotDrained,
 	CloseRequestNotSent, CloseClientAborted, CloseTimeout, CloseError, CloseProtocol, CloseConnectFailed,
 	CloseUpgradeEnded, CloseAddressGone, CloseDraining, CloseShutdown, CloseHealthCheckEnded, CloseMoveFailed, CloseLearnedIdle, CloseMadePlace,
-	CloseEjected, CloseHedgeLost, CloseTunnelEnded, CloseClientGone}
+	CloseEjected, CloseHedgeLost, CloseTunnelEnded, CloseClientGone, CloseOperator}
 
 // Why a request was not carried by a pooled connection: exchange.Attempt.WhyNew. They are the reasons to open one,
 // told from the request's side; an attempt that opened a connection has the same word as the connection.

@@ -108,6 +108,9 @@ func (c *Conn) end(l *netloop.Loop, reason string) {
 		}
 	}
 	_ = c.Net.Close()
+	if p.keeper != nil {
+		p.keeper.ConnLeft(l, c)
+	}
 	c.Facts.WhyClosed, c.Facts.Closed = reason, l.WallNow()
 	if p.hooks != nil {
 		p.hooks.ConnClosed(l, &c.Facts)

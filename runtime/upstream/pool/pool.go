@@ -89,6 +89,12 @@ type Mover interface {
 	ConnArrived(*netloop.Loop, *facts.Connection) // runs on its new loop; it may be closed next, if that could not take it
 }
 
+// Keeper is what Hooks may be too, to know all connections of each loop at any time, idle or not. Its methods run on the loop.
+type Keeper interface {
+	ConnJoined(*netloop.Loop, *Conn) // it was opened, or has come from another loop; it may be closed next
+	ConnLeft(*netloop.Loop, *Conn)   // it was closed, or goes to another loop
+}
+
 // Stream carries bytes; Read and Write park the task.
 type Stream interface {
 	Read(t *netloop.Task, b []byte) (int, error)
@@ -104,6 +110,7 @@ type Conn struct {
 	// Session is there if the connection serves several requests at once.
 	Session Session
 	Owner   netip.AddrPort // for whom it speaks: the client of the PROXY header that it began with; zero: for all
+	Place   int            // the Keeper's own
 
 	pool       *Pool
 	retireAt   int64 // loop time; 0: never
@@ -122,6 +129,7 @@ type Conn struct {
 	hinted     int64  // how long it may be idle by the peer's word; 0: it said nothing
 	lastMax    uint64 // of the last Hint
 	allowed    uint64 // requests, by the peer's word; 0: it said nothing
+	condemned  string // why it is to be closed when it becomes free; "": it is not
 	// With a Session:
 	users   int    // who use it now
 	leaving string // why it takes no further request, and is to be closed; "": it does
@@ -134,6 +142,7 @@ type Conn struct {
 type Pool struct {
 	hooks    Hooks
 	mover    Mover // hooks, if they are one
+	keeper   Keeper
 	options  atomic.Pointer[Options]
 	queue    *Queue
 	only     list // who waits for this pool and no other; guarded by queue.mu but for the count
@@ -172,6 +181,7 @@ type shard struct {
 func New(loops int, o Options, q *Queue, hooks Hooks) *Pool {
 	p := &Pool{hooks: hooks, queue: q, shards: make([]shard, loops)}
 	p.mover, _ = hooks.(Mover)
+	p.keeper, _ = hooks.(Keeper)
 	p.options.Store(&o)
 	q.add(p)
 	return p
@@ -277,6 +287,9 @@ func (p *Pool) adopt(c *Conn) {
 	if c.Session != nil {
 		p.sessions.Store(true)
 	}
+	if p.keeper != nil {
+		p.keeper.ConnJoined(c.Net.Loop(), c)
+	}
 }
 
 // GiveUp returns the leave to open a connection: opening it failed.
@@ -294,6 +307,7 @@ func (p *Pool) left(l *netloop.Loop) {
 // Release ends a request's use of the connection. reason says why it cannot be used again; "" gives it back. It returns why
 // the connection was closed: reason, or what the pool has against it; "" if it is kept.
 func (c *Conn) Release(reason string) (why string) {
+	c.Facts.User = nil
 	if c.closed {
 		return c.Facts.WhyClosed
 	}
@@ -325,6 +339,8 @@ func (c *Conn) retire(l *netloop.Loop) string {
 	p := c.pool
 	o, now := p.options.Load(), l.Now()
 	switch {
+	case c.condemned != "":
+		return c.condemned
 	case p.state.Load() == drained:
 		return *p.draining.Load()
 	case o.Reuse == Never:

@@ -99,6 +99,31 @@ func (p *Pool) Drain(g *netloop.Group, reason string) {
 	p.CloseIdle(g, reason)
 }
 
+// Condemn closes the connection for a reason of package facts: at once if it is idle, and else when it becomes free. It says
+// whether it is closed. It runs on the connection's loop.
+func (c *Conn) Condemn(reason string) (closed bool) {
+	switch {
+	case c.pooled:
+		c.Close(reason)
+	case c.Session != nil:
+		c.leave(reason)
+	case c.condemned == "":
+		c.condemned = reason
+	}
+	return c.closed
+}
+
+// IdleSince says since when, on the loop's clock, the connection has been idle; 0: it is in use. It runs on the connection's loop.
+func (c *Conn) IdleSince() int64 {
+	if !c.pooled {
+		return 0
+	}
+	return c.idleSince
+}
+
+// Condemned says whether the connection is closed when it becomes free.
+func (c *Conn) Condemned() bool { return c.condemned != "" || c.leaving != "" }
+
 // CloseIdle closes the connections that are idle now. It may be called anywhere, also on a loop.
 func (p *Pool) CloseIdle(g *netloop.Group, reason string) {
 	for _, l := range g.Loops() {

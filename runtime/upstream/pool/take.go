@@ -349,6 +349,9 @@ func (c *Conn) leaves(l *netloop.Loop) {
 	if m := c.pool.mover; m != nil {
 		m.ConnLeaves(l, &c.Facts)
 	}
+	if k := c.pool.keeper; k != nil {
+		k.ConnLeft(l, c)
+	}
 }
 
 func (c *Conn) arrived(l *netloop.Loop) {
@@ -356,5 +359,8 @@ func (c *Conn) arrived(l *netloop.Loop) {
 	c.moved = true
 	if m := c.pool.mover; m != nil {
 		m.ConnArrived(l, &c.Facts)
+	}
+	if k := c.pool.keeper; k != nil {
+		k.ConnJoined(l, c)
 	}
 }

@@ -135,6 +135,7 @@ func (p *Plugin) Stats() (s Stats) {
 		s.BreakerOpened += c.opened.Load()
 		s.MemoryBytes += c.memory.Load()
 		s.BreakerOpen = s.BreakerOpen || c.open.Load()
+		s.Loops = append(s.Loops, wasm.LoopStats{Live: c.live.Load(), MemoryBytes: c.memory.Load(), BreakerOpen: c.open.Load()})
 	}
 	s.LinesHeld = p.core.report.Held()
 	return s
