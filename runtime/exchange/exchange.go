@@ -114,12 +114,13 @@ func (a *Asked) Noted(i int) ([]byte, bool) {
 	return a.buf[a.noted[i].from:a.noted[i].to], true
 }
 
-// Trace is the trace context of the request. With Recorded false nothing else is filled in.
+// Trace is the trace context of the request. With Told false nothing else is filled in, until the end.
 type Trace struct {
 	Sampled bool // it is exported
 	// Tail: it is not sampled, but may be kept when it has ended, if it failed or was slow. What a trace is made of is noted
 	// down, and those whom the request is sent to are told its ids and that it is not sampled.
 	Tail    bool
+	Local   bool   // it may be kept for who looks at the gateway itself; those behind are told nothing
 	Debug   bool   // B3: its caller wants all of it
 	Kept    string // why it was kept, although it was not sampled; known at the end
 	TraceID [16]byte
@@ -129,7 +130,10 @@ type Trace struct {
 }
 
 // Recorded says whether what a trace is made of is to be noted down.
-func (t *Trace) Recorded() bool { return t.Sampled || t.Tail }
+func (t *Trace) Recorded() bool { return t.Sampled || t.Tail || t.Local }
+
+// Told says whether those behind are told of the trace.
+func (t *Trace) Told() bool { return t.Sampled || t.Tail }
 
 // Target is where the request shall go: set by the route, overridden by plugins.
 type Target struct {

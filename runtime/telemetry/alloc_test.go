@@ -62,6 +62,8 @@ func TestARequestIsRecordedWithoutAllocation(t *testing.T) {
 		"traces, failures kept":        {true, Options{Traces: Traces{Sample: ratio(0), KeepErrors: true, KeepRate: 1}, AccessLog: discard}, nil},
 		"failures kept, a caller's no": {true, Options{Traces: Traces{KeepErrors: true, Slow: 1, KeepRate: 1}}, []string{callerParent[:len(callerParent)-1] + "0", "tracestate: a=b", "tracestate: c=d"}},
 		"failures kept, B3":            {true, Options{Traces: Traces{KeepErrors: true, KeepRate: 1, Propagation: []string{PropagateB3, PropagateB3Multi, PropagateW3C}}}, []string{"b3: 0"}},
+		"recent requests":              {false, Options{Recent: 16}, nil},
+		"recent requests and traces":   {true, Options{Recent: 16, Traces: keeping("")}, nil},
 		"traces, the caller says no":   {true, Options{}, []string{callerParent[:len(callerParent)-1] + "0"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,10 +1,10 @@
 package telemetry
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -15,7 +15,7 @@ import (
 // LogOptions say how the process' own log is written.
 type LogOptions struct {
 	Output io.Writer
-	Level  string // trace, debug, info, warn, error; empty: info
+	Level  string // trace, debug, info, warn, error, off; empty: info. SetLevel changes it
 	Format string // "json", "console", or "auto", which is console on a terminal and JSON elsewhere; empty: auto
 	Color  bool   // for console on a terminal; NO_COLOR is the caller's business
 }
@@ -24,6 +24,7 @@ type LogOptions struct {
 // them, and when the output does not keep up, lines are dropped and counted rather than waited for.
 type Log struct {
 	zerolog.Logger
+	least   levelGate
 	queue   chan *[]byte
 	out     io.Writer
 	dropped atomic.Uint64
@@ -39,13 +40,9 @@ var logLines = sync.Pool{New: func() any { return new([]byte) }}
 
 // NewLog starts the process' log. Close ends it.
 func NewLog(o LogOptions) (*Log, error) {
-	level := zerolog.InfoLevel
-	switch o.Level {
-	case "":
-	case "trace", "debug", "info", "warn", "error":
-		level, _ = zerolog.ParseLevel(o.Level)
-	default:
-		return nil, fmt.Errorf("log level %q is not known: trace, debug, info, warn or error", o.Level)
+	level, err := logLevel(cmp.Or(o.Level, "info"))
+	if err != nil {
+		return nil, err
 	}
 	out, terminal := o.Output, false
 	if f, ok := o.Output.(*os.File); ok {
@@ -61,7 +58,8 @@ func NewLog(o LogOptions) (*Log, error) {
 		return nil, fmt.Errorf("log format %q is not known: json, console or auto", o.Format)
 	}
 	l := &Log{queue: make(chan *[]byte, logQueue), out: out, done: make(chan struct{}), flush: make(chan chan struct{})}
-	l.Logger = zerolog.New(logSink{l}).Level(level).With().Timestamp().Logger()
+	l.least.set(level)
+	l.Logger = zerolog.New(logSink{l}).Sample(&l.least).With().Timestamp().Logger()
 	go l.run()
 	return l, nil
 }
@@ -126,6 +124,3 @@ func (l *Log) Close() {
 	})
 	<-l.done
 }
-
-// LogLevels are the levels that LogOptions knows.
-var LogLevels = strings.Fields("trace debug info warn error")

@@ -83,7 +83,8 @@ func (r *record) clear() {
 
 // connection copies the facts. Of the error too: whoever sent the request may add to what it says, and goes on to.
 func (r *record) connection(c *facts.Connection) {
-	if r.conn = *c; c.Err != nil {
+	r.conn = *c
+	if r.conn.User = nil; c.Err != nil {
 		r.connErr = *c.Err
 		r.conn.Err = &r.connErr
 	}

@@ -35,6 +35,9 @@ type Recorder struct {
 	segment     int64
 	answers     bool
 
+	errors errorRing
+	recent *recent // nil: requests are not kept to look at
+
 	live  []*facts.Connection // that are told of while they live
 	swept int                 // where Sweep was last
 
@@ -63,7 +66,10 @@ func (r *Recorder) Begin(x *exchange.Exchange) {
 	if r.spans != nil {
 		r.sample(x)
 	}
-	if r.lines != nil || x.Trace.Recorded() {
+	if r.recent != nil {
+		r.recent.begin(x)
+	}
+	if r.lines != nil || r.recent != nil || x.Trace.Recorded() {
 		recordAsked(x)
 	}
 	if r.format != nil {
@@ -106,7 +112,7 @@ func (r *Recorder) begins() (id [16]byte, sampled bool) {
 // a traced request its span, and the head the fields that name it. Of a request that is not traced, and will not be, it
 // changes nothing: a traceparent of the client's goes on as it came.
 func (r *Recorder) StartAttempt(x *exchange.Exchange, a *exchange.Attempt) {
-	if !x.Trace.Recorded() {
+	if !x.Trace.Told() {
 		return
 	}
 	a.SpanID = r.ids.span()
@@ -116,7 +122,7 @@ func (r *Recorder) StartAttempt(x *exchange.Exchange, a *exchange.Attempt) {
 // Answer is called when the gateway itself is about to answer, with the head of the answer made. It names the request's
 // trace there, if that is asked for.
 func (r *Recorder) Answer(x *exchange.Exchange) {
-	if r.answers && x.Trace.Recorded() {
+	if r.answers && x.Trace.Told() {
 		r.scratch = AppendTraceparent(r.scratch[:0], &x.Trace, x.Trace.Server)
 		x.Response.SetID(http1.FieldTraceparent, r.scratch)
 	}
@@ -130,6 +136,10 @@ func (r *Recorder) End(x *exchange.Exchange) {
 	}
 	rec := r.told(x)
 	r.count(x, rec != nil)
+	if r.recent != nil {
+		r.recent.end(r, x)
+	}
+	r.noteErrors(x)
 	if r.lines != nil && r.keeps(x.Err != nil || x.StatusSent >= 500, x.Ended-x.Started) {
 		if r.format != nil {
 			r.formatLine(x)
@@ -206,6 +216,7 @@ func (r *Recorder) EndCall(x *exchange.Exchange) {
 	}
 	rec := r.told(x)
 	r.countAttempts(x, nil, rec != nil)
+	r.noteErrors(x)
 	if rec != nil {
 		rec.kind, rec.plugin = callRecord, x.Plugin
 		r.spans.give(rec)
@@ -335,6 +346,7 @@ func (r *Recorder) ConnClosed(c *facts.Connection) {
 	up := r.cells.upstream(c.Upstream)
 	up.closed[slot(closeSlots, c.WhyClosed, reasonSlots)].Add(1)
 	r.gone(c)
+	r.noteConnection(c)
 	if c.Established == 0 {
 		up.opened[slot(openSlots, c.WhyOpened, reasonSlots)].Add(1)
 		up.setup(c)

@@ -18,6 +18,7 @@ import (
 // says whether a session is traced.
 func (r *Recorder) Session(s *exchange.Session) {
 	r.countSession(s)
+	r.noteSession(s)
 	var t exchange.Trace
 	if t.TraceID, t.Sampled = r.begins(); t.Sampled {
 		t.Server = r.ids.span()

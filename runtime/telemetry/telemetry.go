@@ -20,6 +20,7 @@ type Options struct {
 	Traces    Traces
 	Metrics   Metrics
 	AccessLog AccessLog
+	Recent    int                 // how many recent requests are kept to look at (Recorder.RecentTraces), for all loops together; 0: none
 	Log       zerolog.Logger      // for what telemetry itself has to say: a collector that is away, a disk that is full
 	Env       func(string) string // the process' environment, for the OTEL_* variables; nil: none is set
 	Sources   []func(*Live)       // asked at each collection of metrics, by any goroutine, several at once
@@ -142,7 +143,11 @@ func New(o Options) (*Telemetry, error) {
 		return nil, err
 	}
 	for range o.Loops {
-		t.recorders = append(t.recorders, newRecorder(t))
+		r := newRecorder(t)
+		if o.Recent > 0 {
+			r.recent = newRecent((o.Recent+o.Loops-1)/o.Loops, o.Traces.Slow)
+		}
+		t.recorders = append(t.recorders, r)
 	}
 	if t.export != nil {
 		go t.export.run()
