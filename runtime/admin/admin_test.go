@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -22,22 +23,26 @@ import (
 )
 
 type fixture struct {
-	*testing.T
-	handler http.Handler
-	users   *upstream.Upstream
-	log     testkit.Buffer
-	missing []string
+	testing.TB
+	handler   http.Handler
+	users     *upstream.Upstream
+	log       testkit.Buffer
+	missing   []string
+	gateway   *fake
+	looked    atomic.Int64 // how often somebody looked at the upstreams, or at the metrics
+	history   func() []Change
+	profiling chan struct{}
 }
 
 // setUp makes an endpoint that believes to listen on an address, with two upstreams.
-func setUp(t *testing.T, address string) *fixture {
+func setUp(t testing.TB, address string, change ...func(*Options)) *fixture {
 	g, err := netloop.New(netloop.Options{Loops: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.Start()
 	names := resolve.New(resolve.Options{})
-	f := &fixture{T: t}
+	f := &fixture{TB: t, gateway: &fake{level: "info"}}
 	target := func(host string) upstream.Target {
 		return upstream.Target{Host: host, Port: 81, Weight: 2, Route: "r-" + host}
 	}
@@ -49,21 +54,32 @@ func setUp(t *testing.T, address string) *fixture {
 		g.Close()
 		names.Close()
 	})
-	f.handler = Handler(Options{
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
-		Ready:   func() []string { return f.missing }, Upstreams: func() []*upstream.Upstream { return []*upstream.Upstream{empty, f.users} },
-		Connections: func() map[string]telemetry.Connections {
-			return map[string]telemetry.Connections{"users": {Reused: 9, New: map[string]uint64{"first": 1}, Closed: map[string]uint64{"max_age": 1}}}
+	o := Options{
+		Address: netip.MustParseAddrPort(address), Log: zerolog.New(&f.log), Gateway: f.gateway, Access: Access{OpenHealth: true},
+		Health: Health{
+			Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { f.looked.Add(1); _, _ = io.WriteString(w, "metrics") }),
+			Ready:   func() []string { return f.missing },
 		},
-		Target: func(url string) (upstream.Target, error) {
-			host, ok := strings.CutPrefix(url, "http://")
-			if !ok {
-				return upstream.Target{}, errors.New("the url has no scheme")
-			}
-			return upstream.Target{Host: host, Port: 80}, nil
+		Pools: Pools{
+			Upstreams: func() []*upstream.Upstream { f.looked.Add(1); return []*upstream.Upstream{empty, f.users} },
+			Counts: func() map[string]telemetry.Connections {
+				return map[string]telemetry.Connections{"users": {Reused: 9, New: map[string]uint64{"first": 1}, Closed: map[string]uint64{"max_age": 1}}}
+			},
+			Target: func(url string) (upstream.Target, error) {
+				host, ok := strings.CutPrefix(url, "http://")
+				if !ok {
+					return upstream.Target{}, errors.New("the url has no scheme")
+				}
+				return upstream.Target{Host: host, Port: 80}, nil
+			},
+			At: func(name string) string { return "gateway.yaml:7:3" },
 		},
-		Log: zerolog.New(&f.log), Address: netip.MustParseAddrPort(address),
-	})
+	}
+	for _, fn := range change {
+		fn(&o)
+	}
+	a := newAPI(o)
+	f.handler, f.history, f.profiling = a.handler(), a.history.newest, a.profiling
 	return f
 }
 
@@ -115,7 +131,7 @@ func TestUpstreamsAreShown(t *testing.T) {
 	f := setUp(t, "127.0.0.1:9090")
 	w := f.ask("GET", "/upstreams", "")
 	f.want(w, 200)
-	var list []upstreamView
+	var list []Upstream
 	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) != 2 || list[0].Name != "empty" || list[0].Members == nil || len(list[1].Members) != 2 {
 		t.Fatalf("%v, %+v", err, list)
 	}
@@ -138,7 +154,7 @@ func TestTargetsAreChanged(t *testing.T) {
 	f.want(f.ask("PATCH", one, `{"state": "drain", "weight": 7, "tier": 1}`), 200, `"state": "drain"`, `"weight": 7`, `"tier": 1`, `"differs_from_config": true`)
 	f.want(f.ask("PATCH", six, `{"state": "standby"}`, "Host: [::1]:9090"), 200, `"state": "standby"`)
 	f.want(f.ask("PATCH", six, " {\"weight\": 1000}\n", "Host: localhost"), 200, `"weight": 1000`)
-	for _, text := range []string{`"by":"192.0.2.1:1234"`, `"upstream":"users"`, `"target":"192.0.2.1:81"`, `"state":"drain"`, `"weight":7`, `"tier":1`} {
+	for _, text := range []string{`"by":"local"`, `"from":"192.0.2.1:1234"`, `"object":"/upstreams/users/targets/192.0.2.1:81"`, `{\"state\": \"drain\", \"weight\": 7`, `"status":200`} {
 		if !strings.Contains(f.log.String(), text) {
 			t.Errorf("%s is not in the log: %s", text, f.log.String())
 		}
@@ -160,7 +176,7 @@ func TestTargetsAreAddedAndRemoved(t *testing.T) {
 	f.want(f.ask("POST", list, `{"url": "http://192.0.2.3", "route": "x"}`), 400, "unknown field")
 	f.want(f.ask("POST", list, `{"weight": 1}`), 400, "url")
 	f.want(f.ask("POST", "/upstreams/empty/targets", `{"url": "http://192.0.2.3"}`), 201, `"target": "192.0.2.3:80"`)
-	for _, text := range []string{`"target":"http://192.0.2.3","weight":5,"tier":2,"state":"standby","message":"a target was added`, `"message":"a target that had been added was removed"`} {
+	for _, text := range []string{`"operation":"addTarget"`, `"operation":"removeTarget"`, `"level":"warn"`} {
 		if !strings.Contains(f.log.String(), text) {
 			t.Errorf("%s is not in the log: %s", text, f.log.String())
 		}
@@ -197,8 +213,8 @@ func TestWhoMustNotChangeAnything(t *testing.T) {
 	f.want(f.ask("GET", "/upstreams/users", "", "Host: evil.test:9090"), 403)
 	for _, address := range []string{"0.0.0.0:9090", "192.0.2.7:9090", "[::]:9090"} {
 		g := setUp(t, address)
-		g.want(g.ask("PATCH", one, `{"state": "disabled"}`), 403, "admin.address")
-		g.want(g.ask("GET", "/upstreams", "", "Host: gateway.internal:9090"), 200)
+		g.want(g.ask("PATCH", one, `{"state": "disabled"}`), 403, "admin.token")
+		g.want(g.ask("GET", "/upstreams", "", "Host: gateway.internal:9090"), 403, "admin.token")
 	}
 	for _, m := range f.users.Members() {
 		if m.Live || m.State != "active" {

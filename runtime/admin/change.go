@@ -7,58 +7,60 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/rs/zerolog"
-
 	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/balance"
 )
 
-// changing has fn change targets of the upstream that the request names, for who may. An error of fn's is answered with
-// the status that says whose it is.
-func (a *api) changing(fn func(http.ResponseWriter, *http.Request, *upstream.Upstream) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !a.Address.Addr().IsLoopback() {
-			http.Error(w, "changes are made on a loopback address only; see admin.address", http.StatusForbidden)
-			return
-		}
-		u := a.find(w, r)
-		if u == nil {
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxChange)
-		err := fn(w, r, u)
-		if err == nil {
-			return
-		}
-		status := http.StatusBadRequest
-		switch long := (*http.MaxBytesError)(nil); {
-		case errors.As(err, &long):
-			status = http.StatusRequestEntityTooLarge
-		case errors.Is(err, upstream.ErrNoTarget):
-			status = http.StatusNotFound
-		case errors.Is(err, upstream.ErrTargetExists), errors.Is(err, upstream.ErrConfigured):
-			status = http.StatusConflict
-		}
-		http.Error(w, err.Error(), status)
+// amend has fn change targets of the upstream that the request names. An error of fn's is answered with the status that says
+// whose it is.
+func (a *api) amend(w http.ResponseWriter, r *http.Request, fn func(http.ResponseWriter, *http.Request, *upstream.Upstream) error) {
+	u := a.find(w, r)
+	if u == nil {
+		return
 	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxChange)
+	err := fn(w, r, u)
+	if err == nil {
+		return
+	}
+	status := http.StatusBadRequest
+	switch long := (*http.MaxBytesError)(nil); {
+	case errors.As(err, &long):
+		status = http.StatusRequestEntityTooLarge
+	case errors.Is(err, upstream.ErrNoTarget):
+		status = http.StatusNotFound
+	case errors.Is(err, upstream.ErrTargetExists), errors.Is(err, upstream.ErrConfigured):
+		status = http.StatusConflict
+	}
+	http.Error(w, err.Error(), status)
 }
 
 const maxChange = 4 << 10 // bytes of a request's body
 
-// change is what may be said of a target; nil: it stays as it is.
-type change struct {
-	Weight *int    `json:"weight"`
-	Tier   *int    `json:"tier"`
-	State  *string `json:"state"`
+// TargetChange is what may be said of a target; nil: it stays as it is.
+type TargetChange struct {
+	Weight *int    `json:"weight,omitempty" doc:"1 to 1000."`
+	Tier   *int    `json:"tier,omitempty" doc:"0 to 100; the lowest that can serves."`
+	State  *string `json:"state,omitempty" enum:"active,standby,spare,drain,disabled"`
 }
 
-// change changes weight, tier or state of a target.
-func (a *api) change(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) error {
-	var said change
+// NewTarget is a target that is added.
+type NewTarget struct {
+	URL string `json:"url" doc:"As in http://users-3.internal:8080."`
+	TargetChange
+}
+
+func (a *api) add(w http.ResponseWriter, r *http.Request)    { a.amend(w, r, a.addTarget) }
+func (a *api) change(w http.ResponseWriter, r *http.Request) { a.amend(w, r, a.changeTarget) }
+func (a *api) remove(w http.ResponseWriter, r *http.Request) { a.amend(w, r, a.removeTarget) }
+
+// changeTarget changes weight, tier or state of a target.
+func (a *api) changeTarget(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) error {
+	var said TargetChange
 	if err := read(r.Body, &said, `{"state": "drain"}`); err != nil {
 		return err
 	}
-	if said == (change{}) {
+	if said == (TargetChange{}) {
 		return errors.New("nothing to change: give weight, tier or state")
 	}
 	c, err := said.check()
@@ -68,17 +70,13 @@ func (a *api) change(w http.ResponseWriter, r *http.Request, u *upstream.Upstrea
 	if err := u.SetTarget(r.PathValue("target"), c); err != nil {
 		return err
 	}
-	said.log(a.line(r, u, r.PathValue("target"))).Msg("a target was changed; the config file still says otherwise")
 	a.show(w, http.StatusOK, u)
 	return nil
 }
 
-// add adds a target that the config does not have.
-func (a *api) add(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) error {
-	var said struct {
-		URL string `json:"url"`
-		change
-	}
+// addTarget adds a target that the config does not have.
+func (a *api) addTarget(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) error {
+	var said NewTarget
 	if err := read(r.Body, &said, `{"url": "http://users-3.internal:8080"}`); err != nil {
 		return err
 	}
@@ -86,7 +84,7 @@ func (a *api) add(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) 
 	if err != nil {
 		return err
 	}
-	t, err := a.Target(said.URL)
+	t, err := a.Pools.Target(said.URL)
 	if err != nil {
 		return fmt.Errorf("url: %w", err)
 	}
@@ -103,37 +101,17 @@ func (a *api) add(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) 
 	if err := u.AddTarget(t); err != nil {
 		return err
 	}
-	said.log(a.line(r, u, said.URL)).Msg("a target was added; the config file does not have it")
 	a.show(w, http.StatusCreated, u)
 	return nil
 }
 
-// remove removes a target that was added.
-func (a *api) remove(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) error {
+// removeTarget removes a target that was added.
+func (a *api) removeTarget(w http.ResponseWriter, r *http.Request, u *upstream.Upstream) error {
 	if err := u.RemoveTarget(r.PathValue("target")); err != nil {
 		return err
 	}
-	a.line(r, u, r.PathValue("target")).Msg("a target that had been added was removed")
 	a.show(w, http.StatusOK, u)
 	return nil
-}
-
-// line begins the log line that says who changed what.
-func (a *api) line(r *http.Request, u *upstream.Upstream, target string) *zerolog.Event {
-	return a.Log.Info().Str("by", r.RemoteAddr).Str("upstream", u.Name()).Str("target", target)
-}
-
-func (c *change) log(e *zerolog.Event) *zerolog.Event {
-	if c.Weight != nil {
-		e.Int("weight", *c.Weight)
-	}
-	if c.Tier != nil {
-		e.Int("tier", *c.Tier)
-	}
-	if c.State != nil {
-		e.Str("state", *c.State)
-	}
-	return e
 }
 
 // states are balance's by their names.
@@ -142,7 +120,7 @@ var states = map[string]balance.State{
 }
 
 // check holds what was said to the bounds that the config has.
-func (c *change) check() (out upstream.Change, err error) {
+func (c *TargetChange) check() (out upstream.Change, err error) {
 	switch {
 	case c.Weight != nil && (*c.Weight < 1 || *c.Weight > 1000):
 		return out, errors.New("weight is from 1 to 1000; for none, state is disabled")

@@ -9,6 +9,18 @@ import (
 	"wasmgate/runtime/explain"
 )
 
+var explainOperations = []operation{{
+	method: "POST", path: "/explain", id: "explain", group: groupTraffic, serve: (*api).explain, largest: maxQuestion,
+	summary: "What would come of a request, without sending it.",
+	text: "Listener, every route that is tried, each plugin's decision (run for real, with instances of its own), the upstream and its candidates, " +
+		"and the request as it would be sent. With `calls` plugins send requests of their own.",
+	body: explain.Request{},
+	answers: []reply{
+		ok(explain.Explanation{}, "The explanation."), said400, {413, asText, nil, "The body is longer than 1 MiB."}, said501, said503,
+		{504, asText, nil, "A plugin waits, or another explanation is being made."},
+	},
+}}
+
 const (
 	maxQuestion = 1 << 20 // bytes of a request's body
 	// explainTime is how long an explanation may take: plugins may wait for what they call.
@@ -16,11 +28,8 @@ const (
 )
 
 // explain says what would come of the request that the body has, as explain.Request: nothing of it is sent, and nothing of the
-// gateway changes. With calls plugins send theirs, so that is for who may change something.
+// gateway changes. With calls plugins send theirs.
 func (a *api) explain(w http.ResponseWriter, r *http.Request) {
-	if !a.may(w, r) {
-		return
-	}
 	if a.Explain == nil {
 		http.Error(w, "there is nobody to explain", http.StatusNotImplemented)
 		return
@@ -32,10 +41,6 @@ func (a *api) explain(w http.ResponseWriter, r *http.Request) {
 			status = http.StatusRequestEntityTooLarge
 		}
 		http.Error(w, err.Error(), status)
-		return
-	}
-	if asked.Calls && !a.Address.Addr().IsLoopback() {
-		http.Error(w, "calls are sent for who asks on a loopback address only; see admin.address", http.StatusForbidden)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), explainTime)

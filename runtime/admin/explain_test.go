@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/netip"
 	"testing"
 
@@ -17,9 +16,10 @@ func TestExplain(t *testing.T) {
 	f := setUp(t, "127.0.0.1:9090")
 	var asked explain.Request
 	var fails error
+	var access Access
 	endpoint := func(address string) {
 		f.handler = Handler(Options{
-			Metrics: http.NotFoundHandler(),
+			Access: access, Gateway: f.gateway,
 			Explain: func(_ context.Context, r explain.Request) (*explain.Explanation, error) {
 				asked = r
 				return &explain.Explanation{Outcome: explain.Closed}, fails
@@ -45,8 +45,14 @@ func TestExplain(t *testing.T) {
 		fails = err
 		f.want(f.ask("POST", "/explain", `{"url": "/"}`), status)
 	}
-	fails = nil
+	fails, asked = nil, explain.Request{}
 	endpoint("192.0.2.1:9090")
-	f.want(f.ask("POST", "/explain", `{"url": "/"}`, "Host: 192.0.2.1:9090"), 200)
-	f.want(f.ask("POST", "/explain", `{"url": "/", "calls": true}`, "Host: 192.0.2.1:9090"), 403, "loopback")
+	f.want(f.ask("POST", "/explain", `{"url": "/"}`, "Host: 192.0.2.1:9090"), 403)
+	access.Tokens = []Token{NewToken("ann", secret)}
+	endpoint("192.0.2.1:9090")
+	f.want(f.ask("POST", "/explain", `{"url": "/"}`, "Host: 192.0.2.1:9090"), 401)
+	if asked.URL != "" {
+		t.Errorf("it was asked for who has no token: %+v", asked)
+	}
+	f.want(f.ask("POST", "/explain", `{"url": "/", "calls": true}`, "Authorization: Bearer "+secret), 200)
 }

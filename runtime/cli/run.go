@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -80,7 +81,7 @@ func run(p *Process, s *source) error {
 	for _, w := range report.Warnings {
 		problem(log.Warn(), w).Msg("warning about the config")
 	}
-	r := &runner{process: p, source: s, log: log.Logger, config: c, loops: loops(p, c)}
+	r := &runner{process: p, source: s, log: log.Logger, level: log, config: c, report: report, loops: loops(p, c)}
 	if r.watcher, err = watch.New(&r.log); err != nil {
 		r.log.Warn().Err(err).Msg("cannot watch for changes; SIGHUP still reloads")
 	} else {
@@ -95,16 +96,9 @@ func run(p *Process, s *source) error {
 
 // newLog starts the process's own log, to standard error.
 func newLog(p *Process, c *config.Config) (*telemetry.Log, error) {
-	o := telemetry.LogOptions{Output: p.Stderr, Level: string(c.Telemetry.Log.Level), Format: string(c.Telemetry.Log.Format), Color: p.color(p.Stderr)}
-	if c.Telemetry.Log.Level != config.LevelOff {
-		return telemetry.NewLog(o)
-	}
-	o.Level = ""
-	log, err := telemetry.NewLog(o)
-	if err == nil {
-		log.Logger = log.Level(zerolog.Disabled)
-	}
-	return log, err
+	return telemetry.NewLog(telemetry.LogOptions{
+		Output: p.Stderr, Level: string(c.Telemetry.Log.Level), Format: string(c.Telemetry.Log.Format), Color: p.color(p.Stderr),
+	})
 }
 
 // loops is the number of event loops, which stays for the life of the process. Go gets two threads more than that: a
@@ -128,7 +122,11 @@ type runner struct {
 	process *Process
 	source  *source
 	log     zerolog.Logger
+	level   *telemetry.Log
+
+	mu      sync.Mutex     // one reload at a time: signals, files and the admin endpoint ask for them
 	config  *config.Config // in force
+	report  *config.Report
 	loops   int
 	watcher *watch.Watcher // nil: files are not watched
 	gateway *gateway.Gateway
@@ -138,7 +136,7 @@ func (r *runner) start() error {
 	r.watch(r.config)
 	var err error
 	r.gateway, err = gateway.New(gateway.Options{
-		Config: r.settled(r.config), Log: r.log, Env: r.process.getenv, Build: readBuild().telemetry(),
+		Config: r.settled(r.config), Log: r.log, Env: r.process.getenv, Build: readBuild().telemetry(), Admin: r.operators(),
 	})
 	if err != nil {
 		return err
@@ -177,7 +175,7 @@ func (r *runner) serve(signals <-chan os.Signal) {
 	for {
 		select {
 		case <-changed:
-			r.reload("a file changed")
+			_, _ = r.reload("a file changed")
 		case s := <-signals:
 			switch {
 			case slices.Contains(reopenSignals, s):
@@ -186,34 +184,56 @@ func (r *runner) serve(signals <-chan os.Signal) {
 				r.stop(s, signals)
 				return
 			default:
-				r.reload("SIGHUP")
+				_, _ = r.reload("SIGHUP")
 			}
 		}
 	}
 }
 
+// operators is what the admin endpoint asks for.
+func (r *runner) operators() gateway.Operators {
+	return gateway.Operators{
+		File: r.source.file, Report: r.report, LogLevel: r.level.LevelName, SetLogLevel: r.level.SetLevel,
+		Load: func() (*config.Config, *config.Report, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			c, report, err := r.source.load()
+			if err == nil {
+				c = r.settled(c)
+			}
+			return c, report, err
+		},
+		Reload: func() (*config.Report, error) { return r.reload("the admin endpoint") },
+	}
+}
+
 // reload puts the config in force as it is now, or leaves everything as it was and logs why.
-func (r *runner) reload(why string) {
+func (r *runner) reload(why string) (*config.Report, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	c, report, err := r.source.load()
 	if err == nil {
 		r.watch(c)
-		err = r.gateway.Reload(r.settled(c))
+		err = r.gateway.ReloadFrom(r.settled(c), report)
 	}
 	if err != nil {
 		n := logErrors(&r.log, err)
 		r.log.Error().Str("why", why).Int("errors", n).Msg("reload refused: nothing has changed")
-		return
+		return report, err
 	}
 	for _, w := range report.Warnings {
 		problem(r.log.Warn(), w).Msg("warning about the config")
 	}
 	r.config = c
 	r.log.Info().Str("why", why).Msg("reloaded")
+	return report, nil
 }
 
 // stop lets requests under way end, for as long as the config says and until a second signal.
 func (r *runner) stop(first os.Signal, signals <-chan os.Signal) {
+	r.mu.Lock()
 	timeout := r.config.Limits.DrainTimeout.Std()
+	r.mu.Unlock()
 	r.log.Info().Stringer("signal", first).Stringer("drain_timeout", timeout).Msg("stopping: requests under way may end; a second signal ends them")
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

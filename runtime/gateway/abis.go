@@ -70,6 +70,8 @@ func (p nativeGuest) stats() telemetry.PluginStats {
 // metricKinds are Prometheus's words for the kinds of the native ABI and of Proxy-Wasm, which have the same numbers.
 var metricKinds = [...]string{abi.MetricCounter: "counter", abi.MetricGauge: "gauge", abi.MetricHistogram: "histogram"}
 
+func (p nativeGuest) loops() []wasm.LoopStats { return p.Stats().Loops }
+
 type proxywasmGuest struct{ *proxywasm.Plugin }
 
 func (p proxywasmGuest) rebind(_ *Gateway, s *state, c *config.Plugin) (guest, error) {
@@ -91,6 +93,8 @@ func (p proxywasmGuest) stats() telemetry.PluginStats {
 	}
 	return t
 }
+
+func (p proxywasmGuest) loops() []wasm.LoopStats { return p.Stats().Loops }
 
 // networkGuest is a Proxy-Wasm plugin as a listener in TCP mode has it.
 type networkGuest struct{ *proxywasm.Plugin }
@@ -125,6 +129,8 @@ func (p httpwasmGuest) Close() {
 func (p httpwasmGuest) stats() telemetry.PluginStats {
 	return figures(p.Stats())
 }
+
+func (p httpwasmGuest) loops() []wasm.LoopStats { return p.Stats().Loops }
 
 // figures are those that plugins of all ABIs have.
 func figures(s wasm.Stats) telemetry.PluginStats {

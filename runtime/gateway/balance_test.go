@@ -282,7 +282,7 @@ func TestDrainByConfigAndByHand(t *testing.T) {
 		t.Errorf("curl got %s", out)
 	}
 	p.only("b1 is drained", p.who(20, "/"), "b2")
-	if p.member("web", b[0]).State != "drain" || !strings.Contains(p.journal.String(), `"state":"drain"`) {
+	if p.member("web", b[0]).State != "drain" || !strings.Contains(p.journal.String(), `"operation":"changeTarget"`) {
 		t.Errorf("the admin endpoint says %+v, the log %s", p.member("web", b[0]), p.journal)
 	}
 	release()

@@ -3,8 +3,10 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,12 +29,24 @@ type state struct {
 	missing   map[config.Module]error // that plugins wait for, and why they could not be fetched
 	listeners []blueprint             // beside config.Listeners
 	names     *telemetry.Names        // of all that counts
+	bound     []netip.AddrPort        // beside them too: the addresses that they have, once they are open
 	wrap      func(name string, f filter.Filter) filter.Filter
+	origin
+	versions map[string][]version // of plugins: what was in force, the present one first
+}
+
+// origin is where a state comes from: what was loaded, and what was changed live since.
+type origin struct {
+	file   *config.Config // as it was loaded
+	report *config.Report // of the same; may be nil
+	loaded time.Time
+	pins   map[string]pin // plugins whose module was changed live
+	only   string         // the plugin that this state was made for; the others are not looked at anew
 }
 
 // build makes a state of a config. What old has too is taken from it. Nothing that old has is changed.
-func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
-	s := &state{config: c, upstreams: map[string]liveUpstream{}, plugins: map[string]*plugin{}, wrap: g.options.Filter}
+func (g *Gateway) build(c *config.Config, from origin, old *state) (*state, error) {
+	s := &state{config: c, origin: from, upstreams: map[string]liveUpstream{}, plugins: map[string]*plugin{}, wrap: g.options.Filter}
 	err := errors.Join(g.buildUpstreams(s, old), g.buildServers(s))
 	if err == nil {
 		err = g.buildPlugins(s, old)
@@ -45,6 +59,7 @@ func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 		return nil, err
 	}
 	s.names = s.inForce()
+	s.remember(old)
 	return s, nil
 }
 

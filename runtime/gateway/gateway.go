@@ -8,9 +8,7 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -21,7 +19,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"wasmgate/config"
-	"wasmgate/runtime/admin"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/kv"
@@ -29,7 +26,6 @@ import (
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/tcp"
 	"wasmgate/runtime/telemetry"
-	"wasmgate/runtime/upstream"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/resolve"
 	"wasmgate/runtime/wasm"
@@ -45,6 +41,7 @@ type Options struct {
 	// Module reads a plugin's module; nil: the file at path.
 	Module  func(name, path string) ([]byte, error)
 	Watcher Watcher // may be nil
+	Admin   Operators
 	// Filter stands between the gateway and a plugin's filter; nil: nothing does. Explain does without it.
 	Filter func(name string, f filter.Filter) filter.Filter
 }
@@ -59,25 +56,27 @@ type Watcher interface {
 
 // Gateway is a running gateway. Its methods may be called from any goroutine.
 type Gateway struct {
-	options   Options
-	log       zerolog.Logger
-	group     *netloop.Group
-	telemetry *telemetry.Telemetry
-	names     *resolve.Resolver
-	engine    *wasm.Engine
-	fetcher   *modules.Fetcher
-	modules   *modules.Manager
-	shared    *proxywasm.Shared // what Proxy-Wasm plugins have in common
-	stores    kv.Stores         // of plugins
-	observers []*observer
-	admin     *http.Server
-	adminAddr netip.AddrPort
-	heard     func(wasm.Line) // what plugins write, where they are only asked what they would do; nil: it is logged
-	reloads   atomic.Uint64
-	failed    atomic.Uint64
-	since     atomic.Int64
-	refused   atomic.Bool // the last reload
-	sockets   atomic.Pointer[[]namedSocket]
+	options      Options
+	log          zerolog.Logger
+	group        *netloop.Group
+	telemetry    *telemetry.Telemetry
+	names        *resolve.Resolver
+	engine       *wasm.Engine
+	fetcher      *modules.Fetcher
+	modules      *modules.Manager
+	shared       *proxywasm.Shared // what Proxy-Wasm plugins have in common
+	stores       kv.Stores         // of plugins
+	observers    []*observer
+	admin        *http.Server
+	adminAddr    netip.AddrPort
+	started      time.Time
+	pluginErrors pluginErrors
+	heard        func(wasm.Line) // what plugins write, where they are only asked what they would do; nil: it is logged
+	reloads      atomic.Uint64
+	failed       atomic.Uint64
+	since        atomic.Int64
+	refused      atomic.Bool // the last reload
+	sockets      atomic.Pointer[[]namedSocket]
 
 	current atomic.Pointer[state] // in force, for those who only look
 
@@ -102,7 +101,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	c := o.Config
 	g := &Gateway{
-		options: o, log: o.Log, listeners: map[string]*listener{}, explaining: make(chan struct{}, 1),
+		options: o, log: o.Log, listeners: map[string]*listener{}, started: time.Now(), explaining: make(chan struct{}, 1),
 		shared: proxywasm.NewShared(proxywasm.SharedOptions{DataBytes: int64(c.PluginState.MaxSize)}),
 	}
 	var err error
@@ -122,7 +121,7 @@ func New(o Options) (*Gateway, error) {
 		err = g.newModules()
 	}
 	if err == nil {
-		g.state, err = g.build(c, nil)
+		g.state, err = g.build(c, origin{file: c, report: o.Admin.Report, loaded: time.Now()}, nil)
 	}
 	if err != nil {
 		g.Close()
@@ -149,11 +148,13 @@ func (g *Gateway) Start() error {
 	if err := g.openAdmin(); err != nil {
 		return err
 	}
+	if err := g.openListeners(g.state); err != nil {
+		return err
+	}
 	g.since.Store(time.Now().Unix())
 	g.current.Store(g.state)
-	err := g.openListeners(g.state)
 	g.nameSockets(g.state)
-	return err
+	return nil
 }
 
 // Addr is the address that the listener with this name, or address, has; invalid if there is none.
@@ -174,25 +175,30 @@ func (g *Gateway) AdminAddr() netip.AddrPort { return g.adminAddr }
 
 // Reload puts another config in force. An error changes nothing and says why. What only a restart can change (loops,
 // telemetry, admin, the plugin cache, limits.connections) is kept as it is, and said in the log.
-func (g *Gateway) Reload(c *config.Config) error {
+func (g *Gateway) Reload(c *config.Config) error { return g.ReloadFrom(c, nil) }
+
+// ReloadFrom is Reload with what Load has reported of the config, so that the admin endpoint can tell where its keys stand.
+func (g *Gateway) ReloadFrom(c *config.Config, report *config.Report) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.reload(c)
+	return g.reload(c, origin{file: c, report: report, loaded: time.Now()})
 }
 
 // again puts the config in force once more.
 func (g *Gateway) again() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.reload(g.state.config)
+	from := g.state.origin
+	from.only = ""
+	return g.reload(g.state.config, from)
 }
 
-func (g *Gateway) reload(c *config.Config) error {
+func (g *Gateway) reload(c *config.Config, from origin) error {
 	if g.closed {
-		return errors.New("the gateway is stopping")
+		return errStopping
 	}
 	old := g.state
-	next, err := g.build(c, old)
+	next, err := g.build(c, from, old)
 	if err == nil {
 		if err = g.openListeners(next); err != nil {
 			g.discard(next, old)
@@ -348,27 +354,6 @@ func (g *Gateway) closeUpstreams() {
 	}
 }
 
-// openAdmin opens the endpoint for operators.
-func (g *Gateway) openAdmin() error {
-	address := g.options.Config.Admin.Address
-	if address == "" {
-		return nil
-	}
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("admin.address %s: %w", address, err)
-	}
-	g.adminAddr = ln.Addr().(*net.TCPAddr).AddrPort()
-	handler := admin.Handler(admin.Options{
-		Metrics: g.telemetry.MetricsHandler(), Ready: g.missing, Upstreams: g.upstreams, Connections: g.telemetry.Connections,
-		Target: liveTarget, Explain: g.Explain, Log: g.log, Address: g.adminAddr,
-	})
-	g.admin = &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
-	go func() { _ = g.admin.Serve(ln) }()
-	g.log.Info().Stringer("address", g.adminAddr).Msg("admin endpoint: a page at /, and /metrics, /healthz, /readyz, /upstreams")
-	return nil
-}
-
 // missing says what is to be waited for before requests are welcome.
 func (g *Gateway) missing() (list []string) {
 	s := g.current.Load()
@@ -378,16 +363,6 @@ func (g *Gateway) missing() (list []string) {
 	for _, name := range s.order {
 		if u := s.upstreams[name]; u.config.Pool.Ready && !u.Warm() {
 			list = append(list, "upstream "+name+": pool.min_idle connections are not open yet")
-		}
-	}
-	return list
-}
-
-// upstreams are those in force, by name.
-func (g *Gateway) upstreams() (list []*upstream.Upstream) {
-	if s := g.current.Load(); s != nil {
-		for _, name := range s.order {
-			list = append(list, s.upstreams[name].Upstream)
 		}
 	}
 	return list

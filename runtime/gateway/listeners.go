@@ -130,6 +130,10 @@ func (g *Gateway) openListeners(s *state) error {
 		opened = append(opened, key)
 		g.log.Info().Str("listener", b.name).Str("mode", b.mode()).Stringer("address", socket.Addr()).Msg("listening")
 	}
+	s.bound = s.bound[:0]
+	for _, key := range keys {
+		s.bound = append(s.bound, g.listeners[key].socket.Addr())
+	}
 	return nil
 }
 

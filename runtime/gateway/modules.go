@@ -13,6 +13,7 @@ import (
 	"wasmgate/runtime/modules"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/telemetry"
+	"wasmgate/runtime/wasm"
 )
 
 // found is what became of a plugin's module.
@@ -77,7 +78,12 @@ func (g *Gateway) readModules(s, old *state) map[string]found {
 	wanted := map[config.Module][]string{}
 	var refs []config.Module
 	for name, c := range s.config.Plugins {
+		pinned, is := s.pins[name]
 		switch {
+		case is:
+			all[name] = found{bytes: pinned.module}
+		case s.only != "" && name != s.only && old != nil && old.sameModule(name, c):
+			all[name] = found{kept: true}
 		case !c.Module.Fetched():
 			b, err := g.options.Module(name, c.Module.Path)
 			all[name] = found{bytes: b, err: err}
@@ -153,6 +159,8 @@ func (a *absent) Connect(*netloop.Task, *exchange.Session) (filter.Connection, *
 func (a *absent) rebind(*Gateway, *state, *config.Plugin) (guest, error) {
 	return nil, errors.New("there is nothing to keep of a plugin without a module")
 }
+
+func (a *absent) loops() []wasm.LoopStats { return nil }
 
 func (a *absent) stats() telemetry.PluginStats {
 	return telemetry.PluginStats{Failures: map[string]uint64{}}

@@ -18,6 +18,7 @@ import (
 type observer struct {
 	recorder *telemetry.Recorder
 	watcher  Watcher
+	conns    []*pool.Conn // to upstreams, all that the loop has
 }
 
 var (
@@ -64,6 +65,7 @@ type hooks struct {
 var (
 	_ upstream.Hooks = (*hooks)(nil)
 	_ pool.Mover     = (*hooks)(nil)
+	_ pool.Keeper    = (*hooks)(nil)
 )
 
 func (h *hooks) ConnOpened(l *netloop.Loop, c *facts.Connection) {
@@ -94,6 +96,23 @@ func (h *hooks) ConnLeaves(l *netloop.Loop, c *facts.Connection) {
 
 func (h *hooks) ConnArrived(l *netloop.Loop, c *facts.Connection) {
 	h.observers[l.Index()].recorder.ConnArrived(c)
+}
+
+// ConnJoined puts a connection on the list of its loop.
+func (h *hooks) ConnJoined(l *netloop.Loop, c *pool.Conn) {
+	o := h.observers[l.Index()]
+	o.conns = append(o.conns, c)
+	c.Place = len(o.conns)
+}
+
+// ConnLeft takes it off the list.
+func (h *hooks) ConnLeft(l *netloop.Loop, c *pool.Conn) {
+	o := h.observers[l.Index()]
+	last := len(o.conns) - 1
+	moved := o.conns[last]
+	o.conns[c.Place-1], moved.Place = moved, c.Place
+	o.conns[last], c.Place = nil, 0
+	o.conns = o.conns[:last]
 }
 
 // MemberChanged counts, and writes a line: a request that goes elsewhere than yesterday has its reason in the log.

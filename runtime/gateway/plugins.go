@@ -26,6 +26,7 @@ type guest interface {
 	// Both must be closed.
 	rebind(g *Gateway, s *state, c *config.Plugin) (guest, error)
 	stats() telemetry.PluginStats
+	loops() []wasm.LoopStats
 	Close()
 }
 
@@ -34,6 +35,7 @@ type plugin struct {
 	guest
 	config   config.Plugin
 	digest   [sha256.Size]byte
+	module   []byte         // what it was compiled from, to go back to it (versions)
 	compiled *wasm.Compiled // a handle of its own; nil: there is no module
 }
 
@@ -122,20 +124,20 @@ func (g *Gateway) buildPlugin(s *state, name string, m found, old *state) (*plug
 	p := &plugin{config: *c}
 	switch {
 	case m.kept:
-		p.digest = was.digest
+		p.digest, p.module = was.digest, was.module
 	case m.missing() && was != nil && was.present(): // it goes on as it was, with its own config, until the other one is there
 		again, err := was.rebind(g, s, c)
 		if err != nil {
 			return nil, err
 		}
-		return &plugin{guest: again, config: was.config, digest: was.digest, compiled: was.compiled.Again(name)}, nil
+		return &plugin{guest: again, config: was.config, digest: was.digest, module: was.module, compiled: was.compiled.Again(name)}, nil
 	case m.missing():
 		p.guest = &absent{name: name, why: m.pending, open: c.OnError == config.FailOpen}
 		return p, nil
 	case m.err != nil:
 		return nil, fmt.Errorf("the module cannot be used: %w", m.err)
 	default:
-		p.digest = sha256.Sum256(m.bytes)
+		p.digest, p.module = sha256.Sum256(m.bytes), m.bytes
 	}
 	var err error
 	if was != nil && was.digest == p.digest && sameInstances(was.config, *c) {
@@ -200,6 +202,9 @@ func (g *Gateway) pluginLine(l wasm.Line) {
 		return
 	}
 	level := [...]zerolog.Level{wasm.LogDebug: zerolog.DebugLevel, wasm.LogInfo: zerolog.InfoLevel, wasm.LogWarn: zerolog.WarnLevel, wasm.LogError: zerolog.ErrorLevel}[l.Level]
+	if l.Err != nil || !l.Guest && l.Level == wasm.LogError {
+		g.pluginErrors.add(l)
+	}
 	e := g.log.WithLevel(level).Str("plugin", l.Plugin).Str("phase", l.Phase)
 	if l.Err != nil {
 		e = e.Stringer("cause", l.Err.Kind)

@@ -12,6 +12,7 @@ func (g *Gateway) telemetryOptions(loops int) telemetry.Options {
 		Loops: loops, Build: g.options.Build, Log: g.log, Env: g.options.Env,
 		Sources: []func(*telemetry.Live){g.live},
 		Traces:  traces(&t.Traces),
+		Recent:  recentRequests(g.options.Config),
 	}
 	o.Traces.ServiceName = t.ServiceName
 	o.Metrics = metrics(&t.Metrics)
@@ -139,4 +140,12 @@ func (g *Gateway) sweep() {
 		}
 		l.Post(func() { look(l) })
 	}
+}
+
+// recentRequests is how many are kept to look at: none where nobody can.
+func recentRequests(c *config.Config) int {
+	if c.Admin.Address == "" {
+		return 0
+	}
+	return c.Admin.Traces
 }

@@ -7,6 +7,7 @@ import { ill, render } from './upstreams.js';
 
 const find = (id) => document.getElementById(id);
 const live = find('live'), updated = find('updated'), trouble = find('trouble'), nothing = find('nothing');
+const signIn = find('sign-in'), token = find('token');
 const filter = find('filter'), unhealthy = find('unhealthy'), every = find('every');
 
 let list = null; // the upstreams as last heard of
@@ -70,6 +71,7 @@ function showTrouble() {
   }
   put(document.querySelector('main'), 'class', lost && 'old');
   trouble.hidden = !lost;
+  signIn.hidden = !why?.refused;
   if (!lost) return;
   const old = heard ? `What is shown is old: it is from ${clock(heard)}.` : 'There is nothing to show yet.';
   const again = every.value === '0' ? '' : ' The page keeps trying.';
@@ -97,4 +99,10 @@ unhealthy.addEventListener('change', show);
 every.addEventListener('change', look);
 find('tools').addEventListener('submit', (e) => e.preventDefault());
 document.addEventListener('visibilitychange', look);
+signIn.addEventListener('submit', (e) => {
+  e.preventDefault();
+  api.signIn(token.value.trim());
+  token.value = '';
+  look();
+});
 look();

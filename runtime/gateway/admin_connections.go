@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"cmp"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"wasmgate/runtime/admin"
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/upstream/pool"
+)
+
+// maxUsePath is how much of a request's path is told.
+const maxUsePath = 200
+
+// fits says whether a filter means the connection.
+func fits(f *admin.ConnectionFilter, c *pool.Conn) bool {
+	b := &c.Facts
+	switch {
+	case f.ID != 0 && f.ID != b.ID, f.Upstream != "" && f.Upstream != b.Upstream:
+		return false
+	case f.State == "idle" && c.IdleSince() == 0, f.State == "busy" && c.IdleSince() != 0:
+		return false
+	}
+	return f.Address == "" || strings.EqualFold(f.Address, b.Host) || sameAddress(f.Address, b.Address)
+}
+
+// sameAddress says whether a text is the address, with its port or without.
+func sameAddress(text string, a netip.AddrPort) bool {
+	if p, err := netip.ParseAddrPort(text); err == nil {
+		return p.Port() == a.Port() && p.Addr().Unmap() == a.Addr().Unmap()
+	}
+	ip, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	return err == nil && ip.Unmap() == a.Addr().Unmap()
+}
+
+// Connections implements admin.Gateway.
+func (o operators) Connections(f admin.ConnectionFilter) admin.Connections {
+	type part struct {
+		total int
+		list  []admin.Connection
+	}
+	parts, missing := ask(o.group, func(l *netloop.Loop) (p part) {
+		for _, c := range o.observers[l.Index()].conns {
+			if !fits(&f, c) {
+				continue
+			}
+			if p.total++; len(p.list) < f.Limit {
+				p.list = append(p.list, connectionView(l, c))
+			}
+		}
+		return p
+	})
+	all := admin.Connections{LoopsMissing: missing, Connections: []admin.Connection{}}
+	for _, p := range parts {
+		all.Total += p.total
+		all.Connections = append(all.Connections, p.list...)
+	}
+	slices.SortFunc(all.Connections, func(a, b admin.Connection) int {
+		return cmp.Or(a.Opened.Compare(b.Opened), cmp.Compare(a.ID, b.ID))
+	})
+	all.Connections = all.Connections[:min(len(all.Connections), f.Limit)]
+	return all
+}
+
+// CloseConnections implements admin.Gateway.
+func (o operators) CloseConnections(f admin.ConnectionFilter, now bool) (all admin.Closed) {
+	parts, missing := ask(o.group, func(l *netloop.Loop) (p admin.Closed) {
+		for _, c := range slices.Clone(o.observers[l.Index()].conns) { // closing changes the list
+			if !fits(&f, c) {
+				continue
+			}
+			if now {
+				c.Close(facts.CloseOperator)
+			}
+			if now || c.Condemn(facts.CloseOperator) {
+				p.Closed++
+			} else {
+				p.Closing++
+			}
+		}
+		return p
+	})
+	all.LoopsMissing = missing
+	for _, p := range parts {
+		all.Closed += p.Closed
+		all.Closing += p.Closing
+	}
+	return all
+}
+
+// connectionView runs on the connection's loop.
+func connectionView(l *netloop.Loop, c *pool.Conn) admin.Connection {
+	f, now := &c.Facts, l.WallNow()
+	v := admin.Connection{
+		ID: f.ID, Upstream: f.Upstream, Host: f.Host, Address: f.Address.String(), Loop: l.Index(), State: "busy", Closing: c.Condemned(),
+		Why: f.WhyOpened, Opened: time.Unix(0, f.Opened), Age: ms(now - f.Opened), DNS: span(f.DNSStart, f.DNSEnd), Dial: span(f.DialStart, f.DialEnd),
+		TLSFor: span(f.TLSStart, f.TLSEnd), Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, IdleTotal: ms(int64(f.IdleTotal)),
+		Moved: f.MovedBetweenLoops, DNSAge: ms(int64(f.DNSAge())), DNSTTL: ms(int64(f.DNSTTL)), DNSServer: f.DNSServer, DNSStale: f.DNSStale,
+		TLS: f.TLS, TLSVersion: f.TLSVersion, ServerName: f.ServerName, ALPN: f.ALPN,
+	}
+	if since := c.IdleSince(); since != 0 {
+		v.State, v.Idle = "idle", ms(l.Now()-since)
+	}
+	if f.Sampled {
+		v.TraceID = hex.EncodeToString(f.TraceID[:])
+	}
+	switch u := f.User.(type) {
+	case *exchange.Exchange:
+		v.Use = requestUse(l, u)
+	case *exchange.Session:
+		v.Use = &admin.Use{Kind: "session", Listener: u.Client.Server, Client: u.Client.Addr.String(), For: ms(l.Now() - u.Started)}
+	}
+	return v
+}
+
+func requestUse(l *netloop.Loop, x *exchange.Exchange) *admin.Use {
+	u := &admin.Use{
+		Kind: "request", Listener: x.Client.Server, Route: x.Route, Plugin: x.Plugin, Method: text(x.Request.Method, 32), Path: text(x.Request.Path, maxUsePath),
+		For: ms(l.Now() - x.Started),
+	}
+	if x.Plugin != "" {
+		u.Kind = "call"
+	}
+	if x.Client.Addr.IsValid() {
+		u.Client = x.Client.Addr.Unmap().WithZone("").String()
+	}
+	if x.Trace.TraceID != [16]byte{} {
+		u.TraceID = hex.EncodeToString(x.Trace.TraceID[:])
+	}
+	return u
+}
+
+// text copies what came from outside.
+func text(b []byte, most int) string {
+	return strings.ToValidUTF8(string(b[:min(len(b), most)]), "\uFFFD")
+}
+
+// ms is nanoseconds as milliseconds; what a clock that was set back makes negative is 0.
+func ms(ns int64) float64 { return float64(max(ns, 0)) / 1e6 }
+
+func span(from, to int64) float64 {
+	if from == 0 || to == 0 {
+		return 0
+	}
+	return ms(to - from)
+}
