@@ -139,8 +139,8 @@ func NewMessage(b []byte, head int) *Message {
 	lines := strings.Split(strings.TrimSuffix(string(b[:head]), "\r\n\r\n"), "\r\n")
 	m := &Message{Line: lines[0], Fields: []Field{}, Body: string(b[head:])}
 	for _, line := range lines[1:] {
-		name, value, _ := strings.Cut(line, ":")
-		m.Fields = append(m.Fields, Field{Name: name, Value: strings.Trim(value, " \t")})
+		at := strings.IndexByte(strings.TrimPrefix(line, ":"), ':') + len(line) - len(strings.TrimPrefix(line, ":")) // HTTP/2 has :scheme
+		m.Fields = append(m.Fields, Field{Name: line[:max(at, 0)], Value: strings.Trim(line[at+1:], " \t")})
 	}
 	return m
 }

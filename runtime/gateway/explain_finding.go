@@ -273,9 +273,12 @@ func rules(c *config.Upstream, r *server.Rehearsal) (list []explain.Rule) {
 		add("retries.on", retryOn(c))
 		add("retries.per_try_timeout", duration(o.PerTry))
 		add("retries.backoff", duration(o.Backoff))
-		if o.Hedge > 0 {
+		if o.Hedge > 0 && !o.HTTP2 {
 			add("hedge.after", hedgeWords(r))
 		}
+	}
+	if o.HTTP2 {
+		add("protocol", "HTTP/2: in frames; connections are shared, nothing is hedged")
 	}
 	if o.HTTP10 {
 		add("protocol", "HTTP/1.0: the version of the request line below; no chunks")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -297,5 +298,40 @@ func TestExplainIsAnAdminCall(t *testing.T) {
 		if status, text := post(body); !strings.HasPrefix(fmt.Sprintf("%d %s", status, text), want) {
 			t.Errorf("%.60s: %d %.200s, want %s", body, status, text, want)
 		}
+	}
+}
+
+// TestExplainAnUpstreamOfHTTP2: the fields that it gets are those that were said.
+func TestExplainAnUpstreamOfHTTP2(t *testing.T) {
+	got := make(chan http.Header, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		h := r.Header.Clone()
+		h.Set(":line", r.Method+" "+r.RequestURI+" "+r.Host)
+		got <- h
+	}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	defer server.Close()
+	p := startPlant(t, "upstreams: { app: { targets: ['"+server.URL+"'], protocol: http2 } }\nroutes: [{ name: app, upstream: app, request_headers: { set: { x-by: us } } }]\n")
+	e := explained(t, p.Gateway, explain.Request{Method: "PUT", URL: p.url("/a?b=c"), Body: "abc", Fields: []explain.Field{{Name: "X-More", Value: "1"}, {Name: "x-more", Value: "2"}, {Name: "Connection", Value: "x-gone"}, {Name: "x-gone", Value: "1"}}})
+	if e.Outcome != explain.Forwarded || e.Sent.Line != "PUT /a?b=c HTTP/2" || e.Sent.Body != "abc" {
+		t.Fatalf("%+v %+v", e, e.Sent)
+	}
+	said := http.Header{":line": {"PUT /a?b=c " + p.addr.String()}}
+	for _, f := range e.Sent.Fields {
+		switch f.Name {
+		case ":scheme", ":authority":
+			if f.Value != "http" && f.Value != p.addr.String() {
+				t.Errorf("%+v", f)
+			}
+		default:
+			said.Add(f.Name, f.Value)
+		}
+	}
+	c := call(t, p.addr.String())
+	c.say("PUT /a?b=c HTTP/1.1\r\nHost: " + p.addr.String() + "\r\nX-More: 1\r\nx-more: 2\r\nConnection: x-gone\r\nx-gone: 1\r\nContent-Length: 3\r\n\r\nabc")
+	if is := <-got; fmt.Sprint(is) != fmt.Sprint(said) {
+		t.Errorf("it got %v, said were %v", is, said)
 	}
 }

@@ -115,7 +115,7 @@ func (c *Conn) encodeRequest(r *http1.Request, o *Outgoing) {
 	c.encode(":path", target(r))
 	for i := range r.Len() {
 		id := r.ID(i)
-		if http1.IsHopByHop(id) || http1.IsFraming(id) || id == http1.FieldHost || id == http1.FieldExpect {
+		if !carried(id) {
 			continue
 		}
 		c.encode(lowerName(id, r.Name(i)), string(r.Value(i)))
@@ -126,6 +126,33 @@ func (c *Conn) encodeRequest(r *http1.Request, o *Outgoing) {
 	if o.Trailers {
 		c.encode("te", "trailers")
 	}
+}
+
+// carried says whether a field of a request goes on.
+func carried(id http1.FieldID) bool {
+	return !http1.IsHopByHop(id) && !http1.IsFraming(id) && id != http1.FieldHost && id != http1.FieldExpect
+}
+
+// AppendText appends the head that Open sends as people would write it: the request line, and a line for each field.
+func AppendText(dst []byte, r *http1.Request, o Outgoing) []byte {
+	line := func(name, value string) { dst = append(dst, name+": "+value+"\r\n"...) }
+	dst = append(dst, method(r.Method)+" "+target(r)+" HTTP/2\r\n"...)
+	line(":scheme", o.Scheme)
+	if len(r.Authority) > 0 {
+		line(":authority", string(r.Authority))
+	}
+	for i := range r.Len() {
+		if id := r.ID(i); carried(id) {
+			line(lowerName(id, r.Name(i)), string(r.Value(i)))
+		}
+	}
+	if o.Framing.Kind == http1.Length {
+		line("content-length", strconv.FormatInt(o.Framing.Length, 10))
+	}
+	if o.Trailers {
+		line("te", "trailers")
+	}
+	return append(dst, "\r\n"...)
 }
 
 // target is :path.

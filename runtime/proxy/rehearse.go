@@ -5,6 +5,7 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
+	"wasmgate/runtime/http2"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream"
 )
@@ -13,7 +14,7 @@ import (
 type Rehearsal struct {
 	Wanted     upstream.Request // what the upstream would be asked for
 	Choice     upstream.Preview // what it would choose among
-	Sent       []byte           // the request as it would be written to a connection that was opened for it
+	Sent       []byte           // the request as it would be written to a connection that was opened for it; of HTTP/2 as people write it
 	Head       int              // so many bytes of Sent are the head
 	Repeatable bool             // method and body allow that it is sent again although an upstream may have got it
 }
@@ -32,7 +33,7 @@ func (f *Flight) Rehearse(t *netloop.Task) (*Rehearsal, *fault.Error) {
 	if f.Observer != nil {
 		f.Observer.AttemptStarted(f.X, a)
 	}
-	r.Sent = http1.AppendRequest(nil, &f.X.Request, f.outgoing(false))
+	r.Sent = f.appendHead(nil, r.Choice.TLS)
 	r.Head = len(r.Sent)
 	r.Sent = append(r.Sent, f.body...)
 	if f.replay || r.Choice.Err != nil { // what is left of the body stays with the client
@@ -46,9 +47,22 @@ func (f *Flight) Rehearse(t *netloop.Task) (*Rehearsal, *fault.Error) {
 	return r, nil
 }
 
+// appendHead appends the request's head.
+func (f *Flight) appendHead(dst []byte, secure bool) []byte {
+	x := f.X
+	if !f.Options.HTTP2 {
+		return http1.AppendRequest(dst, &x.Request, f.outgoing(false))
+	}
+	scheme := "http"
+	if secure {
+		scheme = "https"
+	}
+	return http2.AppendText(dst, &x.Request, http2.Outgoing{Scheme: scheme, Framing: f.framing, Trailers: x.Request.TETrailers})
+}
+
 // appendRest appends the rest of the body, as the pump would send it.
 func (f *Flight) appendRest(t *netloop.Task, dst []byte) ([]byte, *fault.Error) {
-	chunked := f.framing.Kind == http1.Chunked
+	chunked := f.framing.Kind == http1.Chunked && !f.Options.HTTP2
 	for {
 		data, err := f.source.Next(t)
 		switch {

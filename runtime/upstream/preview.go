@@ -17,6 +17,7 @@ type Preview struct {
 	Waits     time.Duration // in the queue, for somebody who can be used; 0: not at all
 	Algorithm string        // by which one is chosen, as the configuration has it
 	Session   bool          // the request goes to the server of its sticky session
+	TLS       bool          // connections to the first target, or to a dynamic one, are encrypted
 	Members   []Candidate
 }
 
@@ -38,6 +39,7 @@ func (u *Upstream) Preview(l *netloop.Loop, r *Request) (p Preview) {
 		c = (*u.dynamic.Load())[string(r.Authority)]
 		if c == nil {
 			_, _, p.Err = u.allowed(string(r.Authority))
+			p.TLS = cfg.Dynamic != nil && cfg.Dynamic.TLS
 		}
 	case u.own.empty.Load():
 		p.Err = nobodyNamed()
@@ -81,7 +83,10 @@ func (c *cluster) preview(l *netloop.Loop, r *Request, p *Preview) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range c.targets {
+	for i, t := range c.targets {
+		if i == 0 {
+			p.TLS = t.secure
+		}
 		for _, m := range t.members {
 			b := m.choice.Load()
 			one := Candidate{MemberState: m.snapshot(t), Full: m.pool.Full(), Next: next != nil && next.Load == b.Load}
