@@ -69,7 +69,8 @@ func TestSameBinaryIsCompiledOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range append(handles, again) {
+	again.Close()
+	for _, c := range handles {
 		c.Close()
 		c.Close()
 	}
