@@ -69,7 +69,6 @@ var (
 	said400 = reply{400, asText, nil, "The request is not as described; the text says what is wrong with it."}
 	said413 = reply{413, asText, nil, "The body is longer than 64 KiB."}
 	said404 = reply{404, asText, nil, "There is nothing of that name; the text says where the names are listed."}
-	said409 = reply{409, asText, nil, "It cannot be done as things are; the text says why."}
 	said501 = reply{501, asText, nil, "This gateway cannot do it."}
 	said503 = reply{503, asText, nil, "Not now: as many are under way as there may be at a time, or an event loop did not answer in time."}
 )
