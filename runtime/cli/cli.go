@@ -1,4 +1,4 @@
-// Package cli is the command line: run, check, explain, plugin, demo, version and the shells' completions. Arguments, environment,
+// Package cli is the command line: run, check, explain, plugin, demo, top, version and the shells' completions. Arguments, environment,
 // standard streams, signals and the exit code are touched here and nowhere else, so that everything below can be run
 // several times in one process, and this package by a test.
 //
@@ -116,7 +116,7 @@ sandboxed WebAssembly plugins. Upstream connections are reused, and each of them
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newRun(p), newCheck(p), newExplain(p), newPlugin(p), newDemo(p), newVersion(p))
+	root.AddCommand(newRun(p), newCheck(p), newExplain(p), newPlugin(p), newDemo(p), newTop(p), newVersion(p))
 	return root
 }
 

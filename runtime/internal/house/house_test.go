@@ -59,7 +59,8 @@ kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi, telem
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
 config, fault, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, cli/watch, sdk < cli/plugin
-config, gateway, telemetry, cli/demo, cli/plugin, cli/watch                    < cli
+admin                                                                          < cli/top
+config, gateway, telemetry, cli/demo, cli/plugin, cli/top, cli/watch           < cli
 cli                                                                            < main
 
 config  < config/internal/gen
@@ -80,7 +81,7 @@ config: github.com/knadh/koanf, github.com/goccy/go-yaml
 runtime/wasm: github.com/tetratelabs/wazero
 runtime/telemetry: go.opentelemetry.io, github.com/prometheus
 runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
-runtime/cli: github.com/spf13/cobra, github.com/fsnotify/fsnotify
+runtime/cli: github.com/spf13/cobra, github.com/fsnotify/fsnotify, golang.org/x/term
 main | runtime/cli | examples | config/internal/gen: os/signal
 `
 
