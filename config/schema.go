@@ -40,6 +40,7 @@ type Admin struct {
 	TLS        AdminTLS `koanf:"tls" doc:"Serve the endpoint over TLS. Certificates are read at the start."`
 	OpenHealth bool     `koanf:"open_health" example:"false" doc:"/healthz and /readyz answer everybody, in a word: who probes them, such as an orchestrator, can seldom be given a secret."`
 	Traces     int      `koanf:"traces" min:"0" max:"65536" unit:"requests" example:"1024" doc:"How many recent requests are kept to look at, at /traces: half of them for those that failed or were slow, half for a sample of the others. One takes about 2 KiB, and each request the copy of its request line. 0 turns it off."`
+	Jaeger     string   `koanf:"jaeger" example:"http://localhost:16686" doc:"Where people reach Jaeger's page: the admin page then links exported traces to it."`
 }
 
 // AdminTLS is how the endpoint for operators is served over TLS.

@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 )
 
@@ -24,6 +25,9 @@ func (v *validator) admin() {
 	if a.Token != "" {
 		v.token(p.key("token"), a.Token)
 	}
+	if a.Jaeger != "" {
+		v.page(p.key("jaeger"), a.Jaeger)
+	}
 	if a.Address == "" {
 		return
 	}
@@ -38,6 +42,14 @@ func (v *validator) admin() {
 			"everyone who can reach %s could see and change everything", quote(a.Address))
 	case a.TLS.Cert == "":
 		v.warn(q, "give admin.tls a cert and a key, or let only a proxy that speaks TLS reach it", "whoever is on the way to %s can read the token", quote(a.Address))
+	}
+}
+
+// page checks the address of a page.
+func (v *validator) page(p keyPath, address string) {
+	u, err := url.Parse(address)
+	if v.ok(p) && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "") {
+		v.fail(p, "write it as in http://localhost:16686", "%s is not the address of a page", quote(address))
 	}
 }
 

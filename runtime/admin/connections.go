@@ -11,11 +11,11 @@ var connectionOperations = []operation{
 		method: "GET", path: "/connections", id: "listConnections", group: groupConnections, serve: (*api).connections,
 		summary: "Connections to upstreams, with all that is known of them.",
 		text: "Each event loop is asked for its own. A loop that does not answer within a second is left out, and counted in `loops_missing`. " +
-			"Oldest first.",
+			"Oldest first. Those that were closed are told of if state says so: the last 128 of each event loop, the newest first.",
 		query: []parameter{
 			{name: "upstream", text: "Only those of the upstream with this name."},
 			{name: "address", text: "Only those to this address: host:port as configured, or IP:port, or an IP alone."},
-			{name: "state", text: "Only those in this state.", enum: []string{"idle", "busy"}},
+			{name: "state", text: "Only those in this state.", enum: []string{"idle", "busy", ConnectionClosed}},
 			{name: "limit", text: "How many at most; 1 to 10000, default 1000.", of: 0},
 		},
 		answers: []reply{ok(Connections{}, "The connections."), said400, said503},
@@ -48,6 +48,9 @@ var connectionOperations = []operation{
 	},
 }
 
+// ConnectionClosed is the state of connections that are not there any more.
+const ConnectionClosed = "closed"
+
 // Connections are connections to upstreams.
 type Connections struct {
 	Total        int          `json:"total" doc:"How many fit the filter, also beyond the limit."`
@@ -62,7 +65,7 @@ type Connection struct {
 	Host     string `json:"host" doc:"host:port as configured or asked for."`
 	Address  string `json:"address" doc:"IP:port."`
 	Loop     int    `json:"loop" doc:"The event loop that owns it."`
-	State    string `json:"state" enum:"idle,busy"`
+	State    string `json:"state" enum:"idle,busy,closed"`
 	Closing  bool   `json:"closing" doc:"It is closed when the request that uses it has ended."`
 
 	Why    string    `json:"opened_why" doc:"Why it was opened: a word of wasmgate_upstream_connections_opened_total."`
@@ -88,6 +91,10 @@ type Connection struct {
 	TLSVersion string `json:"tls_version,omitempty"`
 	ServerName string `json:"tls_server_name,omitempty"`
 	ALPN       string `json:"tls_alpn,omitempty"`
+
+	Closed    *time.Time `json:"closed,omitempty" doc:"When it was closed."`
+	WhyClosed string     `json:"closed_why,omitempty" doc:"Why: a word of wasmgate_upstream_connections_closed_total."`
+	Error     string     `json:"error,omitempty" doc:"What it failed with, if it was closed for that."`
 
 	TraceID string `json:"trace_id,omitempty" doc:"Of the connection's own trace, if it has one."`
 	Use     *Use   `json:"use,omitempty" doc:"What uses it at the moment."`

@@ -94,7 +94,8 @@ type TraceSummary struct {
 // Trace is a recent request.
 type Trace struct {
 	TraceSummary
-	Spans []Span `json:"spans" doc:"In the order of their start."`
+	Jaeger string `json:"jaeger,omitempty" doc:"Where Jaeger shows it, if it is exported there; see admin.jaeger."`
+	Spans  []Span `json:"spans" doc:"In the order of their start."`
 }
 
 // Span is a span of OpenTelemetry.

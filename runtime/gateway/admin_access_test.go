@@ -140,11 +140,11 @@ upstreams: { web: { targets: ["http://127.0.0.1:1"] } }
 routes: [{ upstream: web }]
 `)
 	b := startBrowser(t)
-	b.do("open the page", chromedp.Navigate("http://"+d.AdminAddr().String()+"/"))
+	b.do("open the page", chromedp.Navigate("http://"+d.AdminAddr().String()+"/#/upstreams"))
 	b.until("the page asks for the token", "one('label', 'Token')")
 	b.write("Token", "not-the-right-token")
 	b.click("Sign in")
-	b.until("it says that this is none", "document.body.innerText.includes('401')")
+	b.until("it says that this is none", "one('#refused')?.innerText === 'The gateway does not accept this token.'")
 	b.write("Token", "0123456789abcdef")
 	b.click("Sign in")
 	b.until("the upstream is shown", "row('127.0.0.1:1') && !one('label', 'Token')")

@@ -20,11 +20,15 @@ const maxUsePath = 200
 
 // fits says whether a filter means the connection.
 func fits(f *admin.ConnectionFilter, c *pool.Conn) bool {
-	b := &c.Facts
-	switch {
-	case f.ID != 0 && f.ID != b.ID, f.Upstream != "" && f.Upstream != b.Upstream:
+	if f.State == "idle" && c.IdleSince() == 0 || f.State == "busy" && c.IdleSince() != 0 {
 		return false
-	case f.State == "idle" && c.IdleSince() == 0, f.State == "busy" && c.IdleSince() != 0:
+	}
+	return fitsFacts(f, &c.Facts)
+}
+
+// fitsFacts is fits, but for the state.
+func fitsFacts(f *admin.ConnectionFilter, b *facts.Connection) bool {
+	if f.ID != 0 && f.ID != b.ID || f.Upstream != "" && f.Upstream != b.Upstream {
 		return false
 	}
 	return f.Address == "" || strings.EqualFold(f.Address, b.Host) || sameAddress(f.Address, b.Address)
@@ -41,6 +45,9 @@ func sameAddress(text string, a netip.AddrPort) bool {
 
 // Connections implements admin.Gateway.
 func (o operators) Connections(f admin.ConnectionFilter) admin.Connections {
+	if f.State == admin.ConnectionClosed {
+		return o.closedConnections(f)
+	}
 	type part struct {
 		total int
 		list  []admin.Connection
@@ -96,25 +103,35 @@ func (o operators) CloseConnections(f admin.ConnectionFilter, now bool) (all adm
 
 // connectionView runs on the connection's loop.
 func connectionView(l *netloop.Loop, c *pool.Conn) admin.Connection {
-	f, now := &c.Facts, l.WallNow()
-	v := admin.Connection{
-		ID: f.ID, Upstream: f.Upstream, Host: f.Host, Address: f.Address.String(), Loop: l.Index(), State: "busy", Closing: c.Condemned(),
-		Why: f.WhyOpened, Opened: time.Unix(0, f.Opened), Age: ms(now - f.Opened), DNS: span(f.DNSStart, f.DNSEnd), Dial: span(f.DialStart, f.DialEnd),
-		TLSFor: span(f.TLSStart, f.TLSEnd), Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, IdleTotal: ms(int64(f.IdleTotal)),
-		Moved: f.MovedBetweenLoops, DNSAge: ms(int64(f.DNSAge())), DNSTTL: ms(int64(f.DNSTTL)), DNSServer: f.DNSServer, DNSStale: f.DNSStale,
-		TLS: f.TLS, TLSVersion: f.TLSVersion, ServerName: f.ServerName, ALPN: f.ALPN,
-	}
+	f := &c.Facts
+	v := factsView(l, f, l.WallNow())
+	v.State, v.Closing = "busy", c.Condemned()
 	if since := c.IdleSince(); since != 0 {
 		v.State, v.Idle = "idle", ms(l.Now()-since)
-	}
-	if f.Sampled {
-		v.TraceID = hex.EncodeToString(f.TraceID[:])
 	}
 	switch u := f.User.(type) {
 	case *exchange.Exchange:
 		v.Use = requestUse(l, u)
 	case *exchange.Session:
 		v.Use = &admin.Use{Kind: "session", Listener: u.Client.Server, Client: u.Client.Addr.String(), For: ms(l.Now() - u.Started)}
+	}
+	return v
+}
+
+// factsView is what facts say of a connection's life until a time.
+func factsView(l *netloop.Loop, f *facts.Connection, until int64) admin.Connection {
+	v := admin.Connection{
+		ID: f.ID, Upstream: f.Upstream, Host: f.Host, Loop: l.Index(),
+		Why: f.WhyOpened, Opened: time.Unix(0, f.Opened), Age: ms(until - f.Opened), DNS: span(f.DNSStart, f.DNSEnd), Dial: span(f.DialStart, f.DialEnd),
+		TLSFor: span(f.TLSStart, f.TLSEnd), Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, IdleTotal: ms(int64(f.IdleTotal)),
+		Moved: f.MovedBetweenLoops, DNSAge: ms(int64(f.DNSAge())), DNSTTL: ms(int64(f.DNSTTL)), DNSServer: f.DNSServer, DNSStale: f.DNSStale,
+		TLS: f.TLS, TLSVersion: f.TLSVersion, ServerName: f.ServerName, ALPN: f.ALPN,
+	}
+	if f.Address.IsValid() {
+		v.Address = f.Address.String()
+	}
+	if f.Sampled {
+		v.TraceID = hex.EncodeToString(f.TraceID[:])
 	}
 	return v
 }

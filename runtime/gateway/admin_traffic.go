@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/hex"
 	"slices"
+	"strings"
 	"time"
 
 	"wasmgate/runtime/admin"
@@ -79,14 +80,17 @@ func (o operators) Trace(id string) (*admin.Trace, int) {
 	})
 	for _, q := range found {
 		if q != nil {
-			return traceView(q), 0
+			return traceView(q, o.options.Config.Admin.Jaeger), 0
 		}
 	}
 	return nil, missing
 }
 
-func traceView(q *telemetry.RecentRequest) *admin.Trace {
+func traceView(q *telemetry.RecentRequest, jaeger string) *admin.Trace {
 	t := &admin.Trace{TraceSummary: summary(&q.RecentTrace), Spans: []admin.Span{}}
+	if jaeger != "" && q.Exported {
+		t.Jaeger = strings.TrimSuffix(jaeger, "/") + "/trace/" + q.ID
+	}
 	for _, s := range q.Spans() {
 		v := admin.Span{
 			ID: s.ID, Parent: s.Parent, Name: s.Name, Kind: s.Kind, Start: time.Unix(0, s.Start), Offset: float64(s.Start-q.Started) / 1e6,

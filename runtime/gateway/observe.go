@@ -19,6 +19,7 @@ type observer struct {
 	recorder *telemetry.Recorder
 	watcher  Watcher
 	conns    []*pool.Conn // to upstreams, all that the loop has
+	closed   closedRing
 }
 
 var (
@@ -85,6 +86,7 @@ func (h *hooks) ConnReleased(l *netloop.Loop, c *facts.Connection) {
 func (h *hooks) ConnClosed(l *netloop.Loop, c *facts.Connection) {
 	o := h.observers[l.Index()]
 	o.recorder.ConnClosed(c)
+	o.closed.add(c)
 	if o.watcher != nil {
 		o.watcher.ConnClosed(c)
 	}

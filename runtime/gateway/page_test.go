@@ -40,7 +40,7 @@ routes: [{ match: { path_prefix: /users }, upstream: users }, { upstream: web }]
 `, targets(b[:2]), b[3].port(), names.Addr()))
 	o := &operator{startBrowser(t), p, b}
 	o.size(1440, 900, 1)
-	o.do("open the page", chromedp.Navigate("http://"+p.AdminAddr().String()+"/"))
+	o.do("open the page", chromedp.Navigate("http://"+p.AdminAddr().String()+"/#/upstreams"))
 	p.who(20, "/users")
 
 	o.seesBothHealthy()
@@ -95,7 +95,7 @@ func (o *operator) drainsOne() {
 	o.click("Drain")
 	o.until("the row says so when the dialog closes", fmt.Sprintf("!dialog() && cell(%q, 'state').trim() === 'draining'", o.target(0)))
 	o.p.only("b1 is drained", o.p.who(20, "/"), "b2")
-	o.update("1000")
+	o.update("2000")
 	o.click("Disable " + o.target(1))
 	if said := eval[string](o.tab, "one('.warning').innerText"); !strings.Contains(said, "No other target of web can serve") {
 		o.Errorf("it is the last one, and the dialog says %q", said)
@@ -222,9 +222,9 @@ func (o *operator) lookedAtFromElsewhere() {
 func (o *operator) usesTheKeyboard() {
 	o.Helper()
 	o.do("open the page anew", chromedp.Reload())
-	o.until("it is filled", "document.querySelectorAll('tbody').length === 3")
-	want := eval[[]string](o.tab, "[...document.querySelectorAll('main input, main select, main button')].filter(shown).map(e => e.id || called(e))")
-	if len(want) < 3+2+3*3 {
+	o.until("it is filled", "document.querySelectorAll('#upstreams tbody').length === 3")
+	want := eval[[]string](o.tab, "[...document.querySelectorAll('a[href], input, select, button')].filter(shown).map(e => e.id || called(e))")
+	if len(want) < 8+3+2+3*3 {
 		o.Errorf("there is only %q", want)
 	}
 	for _, name := range want {
@@ -262,16 +262,16 @@ func (o *operator) seesOneFail() {
 	testkit.Eventually(o, "it is ejected", func() bool { o.p.who(4, "/"); return o.p.member("web", o.b[1]).Health == "ejected" })
 	o.until("the page says so, and why", fmt.Sprintf("cell(%q, 'health').startsWith('▲ ejected') && cell(%q, 'health').includes('in a row')", o.target(1), o.target(1)))
 	o.until("the page says so above", "document.getElementById('live').textContent.endsWith(', 1 not healthy.') && document.title.startsWith('1 not healthy')")
-	eval[bool](o.tab, "(document.getElementById('unhealthy').click(), true)")
-	o.until("only it is shown", fmt.Sprintf("document.querySelectorAll('tbody').length === 1 && row(%q)", o.target(1)))
-	eval[bool](o.tab, "(document.getElementById('unhealthy').click(), true)")
+	eval[bool](o.tab, "(document.getElementById('only').click(), true)")
+	o.until("only it is shown", fmt.Sprintf("document.querySelectorAll('#upstreams tbody').length === 1 && row(%q)", o.target(1)))
+	eval[bool](o.tab, "(document.getElementById('only').click(), true)")
 	eval[bool](o.tab, "(document.getElementById('filter').focus(), true)")
 	o.do("filter", chromedp.KeyEvent("USERS active"))
-	o.until("what fits is shown", "document.querySelectorAll('tbody').length === 1 && document.querySelector('h2').textContent === 'users'")
+	o.until("what fits is shown", "document.querySelectorAll('#upstreams tbody').length === 1 && document.querySelector('#upstreams h2').textContent === 'users'")
 	o.do("filter", chromedp.KeyEvent(" nobody"))
 	o.until("nothing fits", "one('#nothing')?.textContent === 'Nothing fits the filter.'")
 	o.do("Escape", chromedp.KeyEvent(kb.Escape)) // clears a search field
-	o.until("everything is shown", "document.querySelectorAll('tbody').length === 3")
+	o.until("everything is shown", "document.querySelectorAll('#upstreams tbody').length === 3")
 	o.quiet()
 }
 
@@ -324,8 +324,8 @@ func TestTheOperatorsPageBearsAnything(t *testing.T) {
 	t.Cleanup(server.Close)
 	b := startBrowser(t)
 	b.size(1440, 900, 1)
-	b.do("open the page", chromedp.Navigate(server.URL))
-	b.until("it is filled", "document.querySelectorAll('tbody').length === 3 && document.querySelectorAll('section').length === 3")
+	b.do("open the page", chromedp.Navigate(server.URL+"/#/upstreams"))
+	b.until("it is filled", "document.querySelectorAll('#upstreams tbody').length === 3 && document.querySelectorAll('#upstreams section').length === 3")
 	for what, is := range map[string]string{
 		"the breaker":         "one('.counts .bad').textContent.includes('Breaker open')",
 		"no answer of DNS":    "one('tbody').innerText.includes('not known yet')",
@@ -335,7 +335,7 @@ func TestTheOperatorsPageBearsAnything(t *testing.T) {
 		"learned":             `cell("../..?#\"'>:80", 'learned').startsWith('1 min 3 s')`,
 		"nothing is markup":   "!document.querySelector('main img, main script, main b')",
 		"who is not well":     "document.getElementById('live').textContent === 'Live: 3 upstreams, 5 addresses, 3 not healthy.'",
-		"one without targets": "document.querySelectorAll('section')[2].innerText.includes('It has no targets.')",
+		"one without targets": "document.querySelectorAll('#upstreams section')[2].innerText.includes('It has no targets.')",
 	} {
 		b.until(what, is)
 	}

@@ -418,11 +418,17 @@ type plant struct {
 	addr netip.AddrPort
 }
 
-// plantConfig reads a config and adds a listener, an admin endpoint and no access log.
+// plantConfig reads a config and adds a listener, an admin endpoint and no access log, unless it speaks of them itself.
 func plantConfig(t testing.TB, text string) *config.Config {
 	t.Helper()
-	text = "telemetry: { access_log: { output: 'off' } }\nadmin: { address: '127.0.0.1:0' }\nplugin_cache: { dir: 'off' }\n" +
-		"listeners: [{ name: test, address: '127.0.0.1:0' }]\n" + text
+	for _, section := range []string{
+		"telemetry: { access_log: { output: 'off' } }", "admin: { address: '127.0.0.1:0' }", "plugin_cache: { dir: 'off' }",
+		"listeners: [{ name: test, address: '127.0.0.1:0' }]",
+	} {
+		if key, _, _ := strings.Cut(section, " "); !strings.Contains("\n"+text, "\n"+key) {
+			text = section + "\n" + text
+		}
+	}
 	c, _, err := config.Load(config.Source{File: "test.yaml", Data: []byte(text)})
 	if err != nil {
 		t.Fatal(err)

@@ -228,7 +228,7 @@ func (b *tab) write(label, text string) {
 // fits fails if something is wider than the screen.
 func (b *tab) fits(what string) {
 	b.Helper()
-	wide := eval[[]string](b, "[...document.querySelectorAll('main *, dialog *')].filter(e => shown(e) && !e.closest('thead') && e.getBoundingClientRect().right > innerWidth).slice(0, 3).map(e => e.outerHTML.slice(0, 200))")
+	wide := eval[[]string](b, "[...document.querySelectorAll('main *, dialog *')].filter(e => shown(e) && !e.closest('thead') && !e.ownerSVGElement && e.getBoundingClientRect().right > innerWidth).slice(0, 3).map(e => e.outerHTML.slice(0, 200))")
 	if width, most := eval[int](b, "document.scrollingElement.scrollWidth"), eval[int](b, "innerWidth"); width > most || len(wide) > 0 {
 		b.Errorf("%s is %d wide, and the screen %d: %q", what, width, most, wide)
 	}

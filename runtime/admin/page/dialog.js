@@ -64,10 +64,10 @@ export function ask({ title, button, danger = false, fields = [], says, ready = 
   });
 }
 
-// field is a labelled input, or a select with options: [value, text].
-export function field(label, { options, hint, ...attributes }) {
+// field is a labelled input, a select with options: [value, text], or a text area with so many lines.
+export function field(label, { options, area, hint, ...attributes }) {
   const n = ++made;
-  const input = el(options ? 'select' : 'input', { id: `field-${n}`, required: true, autocomplete: 'off', 'aria-describedby': hint && `field-${n}-hint`, ...attributes });
+  const input = el(options ? 'select' : area ? 'textarea' : 'input', { rows: area, id: `field-${n}`, required: true, autocomplete: 'off', 'aria-describedby': hint && `field-${n}-hint`, ...attributes });
   if (options) {
     input.append(...options.map(([value, text]) => el('option', { value }, text)));
     input.value = attributes.value;

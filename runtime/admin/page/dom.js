@@ -15,6 +15,16 @@ export function say(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
+// svg makes an element of a drawing.
+export function svg(name, attributes = {}) {
+  const e = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [attribute, value] of Object.entries(attributes)) put(e, attribute, value);
+  return e;
+}
+
+// fill has an element hold these children and nothing else. It is for parts that nobody presses or types into.
+export const fill = (e, ...children) => e.replaceChildren(...children.filter((c) => c !== undefined && c !== null && c !== false && c !== ''));
+
 // put changes an attribute if it is another one; undefined, null and false remove it.
 export function put(e, attribute, value) {
   if (value === undefined || value === null || value === false) e.removeAttribute(attribute);
@@ -58,10 +68,55 @@ export function age(text) {
 
 // count is "1 request", "2 requests".
 export function count(n, one, many = one + 's') {
-  return n + ' ' + (n === 1 ? one : many);
+  return n + ' ' + (String(n) === '1' ? one : many);
 }
 
 // clock is a time of day.
 export function clock(time) {
   return time.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+}
+
+// number is one with its thousands apart.
+export const number = (n) => n.toLocaleString('en');
+
+// ms is a time in milliseconds, for people: "0.42 ms", "3.2 s", "4 min 3 s", "2 d 5 h".
+export function ms(n) {
+  if (n < 9.995) return (n < 0.0005 ? '0' : n < 0.995 ? n.toFixed(2) : n.toFixed(1)).replace(/\.0+$/, '') + ' ms';
+  if (n < 999.5) return Math.round(n) + ' ms';
+  const s = n / 1000;
+  if (s < 59.95) return s.toFixed(1).replace(/\.0$/, '') + ' s';
+  const [big, small, of, text] = s < 3600 ? [60, 1, 'min', 's'] : s < 86400 ? [3600, 60, 'h', 'min'] : [86400, 3600, 'd', 'h'];
+  const whole = Math.floor(s / big), rest = Math.floor((s - whole * big) / small);
+  return `${whole} ${of}` + (rest > 0 ? ` ${rest} ${text}` : '');
+}
+
+// bytes is a size, for people: "812 B", "1.5 MiB".
+export function bytes(n) {
+  for (const unit of ['B', 'KiB', 'MiB']) {
+    if (n < 1024) return (n < 10 && unit !== 'B' ? n.toFixed(1).replace(/\.0$/, '') : Math.round(n)) + ' ' + unit;
+    n /= 1024;
+  }
+  return n.toFixed(1).replace(/\.0$/, '') + ' GiB';
+}
+
+// wordy is a name of the API's as words: "idle_timeout" is "idle timeout".
+export const wordy = (name) => name.replaceAll('_', ' ');
+
+// facts is a list of names with what there is to say of each: [name, text or element]; what has nothing is left out.
+export function facts(list) {
+  const dl = el('dl', { class: 'facts' });
+  for (const [name, value] of list) {
+    if (value === undefined || value === null || value === false || value === '') continue;
+    dl.append(el('div', {}, el('dt', {}, name), el('dd', {}, value)));
+  }
+  return dl;
+}
+
+// to is the address of a view of the page, with what its filter shall have in it.
+export const to = (view, q) => '#/' + view + (q ? '?q=' + encodeURIComponent(q) : '');
+
+// fits says whether a text has all words; "#12" is the number 12 and not the beginning of 123.
+export function fits(words, text) {
+  text = text.toLowerCase();
+  return words.every((w) => /^#\d+$/.test(w) ? (text + ' ').includes(w + ' ') : text.includes(w));
 }

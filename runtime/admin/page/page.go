@@ -1,5 +1,5 @@
-// Package page is the operators' page of the admin endpoint: what GET /upstreams says, kept up to date, with a button for
-// each change that the endpoint allows.
+// Package page is the operators' page of the admin endpoint: what the API says of routes, upstreams, connections, requests and
+// plugins, kept up to date, with a button for the changes that it allows.
 //
 // It is HTML, CSS and JavaScript as they stand in this folder: no framework and no build step, so that what is read here is
 // what a browser runs. Nothing comes from elsewhere. The standard library embeds and serves it.

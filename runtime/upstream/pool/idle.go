@@ -99,6 +99,7 @@ func (c *Conn) end(l *netloop.Loop, reason string) {
 	c.closed = true
 	p := c.pool
 	if c.pooled {
+		c.Facts.IdleTotal += time.Duration(max(0, l.Now()-c.idleSince))
 		p.shards[l.Index()].remove(c)
 	}
 	if c.Session != nil {
