@@ -169,23 +169,20 @@ func (o *operator) seesErrors() {
 	o.until("lead to their traces", "document.querySelectorAll('.view.trace .span').length >= 3")
 }
 
-// asksWhy asks what would become of a request; the answer is the gateway's, or that it has none.
+// asksWhy asks what would become of a request.
 func (o *operator) asksWhy() {
 	o.Helper()
 	o.look("explain", "the form knows the listeners", "one('button', 'Explain') && [...document.querySelector('select[name=listener]').options].some(e => e.value === 'test')")
 	o.write("URL", "/dead/x")
 	o.click("Explain")
-	o.until("it is answered", "one('#explain .outcome') || one('.error')?.innerText === 'This gateway cannot explain requests.'")
-	if eval[bool](o.tab, "Boolean(one('#explain .outcome'))") {
-		o.until("with the way that it would go", "one('#explain .outcome').innerText.includes('dead') && one('#explain .steps').innerText.includes('nobody') && one('#explain .members')")
-		for _, width := range []int64{360, 1440} {
-			o.size(width, 800, 1)
-			o.fits("the explanation")
-			o.picture(fmt.Sprintf("live-explain-%d", width))
-		}
-		return
+	o.until("it is answered", "one('#explain .outcome h2')?.innerText.startsWith('→ It is forwarded to dead')")
+	o.until("with the way that it would go", "one('#explain .steps').innerText.includes('● nobody matches') && one('#explain .members').innerText.includes('● chosen')")
+	for _, width := range []int64{360, 1440} {
+		o.size(width, 800, 1)
+		o.fits("the explanation")
+		o.picture(fmt.Sprintf("live-explain-%d", width))
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.failures = nil // the answer that it is not there
+	o.write("URL", "/ready")
+	o.click("Explain")
+	o.until("another one is answered by the gateway", "one('#explain .outcome h2')?.innerText.startsWith('↩ It is answered by the gateway itself: HTTP/1.1 204')")
 }

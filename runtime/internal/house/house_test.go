@@ -79,7 +79,8 @@ config, fault, netloop, http1, exchange, filter, kv, wasm, plugintest           
 const only = `
 config: github.com/knadh/koanf, github.com/goccy/go-yaml
 runtime/wasm: github.com/tetratelabs/wazero
-runtime/telemetry: go.opentelemetry.io, github.com/prometheus
+runtime/telemetry: go.opentelemetry.io
+runtime/telemetry | runtime/cli/top: github.com/prometheus
 runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
 runtime/cli: github.com/spf13/cobra, github.com/fsnotify/fsnotify, golang.org/x/term
 main | runtime/cli | examples | config/internal/gen: os/signal
