@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wasmgate/config"
+	"wasmgate/runtime/cli/ask"
 	"wasmgate/runtime/explain"
 	"wasmgate/runtime/gateway"
 )
@@ -26,7 +25,8 @@ type question struct {
 	source  *source
 	fields  []string
 	data    string
-	admin   string
+	admin   ask.Endpoint
+	token   func() error // reads the endpoint's
 	json    bool
 	all     bool
 	request explain.Request
@@ -44,7 +44,7 @@ in force, and the request as it would go out, or the answer that the gateway giv
 With -c it reads a config as run would, and no gateway is needed. Names of targets may be looked up; nothing else is sent,
 and nothing listens. With --admin a running gateway is asked, at its admin.address: then addresses come with their health,
 connections and age of DNS as they are now, and what plugins find in their stores is a copy of what is there: a limit
-denies whom it would deny, and counts nothing. With both, places in FILE are shown with what the gateway says.
+denies whom it would deny, and counts nothing. Places are those of the file that it was started with, or, with both, of FILE.
 
 Calls that plugins make are not sent: a plugin is told that the upstream is not available. With --calls they are.
 A URL's bytes are taken as they are: quote it. tls://NAME asks about a listener in mode tcp, by its server name.`,
@@ -65,7 +65,7 @@ A URL's bytes are taken as they are: quote it. tls://NAME asks about a listener 
 	}
 	f := c.Flags()
 	f.StringVarP(&q.source.file, "config", "c", "", "config `file`, or - for standard input (default wasmgate.yaml)")
-	f.StringVar(&q.admin, "admin", "", "ask the gateway whose admin endpoint has this `address`")
+	q.token = adminFlags(c, &q.admin, "", "ask the gateway whose admin endpoint has this `address`")
 	f.StringArrayVarP(&q.fields, "header", "H", nil, "a `'name: value'` of the request; may be repeated")
 	f.StringVarP(&q.data, "data", "d", "", "the request's `body`, or @FILE")
 	f.StringVar(&q.request.Client, "client", "", "the `address` that the client has (default 127.0.0.1)")
@@ -114,7 +114,7 @@ func (q *question) answer() error {
 }
 
 func (q *question) ask() (*explain.Explanation, error) {
-	if q.admin != "" && q.source.file == "" && len(q.source.set) == 0 {
+	if q.admin.Admin != "" && q.source.file == "" && len(q.source.set) == 0 {
 		return q.askGateway()
 	}
 	if err := q.source.find(); err != nil {
@@ -126,7 +126,7 @@ func (q *question) ask() (*explain.Explanation, error) {
 		return nil, told(exitFailed)
 	}
 	var e *explain.Explanation
-	if q.admin != "" {
+	if q.admin.Admin != "" {
 		e, err = q.askGateway()
 	} else {
 		e, err = q.askConfig(c, report)
@@ -179,37 +179,21 @@ func failed(err error) error {
 	return failure{err}
 }
 
-// maxExplanation bounds what is read of a gateway's answer, in bytes.
-const maxExplanation = 64 << 20
-
 // askGateway asks one that runs.
 func (q *question) askGateway() (*explain.Explanation, error) {
-	url := strings.TrimSuffix(q.admin, "/")
-	if !strings.Contains(url, "://") {
-		url = "http://" + url
+	if err := q.token(); err != nil {
+		return nil, err
 	}
 	body, err := json.Marshal(q.request)
 	if err != nil {
 		return nil, failure{err}
 	}
-	client := &http.Client{Timeout: 30 * time.Second}
-	resp, err := client.Post(url+"/explain", "application/json", bytes.NewReader(body))
-	if err != nil {
-		return nil, failure{fmt.Errorf("%w; is admin.address of the gateway %s?", err, q.admin)}
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxExplanation))
-	switch {
-	case err != nil:
-		return nil, failure{err}
-	case resp.StatusCode == http.StatusBadRequest:
-		return nil, explain.Mistake(strings.TrimSpace(string(text)))
-	case resp.StatusCode != http.StatusOK:
-		return nil, failure{fmt.Errorf("the gateway at %s answered %s: %.500s", q.admin, resp.Status, bytes.TrimSpace(text))}
-	}
+	q.admin.Limit = 30 * time.Second // plugins may wait for what they call
 	var e explain.Explanation
-	if err := json.Unmarshal(text, &e); err != nil {
-		return nil, failure{fmt.Errorf("what the gateway at %s says is no explanation: %w", q.admin, err)}
+	err = q.admin.Post(context.Background(), "/explain", body, func(r io.Reader) error { return json.NewDecoder(r).Decode(&e) })
+	var refused ask.Refused
+	if errors.As(err, &refused) {
+		return nil, explain.Mistake(refused)
 	}
-	return &e, nil
+	return &e, failed(err)
 }

@@ -59,14 +59,14 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%v %s", err, out)
 	}
 	for want, args := range map[string][]string{
-		"accepts between 1 and 2 arg":           {"explain"},
-		"is not as in 'name: value'":            {"explain", "/", "-H", "nonsense"},
-		"no listener is called nix":             {"explain", "/", "--listener", "nix"},
-		"See: wasmgate explain --help":          {"explain", "ftp://x"},
-		"no such file":                          {"explain", "/", "-d", "@nowhere"},
-		"is admin.address of the gateway 127.0": {"explain", "/", "--admin", "127.0.0.1:1"},
-		"plugins.tenant.config":                 {"explain", "/", "--set", "plugins.tenant.config.nonsense=1"},
-		"upstreams.nix":                         {"explain", "/", "--set", "upstreams.nix.targets=[]"},
+		"accepts between 1 and 2 arg":  {"explain"},
+		"is not as in 'name: value'":   {"explain", "/", "-H", "nonsense"},
+		"no listener is called nix":    {"explain", "/", "--listener", "nix"},
+		"See: wasmgate explain --help": {"explain", "ftp://x"},
+		"no such file":                 {"explain", "/", "-d", "@nowhere"},
+		"is this its admin.address?":   {"explain", "/", "--admin", "127.0.0.1:1"},
+		"plugins.tenant.config":        {"explain", "/", "--set", "plugins.tenant.config.nonsense=1"},
+		"upstreams.nix":                {"explain", "/", "--set", "upstreams.nix.targets=[]"},
 	} {
 		if code, out, text := call(args...); code == exitOK || out != "" || !strings.Contains(text, want) {
 			t.Errorf("%v: exit code %d, %q, %q; want %q", args, code, out, text, want)
@@ -83,7 +83,7 @@ func TestExplainOfAGatewayThatRuns(t *testing.T) {
 	inNewFolder(t, map[string]string{"tenant.wasm": nativeModule})
 	live := strings.NewReplacer("18080", "0", "18443", "0", "never/written", "off", "health: { active: { type: http, path: /healthz } }, pool: { min_idle: 2 }", "retries: { attempts: 2 }").Replace(shop)
 	write(t, "live.yaml", live)
-	c, _, err := config.Load(config.Source{File: "live.yaml"})
+	c, report, err := config.Load(config.Source{File: "live.yaml"})
 	must(t, err)
 	g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.Nop()})
 	must(t, err)
@@ -100,6 +100,19 @@ func TestExplainOfAGatewayThatRuns(t *testing.T) {
 	}
 	_, out, _ = call("explain", "--admin", "http://"+admin+"/", "-c", "live.yaml", "/app")
 	contains(t, out, "(live.yaml:17:")
+	knowing, err := gateway.New(gateway.Options{Config: c, Log: zerolog.Nop(), Admin: gateway.Operators{Report: report}})
+	must(t, err)
+	defer knowing.Close()
+	must(t, knowing.Start())
+	_, out, _ = call("explain", "--admin", knowing.AdminAddr().String(), "/app") // it knows its file
+	contains(t, out, "(live.yaml:17:")
+	write(t, "token", "somebody correct-horse-battery\n")
+	if code, out, text := call("explain", "--admin", admin, "--token-file", "token", "/app"); code != exitOK || !strings.Contains(out, "forwarded to users") {
+		t.Errorf("with a token that nobody asks for: exit code %d: %s", code, text)
+	}
+	if code, _, text := call("explain", "--admin", admin, "--token-file", "nowhere", "/app"); code != exitFailed || !strings.Contains(text, "--token-file: open nowhere") {
+		t.Errorf("exit code %d: %s", code, text)
+	}
 	if code, _, text := call("explain", "--admin", admin, "--listener", "nix", "/"); code != exitUsage {
 		t.Errorf("exit code %d: %s", code, text)
 	}

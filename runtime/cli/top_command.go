@@ -1,15 +1,13 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"wasmgate/runtime/cli/ask"
 	"wasmgate/runtime/cli/top"
 )
 
@@ -18,7 +16,7 @@ const leastInterval = 100 * time.Millisecond
 
 func newTop(p *Process) *cobra.Command {
 	o := top.Options{}
-	var tokenFile string
+	var read func() error
 	c := &cobra.Command{
 		Use:   "top [--admin ADDRESS]",
 		Short: "Watch the upstreams, connections, plugins and event loops of a running gateway",
@@ -40,11 +38,8 @@ https:// in ADDRESS; SSL_CERT_FILE names the authorities if they are not the sys
 			if o.Interval < leastInterval {
 				return fmt.Errorf("--interval %s is too short: at least %s", o.Interval, leastInterval)
 			}
-			if tokenFile != "" {
-				var err error
-				if o.Token, err = readToken(tokenFile); err != nil {
-					return failure{err}
-				}
+			if err := read(); err != nil {
+				return err
 			}
 			o.In, o.Out, o.Stop = p.Stdin, p.Stdout, p.Signals()
 			if err := top.Run(context.Background(), o); err != nil {
@@ -53,24 +48,22 @@ https:// in ADDRESS; SSL_CERT_FILE names the authorities if they are not the sys
 			return nil
 		},
 	}
+	read = adminFlags(c, &o.Endpoint, "127.0.0.1:9901", "`address` of the gateway's admin endpoint")
 	f := c.Flags()
-	f.StringVar(&o.Admin, "admin", "127.0.0.1:9901", "`address` of the gateway's admin endpoint")
-	f.StringVar(&tokenFile, "token-file", "", "`file` with the token that the endpoint wants")
 	f.BoolVar(&o.Once, "once", false, "write all tables once, as plain text")
 	f.DurationVar(&o.Interval, "interval", 2*time.Second, "`time` between two readings")
 	return c
 }
 
-// readToken reads the first token of a file: a line is a token, or a name, a space and a token.
-func readToken(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("--token-file: %w", err)
-	}
-	for line := range bytes.Lines(b) {
-		if words := bytes.Fields(line); len(words) > 0 {
-			return string(words[len(words)-1]), nil
+// adminFlags are those of a command that asks a gateway. Call read before the endpoint is used.
+func adminFlags(c *cobra.Command, e *ask.Endpoint, address, usage string) (read func() error) {
+	var tokenFile string
+	c.Flags().StringVar(&e.Admin, "admin", address, usage)
+	c.Flags().StringVar(&tokenFile, "token-file", "", "`file` with the token that the admin endpoint wants")
+	return func() (err error) {
+		if tokenFile != "" {
+			e.Token, err = ask.Token(tokenFile)
 		}
+		return failed(err)
 	}
-	return "", errors.New("--token-file " + file + ": there is no token in it")
 }

@@ -60,6 +60,9 @@ func (g *Gateway) Explain(ctx context.Context, r explain.Request) (*explain.Expl
 	if fresh {
 		f.noteFirst()
 	}
+	if report := e.of.report; report != nil {
+		f.result.Locate(func(path string) string { return report.At(path).String() })
+	}
 	return f.result, nil
 }
 

@@ -3,10 +3,7 @@ package top
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"wasmgate/runtime/admin"
+	"wasmgate/runtime/cli/ask"
 )
 
 // part is a part of a reading, which need not be read where nobody looks at it.
@@ -42,21 +40,7 @@ type reading struct {
 type sum struct{ value, count float64 }
 
 // source is where readings come from.
-type source struct {
-	base, shown, token string
-	client             *http.Client
-}
-
-func newSource(o Options) *source {
-	s := &source{base: strings.TrimSuffix(o.Admin, "/"), shown: o.Admin, token: o.Token, client: o.Client}
-	if !strings.Contains(s.base, "://") {
-		s.base = "http://" + s.base
-	}
-	if s.client == nil {
-		s.client = &http.Client{Timeout: 5 * time.Second}
-	}
-	return s
-}
+type source struct{ ask.Endpoint }
 
 // read asks for everything that there is to show, and for the parts that are wanted.
 func (s *source) read(ctx context.Context, parts part) (*reading, error) {
@@ -65,47 +49,15 @@ func (s *source) read(ctx context.Context, parts part) (*reading, error) {
 		if strings.HasPrefix(path, "/connections") && parts&ofConnections == 0 {
 			continue
 		}
-		if err := s.get(ctx, path, func(body io.Reader) error { return json.NewDecoder(body).Decode(into) }); err != nil {
+		if err := s.Get(ctx, path, func(body io.Reader) error { return json.NewDecoder(body).Decode(into) }); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.get(ctx, "/metrics", r.metrics); err != nil {
+	if err := s.Get(ctx, "/metrics", r.metrics); err != nil {
 		return nil, err
 	}
 	r.at = time.Now()
 	return r, nil
-}
-
-// maxAnswer bounds what is read of an answer, in bytes.
-const maxAnswer = 64 << 20
-
-func (s *source) get(ctx context.Context, path string, read func(io.Reader) error) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, http.NoBody)
-	if err != nil {
-		return fmt.Errorf("--admin %s is no address: %w", s.shown, err)
-	}
-	if s.token != "" {
-		q.Header.Set("Authorization", "Bearer "+s.token)
-	}
-	a, err := s.client.Do(q)
-	if err != nil {
-		return fmt.Errorf("the admin endpoint at %s cannot be reached: %w; is the gateway running, and is this its admin.address?", s.shown, errors.Unwrap(err))
-	}
-	defer a.Body.Close()
-	body := io.LimitReader(a.Body, maxAnswer)
-	switch {
-	case a.StatusCode == http.StatusUnauthorized && s.token == "":
-		return fmt.Errorf("the gateway at %s wants a token: give the file that has one with --token-file", s.shown)
-	case a.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("the gateway at %s does not accept the token", s.shown)
-	case a.StatusCode != http.StatusOK:
-		said, _ := io.ReadAll(io.LimitReader(body, 500))
-		return fmt.Errorf("GET %s of the gateway at %s: %s: %s", path, s.shown, a.Status, printable(strings.TrimSpace(string(said))))
-	}
-	if err := read(body); err != nil {
-		return fmt.Errorf("what %s answers to GET %s is not a gateway's: %w", s.shown, path, err)
-	}
-	return nil
 }
 
 // metrics takes what the API does not say from the metrics.

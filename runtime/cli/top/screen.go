@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"wasmgate/runtime/cli/ask"
 )
 
 // Control sequences of ECMA-48, and of xterm where that has none. A frame is written at once and over the last one, line by
@@ -189,7 +191,7 @@ func (s *screen) draw() {
 func (s *screen) frame() string {
 	lines := []string{cut(summary(s.before, s.now), s.width), s.tabs(), ""}
 	if s.trouble != nil {
-		lines[2] = reverse + cut(fmt.Sprintf(" %s ago. %s ", span(time.Since(s.now.at)), printable(s.trouble.Error())), s.width) + plain
+		lines[2] = reverse + cut(fmt.Sprintf(" %s ago. %s ", span(time.Since(s.now.at)), ask.Printable(s.trouble.Error())), s.width) + plain
 	}
 	v := views[s.view]
 	t := v.table(s.before, s.now, s.sort[s.view])

@@ -2,7 +2,6 @@ package top
 
 import (
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -126,14 +125,4 @@ func cut(text string, width int) string {
 		return ""
 	}
 	return string(runes[:width-1]) + "…"
-}
-
-// printable is text without what a terminal would do something with: names come from configs and name servers.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, text)
 }

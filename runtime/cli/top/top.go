@@ -11,30 +11,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/term"
+
+	"wasmgate/runtime/cli/ask"
 )
 
 // Options are what Run needs.
 type Options struct {
-	Admin    string        // the endpoint: host:port, or a URL
-	Token    string        // that it wants; empty: none
+	Endpoint ask.Endpoint
 	Once     bool          // write all tables once, as plain text; so too if Out is no terminal
 	Interval time.Duration // between two readings
 	In       io.Reader     // keys; if it is no terminal, there are none
 	Out      io.Writer
 	Stop     <-chan os.Signal // ends it; nil: only a key does
-	Client   *http.Client     // nil: one with a timeout
 }
 
 // Run shows the gateway until somebody wants no more, or once. An error says why there is nothing to show; a terminal is left
 // as it was found.
 func Run(ctx context.Context, o Options) error {
-	s := newSource(o)
+	s := &source{o.Endpoint}
 	first, err := s.read(ctx, all)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"wasmgate/runtime/admin"
+	"wasmgate/runtime/cli/ask"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -170,7 +171,7 @@ func startEndpoint(t testing.TB) *endpoint {
 }
 
 func (e *endpoint) options(out io.Writer) Options {
-	return Options{Admin: strings.TrimPrefix(e.URL, "http://"), Once: true, Interval: time.Millisecond, Out: out}
+	return Options{Endpoint: ask.Endpoint{Admin: strings.TrimPrefix(e.URL, "http://")}, Once: true, Interval: time.Millisecond, Out: out}
 }
 
 func TestOnceReadsTwice(t *testing.T) {
@@ -205,13 +206,13 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"no address", "http://a b", "", "is no address"},
 	} {
 		o := e.options(io.Discard)
-		o.Admin, o.Token = c.admin, c.token
+		o.Endpoint.Admin, o.Endpoint.Token = c.admin, c.token
 		if err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.what, err)
 		}
 	}
 	o := e.options(io.Discard)
-	o.Token = e.token
+	o.Endpoint.Token = e.token
 	if err := Run(context.Background(), o); err != nil {
 		t.Error(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/admin"
+	"wasmgate/runtime/cli/ask"
 )
 
 // view is one of the tables.
@@ -39,7 +40,7 @@ func summary(before, now *reading) string {
 			requests += growth(float64(taken(was)), float64(taken(u)))
 		}
 	}
-	return fmt.Sprintf("wasmgate %s, up %s: %s requests/s to upstreams, %d client and %d upstream connections", printable(cmp.Or(now.process.Version, "?")),
+	return fmt.Sprintf("wasmgate %s, up %s: %s requests/s to upstreams, %d client and %d upstream connections", ask.Printable(cmp.Or(now.process.Version, "?")),
 		span(time.Duration(now.process.Uptime*float64(time.Second))), rate(requests/seconds(before, now)), clients, open)
 }
 
@@ -105,7 +106,7 @@ func upstreams(before, now *reading, sort int) table {
 		}
 		lines = append(lines, line{
 			[]string{
-				printable(u.Name), health(u), rate(requests / took), latency(answer), rate(failed), strconv.Itoa(u.Open), strconv.Itoa(u.Idle), strconv.Itoa(u.Waiting),
+				ask.Printable(u.Name), health(u), rate(requests / took), latency(answer), rate(failed), strconv.Itoa(u.Open), strconv.Itoa(u.Idle), strconv.Itoa(u.Waiting),
 				percent(reused, requests), strconv.Itoa(u.RetriesLeft),
 			}, []float64{requests, answer, float64(u.Waiting)},
 		})
@@ -149,7 +150,7 @@ func connections(before, now *reading, sort int) table {
 			idle = milliseconds(c.Idle)
 		}
 		lines = append(lines, line{
-			[]string{"#" + strconv.FormatUint(c.ID, 10), printable(c.Upstream), printable(c.Address), state(c), rate(requests), strconv.FormatUint(c.Requests, 10), milliseconds(c.Age), idle, strings.ReplaceAll(printable(c.Why), "_", " "), use(c)},
+			[]string{"#" + strconv.FormatUint(c.ID, 10), ask.Printable(c.Upstream), ask.Printable(c.Address), state(c), rate(requests), strconv.FormatUint(c.Requests, 10), milliseconds(c.Age), idle, strings.ReplaceAll(ask.Printable(c.Why), "_", " "), use(c)},
 			[]float64{c.Age, c.Idle},
 		})
 		lines[i].by = append([]float64{requests*1e12 + float64(c.Requests)}, lines[i].by...)
@@ -179,7 +180,7 @@ func use(c *admin.Connection) string {
 	if c.Use == nil {
 		return ""
 	}
-	return printable(strings.Join(slices.DeleteFunc([]string{c.Use.Kind, c.Use.Plugin, c.Use.Method, c.Use.Path}, func(s string) bool { return s == "" }), " "))
+	return ask.Printable(strings.Join(slices.DeleteFunc([]string{c.Use.Kind, c.Use.Plugin, c.Use.Method, c.Use.Path}, func(s string) bool { return s == "" }), " "))
 }
 
 func plugins(before, now *reading, sort int) table {
@@ -200,7 +201,7 @@ func plugins(before, now *reading, sort int) table {
 			failures += n
 		}
 		lines = append(lines, line{
-			[]string{printable(p.Name), well(p), rate(calls / took), each, strconv.Itoa(f.Instances), size(f.Memory), strconv.FormatUint(failures, 10), strconv.FormatUint(f.Calls, 10), p.ABI},
+			[]string{ask.Printable(p.Name), well(p), rate(calls / took), each, strconv.Itoa(f.Instances), size(f.Memory), strconv.FormatUint(failures, 10), strconv.FormatUint(f.Calls, 10), p.ABI},
 			[]float64{calls, fuel / max(calls, 1), float64(failures)},
 		})
 	}

@@ -59,8 +59,8 @@ kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi, telem
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
 config, fault, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, cli/watch, sdk < cli/plugin
-admin                                                                          < cli/top
-config, gateway, telemetry, cli/demo, cli/plugin, cli/top, cli/watch           < cli
+admin, cli/ask                                                                 < cli/top
+config, gateway, telemetry, cli/ask, cli/demo, cli/plugin, cli/top, cli/watch  < cli
 cli                                                                            < main
 
 config  < config/internal/gen
