@@ -51,7 +51,7 @@ A URL's bytes are taken as they are: quote it. tls://NAME asks about a listener 
 		Example: `  wasmgate explain http://shop.example/cart
   wasmgate explain -c edge.yaml POST 'http://shop.example/api?v=2' -H 'x-tenant: acme' -d '{"a": 1}'
   wasmgate explain --client 203.0.113.9 --listener public /admin
-  wasmgate explain --admin 127.0.0.1:9090 http://shop.example/cart
+  wasmgate explain --admin 127.0.0.1:9901 http://shop.example/cart
   wasmgate explain --json /cart | jq .upstream.members
   wasmgate explain tls://db.example`,
 		Args: cobra.RangeArgs(1, 2),
