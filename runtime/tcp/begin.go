@@ -192,7 +192,6 @@ func (s *session) adopt(l *netloop.Loop, a *Acquired) {
 	d, f := &s.upstream, &s.facts
 	d.conn, s.release, s.conn, s.owner = a.Net, a.Release, a.Facts, a.Net.Owner
 	d.conn.Owner = d
-	s.conn.User = f
 	if a.Stream != nil && a.Stream != Stream(a.Net) {
 		s.stream = a.Stream
 	} else if s.filtered != nil {
@@ -200,6 +199,7 @@ func (s *session) adopt(l *netloop.Loop, a *Acquired) {
 	}
 	f.Acquired, f.ConnID, f.Address = l.Now(), a.Net.ID(), a.Net.RemoteAddr()
 	if c := a.Facts; c != nil {
+		c.User = f
 		f.ConnID, f.Host, f.Address, f.TLS, f.DNSAge = c.ID, c.Host, c.Address, c.TLS, c.DNSAge()
 		f.Setup.DNS, f.Setup.Connect, f.Setup.TLS = c.Took()
 		if c.Sampled {
