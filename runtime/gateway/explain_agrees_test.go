@@ -359,7 +359,7 @@ func builtPlugins(t *testing.T, dir string, whole bool) (names []string, listene
 // bytes that it got, or those of the gateway's own answer, and the error that it is about.
 func TestExplainAgreesWithWhatHappens(t *testing.T) {
 	requests, whole := 10_000, true
-	if testing.Short() || raceEnabled {
+	if testing.Short() || raceEnabled || portableLoops {
 		requests, whole = 400, false
 	}
 	dir := t.TempDir()

@@ -137,7 +137,7 @@ routes:
 // TestAGigabyteBothWays sends a large body through the gateway and back at the same time, in bounded memory.
 func TestAGigabyteBothWays(t *testing.T) {
 	size := int64(1 << 30)
-	if testing.Short() || raceEnabled {
+	if testing.Short() || raceEnabled || portableLoops {
 		size = 32 << 20
 	}
 	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

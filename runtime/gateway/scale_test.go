@@ -35,7 +35,7 @@ func distinct(module []byte, n int) []byte {
 func TestAThousandPlugins(t *testing.T) {
 	leavesNothing(t)
 	count := 1000
-	if raceEnabled || testing.Short() {
+	if raceEnabled || testing.Short() || portableLoops {
 		count = 100
 	}
 	router, err := os.ReadFile(module(t, conformance))

@@ -42,6 +42,9 @@ const patienceOfUsers = 15 * time.Second
 // before it does, so that the plant that it looks at counts its goroutines too.
 func startBrowser(t *testing.T) *tab {
 	t.Helper()
+	if raceEnabled || portableLoops {
+		t.Skip("the page is looked at on Linux's event loops, and without the race detector: a browser knows neither")
+	}
 	program, dir := need(t, "chromium"), t.TempDir()
 	t.Setenv("TMPDIR", dir) // where the profile is put, and taken away by who has put it there
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(program), chromedp.Flag("headless", "new"), chromedp.Flag("force-color-profile", "srgb")}
@@ -181,23 +184,35 @@ const cell = (target, is) => row(target)?.querySelector('.' + is).innerText ?? '
 // eval evaluates an expression in the page.
 func eval[T any](b *tab, expression string) T {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patienceOfUsers)
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T]("(async () => {"+helpers+"return "+expression+"})()", chromedp.EvalAwaitPromise))
+	v, err := try[T](b, expression)
 	if err != nil {
 		b.Fatalf("%s: %v", expression, err)
 	}
 	return v
 }
 
-// until waits until an expression is true; the browser looks again and again.
+func try[T any](b *tab, expression string) (T, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, patienceOfUsers)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[T]("(async () => {"+helpers+"return "+expression+"})()", chromedp.EvalAwaitPromise))
+}
+
+// until waits until an expression is true; the browser looks again and again. A page that is loaded anew meanwhile is
+// looked at once more.
 func (b *tab) until(what, expression string) {
 	b.Helper()
-	came := eval[bool](b, fmt.Sprintf(`await new Promise(done => {
+	look := fmt.Sprintf(`await new Promise(done => {
 		const end = Date.now() + 10000;
 		const look = () => { if (%s) done(true); else if (Date.now() > end) done(false); else setTimeout(look, 10); };
 		look();
-	})`, expression))
+	})`, expression)
+	came, err := try[bool](b, look)
+	if err != nil && strings.Contains(err.Error(), "navigated") {
+		came, err = try[bool](b, look)
+	}
+	if err != nil {
+		b.Fatalf("%s: %v", what, err)
+	}
 	if !came {
 		b.Fatalf("waited in vain: %s\n%s", what, eval[string](b, "document.body.innerText"))
 	}
