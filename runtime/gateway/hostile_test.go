@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,7 +156,8 @@ func p99(t *testing.T, url string) time.Duration {
 
 // TestOtherRoutesWhileAPluginIsHammered: requests of another route on the same loop wait for a slice of a hostile
 // guest's time at most. What they wait is compared with what they wait alone, in turn. Other work on the machine only
-// ever adds, so the best of several rounds counts.
+// ever adds, so the best of several rounds counts; or the median of the rounds' ratios, since what is best of one was
+// not measured in the same moment as what is best of the other.
 func TestOtherRoutesWhileAPluginIsHammered(t *testing.T) {
 	if raceEnabled || portableLoops {
 		t.Skip("the slowness of the race detector, and of the portable loops, is not the gateway's")
@@ -171,16 +173,22 @@ func TestOtherRoutesWhileAPluginIsHammered(t *testing.T) {
 			t.Run(foes[i].abi+"/"+abuse, func(t *testing.T) {
 				g := start(t, foes[i].config(t, n, abuse, "log: { rate: 20 }"))
 				alone, beside := time.Hour, time.Hour
-				for round := 0; round < 8 && (round == 0 || beside > 2*alone); round++ {
-					alone = min(alone, p99(t, g.url("/good")))
+				var ratios []float64
+				fine := func() bool {
+					return beside <= 2*alone || len(ratios) >= 5 && slices.Sorted(slices.Values(ratios))[len(ratios)/2] <= 2
+				}
+				for round := 0; round < 9 && (round == 0 || !fine()); round++ {
+					before := p99(t, g.url("/good"))
+					alone = min(alone, before)
 					stop := pester(t, g.addr, "/bad", 4)
-					beside = min(beside, p99(t, g.url("/good")))
+					now := p99(t, g.url("/good"))
+					beside, ratios = min(beside, now), append(ratios, float64(now)/float64(before))
 					if failed := stop(); failed == 0 {
 						t.Fatal("the hostile plugin was not asked")
 					}
 				}
-				t.Logf("p99 alone %s, beside %s", alone, beside)
-				if beside > 2*alone {
+				t.Logf("p99 alone %s, beside %s; ratios %.2f", alone, beside, ratios)
+				if !fine() {
 					t.Errorf("p99 is %s beside a plugin with %s, %s alone", beside, abuse, alone)
 				}
 			})
