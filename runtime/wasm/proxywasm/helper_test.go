@@ -139,10 +139,22 @@ func (b *bench) wantSays(want ...string) {
 // awaitSays waits until a line has come that contains this.
 func (b *bench) awaitSays(part string) {
 	b.t.Helper()
-	testkit.Eventually(b.t, "the plugin says "+part, func() bool {
+	b.awaitCount(part, 1)
+}
+
+// awaitCount waits for so many lines with a part.
+func (b *bench) awaitCount(part string, n int) {
+	b.t.Helper()
+	testkit.Eventually(b.t, fmt.Sprintf("the plugin says %s %d times", part, n), func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return slices.ContainsFunc(b.lines, func(l wasm.Line) bool { return strings.Contains(l.Text, part) })
+		found := 0
+		for _, l := range b.lines {
+			if strings.Contains(l.Text, part) {
+				found++
+			}
+		}
+		return found >= n
 	})
 }
 
