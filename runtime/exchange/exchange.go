@@ -58,6 +58,14 @@ type Exchange struct {
 	Err         *fault.Error
 }
 
+// The versions of HTTP, as OpenTelemetry's network.protocol.version has them.
+const (
+	HTTP10 = "1.0"
+	HTTP11 = "1.1"
+	HTTP2  = "2"
+	HTTP3  = "3"
+)
+
 // Client is the peer that sent the request.
 type Client struct {
 	Conn    uint64         // the connection's id
@@ -66,6 +74,7 @@ type Client struct {
 	Addr    netip.Addr     // who asked: Peer, or what a trusted proxy said
 	Local   netip.AddrPort
 	Scheme  string // "http" or "https"
+	Version string // of HTTP: HTTP10, HTTP11, HTTP2 or HTTP3
 	Server  string // the listener's name
 	Line    Line   // says when the client goes; nil: nobody knows
 }

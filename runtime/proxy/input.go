@@ -10,6 +10,17 @@ import (
 	"wasmgate/runtime/netloop"
 )
 
+// Client is the side that a request came from, while it is on its way. It belongs to the request's task, but for Next, which
+// the task that sends the body calls.
+type Client interface {
+	body.Source                                      // the request's body as it comes
+	SetReadDeadline(at int64)                        // loop time after which Next returns netloop.ErrDeadline, also one that waits; 0: never
+	SetWriteDeadline(at int64)                       // the same for what sends
+	Rest()                                           // nothing of the request is left to be read for now: its memory can go
+	Continue(t *netloop.Task) error                  // sends 100 (Continue)
+	Inform(t *netloop.Task, r *http1.Response) error // sends an interim answer
+}
+
 // Input is the request's body as it comes from the client: within its limits, and counted.
 func (f *Flight) Input() body.Source { return (*input)(f) }
 
@@ -25,15 +36,13 @@ func (in *input) Next(t *netloop.Task) ([]byte, error) {
 	if err != nil || len(data) > 0 {
 		return data, err
 	}
-	if f.X.Request.ExpectContinue && !f.Client.Body.Done() {
+	if f.X.Request.ExpectContinue && !f.Client.Done() {
 		if err := f.invite(t); err != nil {
 			return nil, err
 		}
 	}
-	if f.Conn != nil {
-		f.Conn.SetReadDeadline(deadline(t.Loop(), f.BodyIdle))
-	}
-	data, err = f.Client.NextBody(t)
+	f.Client.SetReadDeadline(deadline(t.Loop(), f.BodyIdle))
+	data, err = f.Client.Next(t)
 	switch {
 	case err == io.EOF:
 		return nil, err
@@ -45,7 +54,7 @@ func (in *input) Next(t *netloop.Task) ([]byte, error) {
 
 // Ready does not park.
 func (in *input) Ready() ([]byte, error) {
-	data, err := in.Client.BufferedBody()
+	data, err := in.Client.Ready()
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +68,8 @@ func (in *input) count(data []byte) error {
 	return nil
 }
 
-func (in *input) Done() bool            { return in.Client.Body.Done() }
-func (in *input) Trailers() *http1.Head { return in.Client.Body.Trailers() }
+func (in *input) Done() bool            { return in.Client.Done() }
+func (in *input) Trailers() *http1.Head { return in.Client.Trailers() }
 
 // fits looks at the length that the client announces.
 func (f *Flight) fits() *fault.Error {
@@ -88,13 +97,12 @@ func clientError(err error) *fault.Error {
 // invite tells a client that waits for it (Expect: 100-continue, RFC 9110 section 10.1.1) to send the body. It comes
 // once an upstream connection is there, so that a request that is refused never costs its body.
 func (f *Flight) invite(t *netloop.Task) *fault.Error {
-	var line [32]byte
 	f.X.Request.ExpectContinue = false
-	if f.X.Request.Minor == 0 || f.Conn == nil {
+	if f.X.Request.Minor == 0 || f.Client == nil {
 		return nil
 	}
-	f.Conn.SetWriteDeadline(deadline(t.Loop(), f.BodyIdle))
-	if _, err := f.Conn.Write(t, http1.AppendContinue(line[:0])); err != nil {
+	f.Client.SetWriteDeadline(deadline(t.Loop(), f.BodyIdle))
+	if err := f.Client.Continue(t); err != nil {
 		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err}
 	}
 	return nil

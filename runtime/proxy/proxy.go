@@ -59,10 +59,9 @@ type Observer interface {
 // value is ready. The caller sets the exported fields before Forward.
 type Flight struct {
 	X        *exchange.Exchange
-	Client   *wire.Reader  // the request's body comes from here; its reader has been made ready by StartBody
-	Conn     *netloop.Conn // the client's; nil for a request of the gateway's own, as Client is then: its body is Filtered; and for Rehearse
-	Filtered *body.Body    // the request's body as filters left it; nil, or untouched: as it comes
-	Feed     Feed          // the body of a request of the gateway's own that flows; nil: it is Filtered
+	Client   Client     // the request's body comes from here; nil for a request of the gateway's own: its body is Filtered
+	Filtered *body.Body // the request's body as filters left it; nil, or untouched: as it comes
+	Feed     Feed       // the body of a request of the gateway's own that flows; nil: it is Filtered
 	Upstream *upstream.Upstream
 	Options  *Options
 	Observer Observer // may be nil
@@ -420,14 +419,12 @@ func (f *Flight) pastTry(l *netloop.Loop) bool {
 // informational passes a 1xx answer on to a client that knows them (RFC 9110 section 15.2); 100 is ours to give.
 func (f *Flight) informational(t *netloop.Task) *fault.Error {
 	x := f.X
-	if x.Response.Status == 100 || x.Request.Minor == 0 || f.Conn == nil {
+	if x.Response.Status == 100 || x.Request.Minor == 0 || f.Client == nil {
 		return nil
 	}
 	x.Response.StripHopByHop()
-	l := t.Loop()
-	out := http1.AppendResponse(f.out.Take(l), &x.Response, http1.ResponseOut{Minor: x.Request.Minor})
-	defer f.out.Give(l, out)
-	if _, err := f.Conn.Write(t, out); err != nil {
+	f.Client.SetWriteDeadline(deadline(t.Loop(), f.BodyIdle))
+	if err := f.Client.Inform(t, &x.Response); err != nil {
 		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err}
 	}
 	return nil

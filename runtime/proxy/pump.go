@@ -124,8 +124,8 @@ func (p *pump) stop(t *netloop.Task, f *Flight) {
 	p.stopping, p.waiter = true, t
 	now := t.Loop().Now()
 	switch {
-	case f.Conn != nil:
-		f.Conn.SetReadDeadline(now + 1)
+	case f.Client != nil:
+		f.Client.SetReadDeadline(now + 1)
 	case f.Feed != nil:
 		f.Feed.Stop()
 	}
@@ -138,7 +138,7 @@ func (p *pump) stop(t *netloop.Task, f *Flight) {
 		t.Park()
 	}
 	p.waiter = nil
-	if f.Conn != nil {
-		f.Conn.SetReadDeadline(0)
+	if f.Client != nil {
+		f.Client.SetReadDeadline(0)
 	}
 }

@@ -4,19 +4,18 @@ import (
 	"slices"
 
 	"wasmgate/runtime/exchange"
-	"wasmgate/runtime/netloop"
 )
 
 var _ exchange.Line = (*work)(nil)
 
 // Watch is exchange.Line's. A client has gone that has closed its side of the connection, whatever it sent before.
 func (w *work) Watch(e *exchange.Watch) {
-	if w.onHangUp == nil {
-		w.onHangUp = w.hungUp
+	if w.onGone == nil {
+		w.onGone = w.gone
 	}
 	e.Told = false
 	w.watches = append(w.watches, e)
-	w.flight.Conn.OnHangUp(w.onHangUp)
+	w.side.OnGone(w.onGone)
 }
 
 // Unwatch is exchange.Line's.
@@ -25,12 +24,12 @@ func (w *work) Unwatch(e *exchange.Watch) {
 		w.watches = slices.Delete(w.watches, i, i+1)
 	}
 	if len(w.watches) == 0 {
-		w.flight.Conn.OnHangUp(nil)
+		w.side.OnGone(nil)
 	}
 }
 
-// hungUp tells those who wait. Each may go on at once, and take itself off the list.
-func (w *work) hungUp(*netloop.Conn) {
+// gone tells those who wait. Each may go on at once, and take itself off the list.
+func (w *work) gone() {
 	for {
 		i := slices.IndexFunc(w.watches, func(e *exchange.Watch) bool { return !e.Told })
 		if i < 0 {

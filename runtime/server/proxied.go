@@ -18,33 +18,33 @@ type proxied struct{ source, destination netip.AddrPort }
 // readProxy reads the header that must come first. It has to be there before HeadTimeout is over, counted from the
 // beginning of the connection. Not ok: the connection is to be closed, without an answer, since nothing is known of who
 // would read it.
-func (s *session) readProxy(t *netloop.Task, w *work) (ok bool) {
+func (s *http1Session) readProxy(t *netloop.Task, w *work) (ok bool) {
 	snap := s.server.snapshot.Load()
 	s.conn.SetReadDeadline(s.since + int64(snap.HeadTimeout))
 	for {
-		h, n, fe := proxyproto.Parse(w.in.Buffered())
+		h, n, fe := proxyproto.Parse(w.http1.in.Buffered())
 		if n > 0 {
-			w.in.Consume(n)
+			w.http1.in.Consume(n)
 			s.introduce(&h)
 			return true
 		}
 		if fe == nil {
-			err := w.in.Fill(t)
+			err := w.http1.in.Fill(t)
 			if err == nil {
 				continue
 			}
-			if len(w.in.Buffered()) == 0 { // a balancer's check whether somebody listens
+			if len(w.http1.in.Buffered()) == 0 { // a balancer's check whether somebody listens
 				return false
 			}
 			fe = proxyReadError(err, snap.HeadTimeout)
 		}
-		w.renew(t)
-		s.reject(t, w, fe)
+		w.renew(t, &w.http1)
+		s.finish(t, w, s.reject(t, w, fe))
 		return false
 	}
 }
 
-func (s *session) introduce(h *proxyproto.Header) {
+func (s *http1Session) introduce(h *proxyproto.Header) {
 	s.awaitsProxy = false
 	if h.Local {
 		return

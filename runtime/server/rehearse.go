@@ -47,52 +47,53 @@ func Rehearse(t *netloop.Task, snap *Snapshot, o Observer, asked *Asked, why Wit
 		srv.observers = make([]Observer, len(l.Group().Loops()))
 		srv.observers[l.Index()] = o
 	}
-	s := &session{server: srv, since: l.Now(), proxied: &proxied{asked.Client, asked.Local}}
-	s.peer = asked.Client.Addr().AppendTo(nil)
+	s := srv.NewSession(l, Origin{Peer: asked.Client, Local: asked.Local, Scheme: "http"})
 	w := &work{why: why}
 	r := &Rehearsal{Exchange: &w.x, Flight: &w.flight}
-	w.in.Open(&unsent{asked.Bytes}, l, snap.Limits)
-	w.renew(t)
+	side := &w.http1
+	side.open(nil, &unsent{asked.Bytes}, l, snap.Limits)
+	w.renew(t, side)
 	err := w.readUnsent(t, snap)
 	s.begin(t, w, snap)
 	if err != nil {
-		r.Keep = s.refuse(t, w, err)
+		r.Keep = s.refuse(t, w, err) == kept
 	} else {
-		r.Keep = s.handle(t, w, snap)
+		side.begin(w.x.Request.Framing)
+		r.Keep = s.handle(t, w, snap) == kept
 	}
 	if r.Sent = w.sent; w.flight.Upstream != nil {
 		r.Upstream = &snap.Upstreams[w.x.Target.Upstream]
 	}
-	if r.Answer = w.out; len(w.out) > 0 {
-		r.Head = bytes.Index(w.out, []byte("\r\n\r\n")) + 4
+	if r.Answer = side.out; len(r.Answer) > 0 {
+		r.Head = bytes.Index(r.Answer, []byte("\r\n\r\n")) + 4
 	}
 	w.leave(snap)
 	snap.Filters.End(&w.x, 0)
-	w.in.Close()
+	side.in.Close()
 	return r
 }
 
 // rehearse is forward without an upstream.
-func (s *session) rehearse(t *netloop.Task, w *work) bool {
+func (s *Session) rehearse(t *netloop.Task, w *work) outcome {
 	var err *fault.Error
 	if w.sent, err = w.flight.Rehearse(t); err != nil {
 		return s.refuse(t, w, err)
 	}
-	return true
+	return kept
 }
 
 // readUnsent reads the head.
 func (w *work) readUnsent(t *netloop.Task, snap *Snapshot) *fault.Error {
 	for {
-		n, err := w.x.Request.Parse(w.in.Buffered(), snap.Limits)
+		n, err := w.x.Request.Parse(w.http1.in.Buffered(), snap.Limits)
 		if err != nil {
 			return fault.From(err)
 		}
 		if n > 0 {
-			w.in.Consume(n)
+			w.http1.in.Consume(n)
 			return nil
 		}
-		if err := w.in.Fill(t); err != nil {
+		if err := w.http1.in.Fill(t); err != nil {
 			return headReadError(err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 type routing struct{ match route.Match }
 
 // admit checks what no route may change, removes what must not cross, and says who the client is.
-func (s *session) admit(w *work, snap *Snapshot) *fault.Error {
+func (s *Session) admit(w *work, snap *Snapshot) *fault.Error {
 	x := &w.x
 	req := &x.Request
 	if req.Form == http1.Authority {
@@ -35,7 +35,7 @@ func (s *session) admit(w *work, snap *Snapshot) *fault.Error {
 
 // identify removes the forwarding fields of a peer that is not trusted, and adds ours. Hop-by-hop fields are gone by
 // then, so that no Connection field can take away what is added here.
-func (s *session) identify(w *work, snap *Snapshot) {
+func (s *Session) identify(w *work, snap *Snapshot) {
 	x := &w.x
 	req := &x.Request
 	trusted := contains(snap.Trusted, x.Client.Peer.Addr())
@@ -58,7 +58,8 @@ func (s *session) identify(w *work, snap *Snapshot) {
 			req.SetID(http1.FieldXForwardedFor, w.scratch)
 		}
 		if _, ok := req.GetID(http1.FieldXForwardedProto); !ok {
-			req.SetID(http1.FieldXForwardedProto, schemeHTTP)
+			w.scratch = append(w.scratch[:0], s.Scheme...)
+			req.SetID(http1.FieldXForwardedProto, w.scratch)
 		}
 		if _, ok := req.GetID(http1.FieldXForwardedHost); !ok {
 			req.SetID(http1.FieldXForwardedHost, req.Authority)
@@ -119,7 +120,7 @@ func sameSpelling(name []byte, as string) bool {
 }
 
 // forwarded makes the value of the Forwarded field (RFC 7239), extended if the peer is trusted.
-func (s *session) forwarded(w *work, trusted bool) []byte {
+func (s *Session) forwarded(w *work, trusted bool) []byte {
 	req := &w.x.Request
 	b := w.scratch[:0]
 	if trusted {
@@ -132,15 +133,14 @@ func (s *session) forwarded(w *work, trusted bool) []byte {
 	} else {
 		b = append(append(append(b, `for="[`...), s.peer...), `]"`...)
 	}
-	b = append(append(append(b, `;host="`...), req.Authority...), `";proto=http`...)
+	b = append(append(append(b, `;host="`...), req.Authority...), `";proto=`...)
+	b = append(b, s.Scheme...)
 	w.scratch = b
 	return b
 }
 
-var schemeHTTP = []byte("http")
-
 // clientBehind is the last address of X-Forwarded-For that is not a trusted proxy's.
-func (s *session) clientBehind(w *work, snap *Snapshot) netip.Addr {
+func (s *Session) clientBehind(w *work, snap *Snapshot) netip.Addr {
 	at := w.x.Client.Peer.Addr()
 	w.scratch = w.x.Request.AppendList(w.scratch[:0], http1.FieldXForwardedFor) // all lines: a proxy may add one of its own
 	list := w.scratch
@@ -182,7 +182,7 @@ func contains(list []netip.Prefix, a netip.Addr) bool {
 const maxRematch = 4
 
 // decide finds the route and lets the filters speak. Afterwards the exchange has a local answer, or a target.
-func (s *session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fault.Error) {
+func (s *Session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fault.Error) {
 	x := &w.x
 	w.offer(t, snap.Filters)
 	v, n, err := snap.Filters.Request(x, filter.Listener, 0, 0)
@@ -297,7 +297,7 @@ func (t *target) is(r *http1.Request) bool {
 }
 
 // match returns the first route that is for the request.
-func (s *session) match(w *work, snap *Snapshot) (*Route, *fault.Error) {
+func (s *Session) match(w *work, snap *Snapshot) (*Route, *fault.Error) {
 	x := &w.x
 	for from := 0; ; from++ {
 		asked := from
@@ -403,7 +403,7 @@ func (w *work) setHost(h *HostPolicy, u *Upstream) {
 }
 
 // forward gives the request to its upstream and relays the answer.
-func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
+func (s *Session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) outcome {
 	x, l, f := &w.x, t.Loop(), &w.flight
 	u := s.address(l, w, snap, r)
 	if w.why != nil {
@@ -412,7 +412,7 @@ func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	if f.Options.Owned && !slices.Contains(s.told, u.Upstream) {
 		s.told = append(s.told, u.Upstream)
 	}
-	s.conn.SetReadDeadline(0)
+	w.side.SetReadDeadline(0)
 	w.hold()
 	defer w.letGo()
 	if err := f.Forward(t); err != nil {
@@ -423,7 +423,7 @@ func (s *session) forward(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 }
 
 // address makes the request, and its flight, ready for the upstream that it goes to.
-func (s *session) address(l *netloop.Loop, w *work, snap *Snapshot, r *Route) *Upstream {
+func (s *Session) address(l *netloop.Loop, w *work, snap *Snapshot, r *Route) *Upstream {
 	x := &w.x
 	u := &snap.Upstreams[x.Target.Upstream]
 	options, timeout, host := r.plan(u, w, x)

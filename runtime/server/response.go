@@ -15,8 +15,8 @@ import (
 	"wasmgate/runtime/upstream/facts"
 )
 
-// relay sends the upstream's answer to the client. It says whether the connection can carry another request.
-func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
+// relay sends the upstream's answer to the client.
+func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outcome {
 	x, f := &w.x, &w.flight
 	resp := &x.Response
 	if resp.Status == 101 {
@@ -60,27 +60,23 @@ func (s *session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool
 	r.Response.apply(&resp.Head)
 	framing, keep := s.frame(w, snap)
 	x.StatusSent = resp.Status
-	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{
+	w.side.Head(resp, http1.ResponseOut{
 		Minor: x.Request.Minor, Framing: framing, Close: !keep, Advertise: snap.KeepAlive.Advertise, KeepAlive: s.stays(&snap.KeepAlive),
 	})
-	whole, failed := s.relayBody(t, w, snap, source, framing.Kind == http1.Chunked)
+	whole, failed := s.relayBody(t, w, snap, source)
 	if failed != nil {
 		x.Err = failed
 		if failed.Source == fault.Client {
 			f.Abandon(facts.CloseClientAborted)
 		}
 		f.Finish(t)
-		s.conn.Abort() // the client must not take a cut-off answer for a whole one
-		return false
+		w.side.Abort() // the client must not take a cut-off answer for a whole one
+		return broken
 	}
 	if !whole {
 		f.Finish(t)
 	}
-	if !keep || !w.in.Body.Done() {
-		s.linger(t, w)
-		return false
-	}
-	return true
+	return keptIf(w.side.Drained() && keep)
 }
 
 // bodiless says whether an answer with this status has no body (RFC 9110 sections 15.3.5 and 15.4.5).
@@ -106,7 +102,7 @@ func (w *work) reframe(t *netloop.Task, was int, source body.Source) body.Source
 }
 
 // frame decides how the answer's body is delimited towards the client, and whether the connection stays.
-func (s *session) frame(w *work, snap *Snapshot) (http1.Framing, bool) {
+func (s *Session) frame(w *work, snap *Snapshot) (http1.Framing, bool) {
 	x := &w.x
 	framing, keep := x.Response.Framing, s.mayKeep(w, snap)
 	if framing.Kind == http1.Chunked || framing.Kind == http1.UntilClose {
@@ -161,11 +157,10 @@ func (w *work) showLocal(t *netloop.Task) error {
 	}
 }
 
-// relayBody sends w.out, which holds the head, and the body. What has arrived already goes out in the same write as
+// relayBody sends the head, which is collected already, and the body. What has arrived already goes out in the same write as
 // the head, and if that is all, the upstream's connection is free before the client has its answer: then finished.
-func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, from body.Source, chunked bool) (finished bool, err *fault.Error) {
-	f := &w.flight
-	for len(w.out) < netloop.BufferSize {
+func (s *Session) relayBody(t *netloop.Task, w *work, snap *Snapshot, from body.Source) (finished bool, err *fault.Error) {
+	for room := true; room; {
 		data, err := from.Ready()
 		if err != nil {
 			return false, s.bodyFailed(w, err)
@@ -173,13 +168,13 @@ func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, from body.
 		if len(data) == 0 {
 			break
 		}
-		w.addBody(data, chunked)
+		w.x.BytesOut += int64(len(data))
+		room = w.side.Add(data)
 	}
 	for !from.Done() {
-		if err := s.write(t, w.out, snap); err != nil {
+		if err := s.flush(t, w, snap); err != nil {
 			return false, err
 		}
-		w.out = w.out[:0]
 		data, err := from.Next(t)
 		if err == io.EOF {
 			break
@@ -187,61 +182,38 @@ func (s *session) relayBody(t *netloop.Task, w *work, snap *Snapshot, from body.
 		if err != nil {
 			return false, fault.From(err)
 		}
-		if chunked || from.Done() {
-			w.addBody(data, chunked)
-			continue
-		}
 		w.x.BytesOut += int64(len(data))
-		if err := s.write(t, data, snap); err != nil {
-			return false, err
+		if from.Done() {
+			w.side.Add(data)
+			break
+		}
+		w.side.SetWriteDeadline(t.Loop().Now() + int64(snap.BodyIdle))
+		if err := w.side.Write(t, data); err != nil {
+			return false, notTaken(err)
 		}
 	}
-	if chunked {
-		w.out = http1.AppendLastChunk(w.out, from.Trailers())
-	}
-	f.Finish(t)
-	return true, s.write(t, w.out, snap)
+	w.side.End(from.Trailers())
+	w.flight.Finish(t)
+	return true, s.flush(t, w, snap)
 }
 
-func (s *session) bodyFailed(w *work, err error) *fault.Error {
+func (s *Session) bodyFailed(w *work, err error) *fault.Error {
 	fe := fault.From(err)
 	w.flight.Abandon(facts.CloseProtocol)
 	return fe
 }
 
-// compose begins an answer. composed gives its memory back, when it was sent or never will be.
-func (w *work) compose(l *netloop.Loop) []byte {
-	if w.out != nil {
-		return w.out[:0]
-	}
-	return w.memory.Take(l)
-}
-
-func (w *work) composed(l *netloop.Loop) {
-	if w.out != nil {
-		w.memory.Give(l, w.out)
-		w.out = nil
-	}
-}
-
-func (w *work) addBody(data []byte, chunked bool) {
-	w.x.BytesOut += int64(len(data))
-	if !chunked {
-		w.out = append(w.out, data...)
-		return
-	}
-	w.out = append(append(http1.AppendChunkHeader(w.out, len(data)), data...), '\r', '\n')
-}
-
-func (s *session) write(t *netloop.Task, b []byte, snap *Snapshot) *fault.Error {
-	if len(b) == 0 || s.conn == nil {
-		return nil
-	}
-	s.conn.SetWriteDeadline(t.Loop().Now() + int64(snap.BodyIdle))
-	if _, err := s.conn.Write(t, b); err != nil {
-		return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err, Detail: "the client did not take the answer"}
+// flush sends what was collected of the answer.
+func (s *Session) flush(t *netloop.Task, w *work, snap *Snapshot) *fault.Error {
+	w.side.SetWriteDeadline(t.Loop().Now() + int64(snap.BodyIdle))
+	if err := w.side.Flush(t); err != nil {
+		return notTaken(err)
 	}
 	return nil
+}
+
+func notTaken(err error) *fault.Error {
+	return &fault.Error{Kind: fault.ClientClosed, Source: fault.Client, Err: err, Detail: "the client did not take the answer"}
 }
 
 // setLocal makes an answer of the configuration the exchange's.
@@ -255,8 +227,8 @@ func setLocal(x *exchange.Exchange, r *Response) {
 	}
 }
 
-// respond sends the exchange's local answer. It says whether the connection can carry another request.
-func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
+// respond sends the exchange's local answer.
+func (s *Session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) outcome {
 	x := &w.x
 	if r != nil {
 		r.Response.apply(&x.Response.Head)
@@ -266,7 +238,7 @@ func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 			o.Answer(x)
 		}
 	}
-	keep := s.mayKeep(w, snap) && s.drained(w)
+	keep := s.mayKeep(w, snap) && w.side.Drained()
 	resp := &x.Response
 	resp.Status, resp.Minor, x.StatusSent = x.Local.Status, 1, x.Local.Status
 	resp.Reason = nil
@@ -281,53 +253,38 @@ func (s *session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) bo
 	if framing.Kind == http1.Length && x.Local.Trailers.Len() > 0 && x.Request.Minor > 0 {
 		framing.Kind = http1.Chunked
 	}
-	w.out = http1.AppendResponse(w.compose(t.Loop()), resp, http1.ResponseOut{
+	w.side.Head(resp, http1.ResponseOut{
 		Minor: x.Request.Minor, Framing: framing, Close: !keep, Date: s.date(t.Loop(), w),
 		Advertise: snap.KeepAlive.Advertise, KeepAlive: s.stays(&snap.KeepAlive),
 	})
 	if len(body) > 0 {
-		w.addBody(body, framing.Kind == http1.Chunked)
+		x.BytesOut += int64(len(body))
+		w.side.Add(body)
 	}
-	if framing.Kind == http1.Chunked {
-		w.out = http1.AppendLastChunk(w.out, &x.Local.Trailers)
-	}
+	w.side.End(&x.Local.Trailers)
 	x.FirstByte = t.Loop().Now()
-	if err := s.write(t, w.out, snap); err != nil {
+	if err := s.flush(t, w, snap); err != nil {
 		if x.Err == nil {
 			x.Err = err
 		}
-		return false
+		return broken
 	}
-	if !keep {
-		s.linger(t, w)
-	}
-	return keep
-}
-
-// drained says whether the request's body has been taken off the connection, as far as it needs no waiting.
-func (s *session) drained(w *work) bool {
-	for !w.in.Body.Done() {
-		data, err := w.in.BufferedBody()
-		if err != nil || len(data) == 0 && !w.in.Body.Done() {
-			return false
-		}
-	}
-	return true
+	return keptIf(keep)
 }
 
 // date is the value of a Date field of now, in storage of w.
-func (s *session) date(l *netloop.Loop, w *work) []byte {
+func (s *Session) date(l *netloop.Loop, w *work) []byte {
 	w.scratch = time.Unix(0, l.WallNow()).UTC().AppendFormat(w.scratch[:0], "Mon, 02 Jan 2006 15:04:05 GMT")
 	return w.scratch
 }
 
 // refuse answers a request that failed with the error's status and a line of text, and remembers the error. Details
 // of an upstream stay in the log; what is our own or the client's doing is said.
-func (s *session) refuse(t *netloop.Task, w *work, err error) bool {
+func (s *Session) refuse(t *netloop.Task, w *work, err error) outcome {
 	x, fe := &w.x, fault.From(err)
 	x.Err = fe
-	if fe.Status == 0 || s.conn != nil && s.conn.Closed() {
-		return false
+	if fe.Status == 0 || w.side.Gone() {
+		return broken
 	}
 	x.Response.Reset()
 	x.Local.Trailers.Reset()
@@ -365,21 +322,4 @@ type ownAnswer interface {
 // retryAfter is in whole seconds, at least one and at most an hour: a client that stays away longer has gone.
 func retryAfter(d time.Duration) int64 {
 	return int64((min(max(d, time.Second), time.Hour) + time.Second - 1) / time.Second)
-}
-
-// linger ends our side and reads on for a moment: closing a socket with unread bytes resets it, and the reset may
-// overtake the answer.
-func (s *session) linger(t *netloop.Task, w *work) {
-	const most, patience = 1 << 20, int64(time.Second)
-	if s.conn == nil || s.conn.CloseWrite() != nil {
-		return
-	}
-	s.conn.SetReadDeadline(t.Loop().Now() + patience)
-	for read := 0; read < most; {
-		w.in.Consume(len(w.in.Buffered()))
-		if w.in.Fill(t) != nil {
-			return
-		}
-		read += len(w.in.Buffered())
-	}
 }

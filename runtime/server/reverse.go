@@ -28,7 +28,7 @@ type reversal struct {
 }
 
 // reverse maps the answer of w back.
-func (s *session) reverse(w *work, snap *Snapshot, r *Route) {
+func (s *Session) reverse(w *work, snap *Snapshot, r *Route) {
 	x := &w.x
 	v := reversal{rewrite: &r.Rewrite, ownScheme: "http", scheme: x.Client.Scheme, client: w.asked, sent: x.Request.Authority}
 	if a := x.Attempt(); a != nil {

@@ -3,13 +3,14 @@ package server
 import (
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/proxy"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/wire"
 )
 
 // tunnel passes bytes both ways after 101 (RFC 9110 section 7.8), each direction in a task of its own, until both
 // sides have ended, or nothing has moved for the upstream's idle_read. Filters see the head before, and may answer otherwise.
-func (s *session) tunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) bool {
+func (s *Session) tunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) outcome {
 	x, f := &w.x, &w.flight
 	protocol := append([]byte(nil), x.Response.Upgrade...)
 	x.Response.StripHopByHop()
@@ -30,43 +31,41 @@ func (s *session) tunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) boo
 			return s.respond(t, w, snap, r)
 		}
 	}
-	w.out = http1.AppendResponse(w.compose(t.Loop()), &x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol})
-	w.out = append(w.out, f.Answer.Buffered()...)
-	f.Answer.Consume(len(f.Answer.Buffered()))
+	w.side.Head(&x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol})
+	w.side.Tunnel()
 	x.StatusSent = 101
 	f.Abandon(facts.CloseUpgradeEnded)
-	stream, upstream := f.Stream()
-	tn := &tunnelled{client: s.conn, upstream: upstream, idle: int64(f.Options.IdleRead), main: t}
-	err := s.write(t, w.out, snap)
-	w.composed(t.Loop())
-	if err != nil {
-		x.Err = err
-	} else {
-		s.conn.SetWriteDeadline(0)
-		upstream.SetWriteDeadline(0)
-		tn.touch(t.Loop())
-		t.Loop().Go(func(t *netloop.Task) {
-			tn.in = tn.copy(t, &w.in, stream, upstream)
-			tn.ended = true
-			tn.main.Wake()
-		})
-		tn.out = tn.copy(t, &f.Answer, s.conn, s.conn)
-		for !tn.ended {
-			t.Park()
-		}
+	if x.Err = s.flush(t, w, snap); x.Err == nil {
+		tunnelBetween(t, w.side, f, &x.BytesIn, &x.BytesOut)
 	}
-	x.BytesIn, x.BytesOut = tn.in, tn.out
 	f.Finish(t)
-	return false
+	return broken
 }
 
-// tunnelled is a pair of connections that have become one.
+// tunnelled is a client's side and an upstream's connection that have become one.
 type tunnelled struct {
-	client, upstream *netloop.Conn
-	idle             int64
-	main             *netloop.Task
-	ended            bool
-	in, out          int64
+	side     Side
+	stream   wire.Stream // to the upstream
+	upstream *netloop.Conn
+	idle     int64
+	main     *netloop.Task
+	ended    bool // the direction to the upstream
+}
+
+// tunnelBetween moves bytes both ways to their end, and counts them.
+func tunnelBetween(t *netloop.Task, side Side, f *proxy.Flight, in, out *int64) {
+	stream, upstream := f.Stream()
+	tn := &tunnelled{side: side, stream: stream, upstream: upstream, idle: int64(f.Options.IdleRead), main: t}
+	tn.touch(t.Loop())
+	t.Loop().Go(func(t *netloop.Task) {
+		*in = tn.fromClient(t)
+		tn.ended = true
+		tn.main.Wake()
+	})
+	*out = tn.fromUpstream(t, &f.Answer)
+	for !tn.ended {
+		t.Park()
+	}
 }
 
 // touch begins the time of silence anew, in both directions.
@@ -75,34 +74,59 @@ func (tn *tunnelled) touch(l *netloop.Loop) {
 	if tn.idle > 0 {
 		at = l.Now() + tn.idle
 	}
-	for _, c := range [...]*netloop.Conn{tn.client, tn.upstream} {
-		c.SetReadDeadline(at)
-		c.SetWriteDeadline(at)
+	tn.side.SetReadDeadline(at)
+	tn.side.SetWriteDeadline(at)
+	tn.upstream.SetReadDeadline(at)
+	tn.upstream.SetWriteDeadline(at)
+}
+
+// fromClient moves bytes until the client ends its direction, and passes the end on. A failure ends both.
+func (tn *tunnelled) fromClient(t *netloop.Task) (moved int64) {
+	for {
+		tn.side.Rest() // a tunnel that is silent holds no memory
+		data, err := tn.side.Next(t)
+		if err == nil {
+			if _, err = tn.stream.Write(t, data); err == nil {
+				moved += int64(len(data))
+				tn.touch(t.Loop())
+				continue
+			}
+		} else if isEOF(err) && tn.upstream.CloseWrite() == nil {
+			return moved
+		}
+		tn.cut()
+		return moved
 	}
 }
 
-// copy moves bytes until from ends, and passes the end on. A failure ends both directions.
-func (tn *tunnelled) copy(t *netloop.Task, from *wire.Reader, to wire.Stream, conn *netloop.Conn) (moved int64) {
+// fromUpstream is fromClient for the other direction.
+func (tn *tunnelled) fromUpstream(t *netloop.Task, from *wire.Reader) (moved int64) {
 	for {
 		if b := from.Buffered(); len(b) > 0 {
-			if _, err := to.Write(t, b); err != nil {
+			if tn.side.Write(t, b) != nil {
 				break
 			}
 			moved += int64(len(b))
 			from.Consume(len(b))
 			tn.touch(t.Loop())
 		}
-		from.Rest() // a tunnel that is silent holds no memory
+		from.Rest()
 		err := from.Fill(t)
 		if err == nil {
 			continue
 		}
-		if isEOF(err) && conn.CloseWrite() == nil {
-			return moved
+		if isEOF(err) {
+			if tn.side.End(nil); tn.side.Flush(t) == nil {
+				return moved
+			}
 		}
 		break
 	}
-	_ = tn.client.Close()
-	_ = tn.upstream.Close()
+	tn.cut()
 	return moved
+}
+
+func (tn *tunnelled) cut() {
+	tn.side.Close()
+	_ = tn.upstream.Close()
 }
