@@ -79,6 +79,27 @@ type Client struct {
 	Line    Line   // says when the client goes; nil: nobody knows
 }
 
+// VersionOf is the version of a request of HTTP/1.
+func VersionOf(r *http1.Request) string {
+	if r.Minor == 0 {
+		return HTTP10
+	}
+	return HTTP11
+}
+
+// Protocol is the version as a request line of HTTP/1 has it, and as logs have it: HTTP/2.0.
+func (c *Client) Protocol() string {
+	switch c.Version {
+	case HTTP10:
+		return "HTTP/1.0"
+	case HTTP2:
+		return "HTTP/2.0"
+	case HTTP3:
+		return "HTTP/3.0"
+	}
+	return "HTTP/1.1"
+}
+
 // Asked is the request line as the client sent it, before routes and plugins changed it. It is recorded only while
 // something will tell of it: a sampled trace, an access log. Its slices are the exchange's own, until Reset.
 type Asked struct {

@@ -91,10 +91,7 @@ func (s *Session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 		c.Line = nil
 	}
 	if c.Version == "" {
-		c.Version = exchange.HTTP11
-		if x.Request.Minor == 0 {
-			c.Version = exchange.HTTP10
-		}
+		c.Version = exchange.VersionOf(&x.Request)
 	}
 	if p := s.proxied; p != nil {
 		c.Peer, c.Local = p.source, p.destination

@@ -281,7 +281,8 @@ func read(t testing.TB, x *exchange.Exchange, head ...string) {
 
 func arrive(x *exchange.Exchange) {
 	x.Client = exchange.Client{
-		Conn: 7, Ordinal: 3, Peer: netip.MustParseAddrPort("10.0.0.1:40000"), Addr: netip.MustParseAddr("198.51.100.9"),
+		Version: exchange.VersionOf(&x.Request),
+		Conn:    7, Ordinal: 3, Peer: netip.MustParseAddrPort("10.0.0.1:40000"), Addr: netip.MustParseAddr("198.51.100.9"),
 		Local: netip.MustParseAddrPort("10.0.0.2:8080"), Scheme: "http", Server: "public",
 	}
 	x.Started, x.HeadRead, x.WallStarted = loopTime, at(1), wall

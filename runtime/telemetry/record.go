@@ -35,7 +35,6 @@ type record struct {
 	text                                                       []byte // what the cuts cut
 	method, authority, path, agent                             cut    // as the client sent them
 	sentMethod, sentAuthority, sentPath                        cut    // as they were forwarded
-	minor                                                      int
 	client                                                     exchange.Client
 	trace                                                      exchange.Trace
 	route, plugin                                              string

@@ -61,7 +61,7 @@ func fillRequest(r *record, x *exchange.Exchange) {
 		r.sentMethod, r.sentPath = r.put(x.Request.Method, 32), r.put(x.Request.Path, maxPath)
 		r.sentAuthority = r.put(x.Request.Authority, maxAgent)
 	}
-	r.minor, r.client, r.trace, r.route = x.Request.Minor, x.Client, x.Trace, x.Route
+	r.client, r.trace, r.route = x.Client, x.Trace, x.Route
 	r.started, r.headRead, r.routed, r.firstByte, r.ended = x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended
 	r.wall, r.bytesIn, r.bytesOut, r.status, r.err = x.WallStarted, x.BytesIn, x.BytesOut, x.StatusSent, x.Err
 	r.matched = x.Matched

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -139,7 +140,7 @@ func (m *spanMaker) request(r *record) {
 		s.set(attrClientAddress.String(m.address(clientAddress(r.client.Addr))))
 	}
 	s.setAddress(attrPeerAddress, attrPeerPort, r.client.Peer)
-	s.set(attrProtocol.String(protocol(r.minor)))
+	s.set(attrProtocol.String(cmp.Or(r.client.Version, exchange.HTTP11)))
 	s.setCount(attrClientConn, r.client.Conn)
 	s.setCount(attrClientOrdinal, r.client.Ordinal)
 	s.set(attrRequestBody.Int64(r.bytesIn), attrResponseBody.Int64(r.bytesOut))
@@ -303,13 +304,6 @@ func (m *spanMaker) spanName(method, target string) string {
 		return method
 	}
 	return m.join(method, " ", valid(target))
-}
-
-func protocol(minor int) string {
-	if minor == 0 {
-		return "1.0"
-	}
-	return "1.1"
 }
 
 // randomBelow says whether a trace with this id is to be sampled by ratio, as OpenTelemetry's TraceIDRatioBased does.

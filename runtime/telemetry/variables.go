@@ -240,13 +240,10 @@ func appendURI(r *Recorder, b []byte, x *exchange.Exchange) []byte {
 
 // protocolOf is empty where the request line could not be read.
 func protocolOf(x *exchange.Exchange) string {
-	switch {
-	case len(x.Asked.Method) == 0:
+	if len(x.Asked.Method) == 0 {
 		return ""
-	case x.Request.Minor == 0:
-		return "HTTP/1.0"
 	}
-	return "HTTP/1.1"
+	return x.Client.Protocol()
 }
 
 // sessionMethod stands where a request has its method: what proxies write of tunnels that were asked for.

@@ -73,11 +73,7 @@ func setURI(g *guest, a []uint64) {
 
 // getProtocolVersion is get_protocol_version(ptr, limit).
 func getProtocolVersion(g *guest, a []uint64) {
-	v := "HTTP/1.1"
-	if g.x.Request.Minor == 0 {
-		v = "HTTP/1.0"
-	}
-	a[0] = g.put("get_protocol_version", a[0], a[1], []byte(v))
+	a[0] = g.put("get_protocol_version", a[0], a[1], []byte(g.x.Client.Protocol()))
 }
 
 // getSourceAddr is get_source_addr(ptr, limit).

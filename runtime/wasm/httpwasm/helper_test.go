@@ -297,6 +297,6 @@ func newExchange(t testing.TB, task *netloop.Task, head string, b exchange.Body)
 		t.Errorf("%q: %d of %d, %v", head, n, len(text), err)
 	}
 	x.RequestBody = b
-	x.Client = exchange.Client{Peer: netip.MustParseAddrPort("192.0.2.7:1234"), Addr: netip.MustParseAddr("192.0.2.7"), Scheme: "http"}
+	x.Client = exchange.Client{Peer: netip.MustParseAddrPort("192.0.2.7:1234"), Addr: netip.MustParseAddr("192.0.2.7"), Scheme: "http", Version: exchange.VersionOf(&x.Request)}
 	return x
 }

@@ -261,7 +261,11 @@ func (s *stream) requestProperty(dst []byte, rest string) ([]byte, bool) {
 	case "method":
 		return append(dst, r.Method...), true
 	case "protocol":
-		return append(append(dst, "HTTP/1."...), '0'+byte(r.Minor)), true //nolint:gosec // 0 or 1
+		p := x.Client.Protocol()
+		if p >= "HTTP/2" { // as Envoy names it
+			p = p[:len("HTTP/2")]
+		}
+		return append(dst, p...), true
 	case "headers":
 		return s.allFields(dst, fieldMap{head: &r.Head, request: r, scheme: x.Client.Scheme})
 	case "referer":
