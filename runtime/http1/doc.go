@@ -6,7 +6,7 @@
 // # Use
 //
 // Request.Parse and Response.Parse take the bytes read so far and return how many of them are the head; the rest is the
-// body, or the next message. A BodyReader takes the body out of its framing, piece by piece. AppendRequest and
+// body, or the next message. Request.Assemble makes the same of a request that came in the frames of HTTP/2 or HTTP/3. A BodyReader takes the body out of its framing, piece by piece. AppendRequest and
 // AppendResponse write a head, AppendChunkHeader and AppendLastChunk frame a body. Between them the fields of a Head can
 // be read and changed. StripHopByHop comes first, then whatever the gateway adds: a client must not be able to have the
 // gateway's own fields removed by naming them in Connection.
