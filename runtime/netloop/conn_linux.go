@@ -134,7 +134,7 @@ func (c *Conn) TryRead(b []byte) (int, error) {
 func (c *Conn) Write(t *Task, b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
-		n, err := c.tryWrite(b[written:])
+		n, err := c.TryWrite(b[written:])
 		written += n
 		if n == 0 && err == nil {
 			err = c.waitWritable(t)
@@ -146,8 +146,8 @@ func (c *Conn) Write(t *Task, b []byte) (int, error) {
 	return written, nil
 }
 
-// tryWrite is Write without parking: 0 and nil mean that the socket takes nothing now.
-func (c *Conn) tryWrite(b []byte) (int, error) {
+// TryWrite is Write without parking: it writes as much as the socket takes now, which may be nothing. b is not empty.
+func (c *Conn) TryWrite(b []byte) (int, error) {
 	if c.closed {
 		return 0, ErrClosed
 	}

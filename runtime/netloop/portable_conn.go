@@ -152,6 +152,14 @@ func (c *Conn) Write(t *Task, b []byte) (int, error) {
 	}
 }
 
+// TryWrite is Write without parking: it writes as much as the socket takes now, as far as is known, which is nothing.
+func (c *Conn) TryWrite([]byte) (int, error) {
+	if c.closed {
+		return 0, ErrClosed
+	}
+	return 0, nil
+}
+
 // watch reads one byte ahead, so that an idle connection notices what happens to it.
 func (c *Conn) watch() {
 	if c.watching || c.closed || len(c.ahead) > 0 || c.aheadErr != nil {

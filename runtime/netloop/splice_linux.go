@@ -176,7 +176,7 @@ func (s *stream) copy() (n int, readErr, writeErr error) {
 	n, readErr = s.src.TryRead(b)
 	s.bulk = n == len(b)
 	for rest := b[:n]; len(rest) > 0; {
-		m, err := s.dst.tryWrite(rest)
+		m, err := s.dst.TryWrite(rest)
 		switch {
 		case err != nil:
 			return n, nil, err

@@ -6,6 +6,7 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/secure"
 	"wasmgate/runtime/upstream/pool"
 )
 
@@ -23,11 +24,8 @@ func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
 	}
 	f := &c.Facts
 	f.TLS, f.ServerName, f.TLSStart = true, cfg.ServerName, l.WallNow()
-	s := newSecure(c.Net, cfg)
-	c.Net.SetReadDeadline(deadline(l, u.Handshake))
-	err := s.handshake(t)
-	c.Net.SetReadDeadline(0)
-	if err != nil {
+	s := secure.Client(c.Net, cfg)
+	if err := s.Handshake(t, deadline(l, u.Handshake)); err != nil {
 		_ = c.Net.Close()
 		e := &fault.Error{Kind: fault.TLS, Source: fault.Upstream, Status: 502, Retryable: true, Err: err}
 		if errors.Is(err, netloop.ErrDeadline) {
@@ -35,7 +33,7 @@ func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
 		}
 		return e
 	}
-	state := s.conn.ConnectionState()
+	state := s.State()
 	f.TLSEnd, f.TLSVersion, f.ALPN = l.WallNow(), tlsVersions[state.Version], state.NegotiatedProtocol
 	c.Stream = s
 	return nil

@@ -17,6 +17,14 @@ type Stream interface {
 	Write(t *netloop.Task, b []byte) (int, error)
 }
 
+// Waiter is a Stream that can also be asked what is there without parking, and waited for without a buffer.
+type Waiter interface {
+	Stream
+	TryRead(b []byte) (int, error)      // 0 and nil: there is nothing to read now
+	WaitReadable(t *netloop.Task) error // parks until Read may return at once
+	Quiet() bool                        // nothing can be read, as far as is known without a system call
+}
+
 // Reader is the reading half of a connection while messages are read from it. It takes a buffer of its loop when there is
 // something to read, and gives it back in Rest and Close: the one that was given back last is in the processor's cache,
 // and a request that waits holds none. The zero Reader is closed.
@@ -24,7 +32,7 @@ type Reader struct {
 	Body http1.BodyReader // the body under way; see StartBody
 
 	stream Stream
-	conn   *netloop.Conn // stream, if it is a plain connection
+	waiter Waiter // stream, if it is one
 	loop   *netloop.Loop
 	limits *http1.Limits
 	buf    []byte
@@ -35,7 +43,7 @@ type Reader struct {
 // Open makes the reader read from s with buffers of l.
 func (r *Reader) Open(s Stream, l *netloop.Loop, limits *http1.Limits) {
 	r.stream, r.loop, r.limits = s, l, limits
-	r.conn, _ = s.(*netloop.Conn)
+	r.waiter, _ = s.(Waiter)
 	r.r, r.w, r.total = 0, 0, 0
 }
 
@@ -46,7 +54,7 @@ func (r *Reader) Opened() bool { return r.stream != nil }
 func (r *Reader) Close() {
 	r.r, r.w, r.total = 0, 0, 0
 	r.Rest()
-	r.stream, r.conn = nil, nil
+	r.stream, r.waiter = nil, nil
 }
 
 // Rest gives the buffer back if nothing is in it, before a long wait. What Buffered or a body's pieces returned is no
@@ -92,8 +100,8 @@ func (r *Reader) space() []byte {
 
 // Fill reads once more from the stream, and parks until there is something.
 func (r *Reader) Fill(t *netloop.Task) error {
-	if r.buf == nil && r.conn != nil {
-		if err := r.conn.WaitReadable(t); err != nil {
+	if r.buf == nil && r.waiter != nil {
+		if err := r.waiter.WaitReadable(t); err != nil {
 			return err
 		}
 	}
@@ -106,8 +114,8 @@ func (r *Reader) Fill(t *netloop.Task) error {
 	return err
 }
 
-// TryFill is Fill without parking, for a stream that is a plain connection: false and nil mean that nothing is there.
-func (r *Reader) TryFill(c *netloop.Conn) (bool, error) {
+// TryFill is Fill without parking; c is the stream. False and nil mean that nothing is there.
+func (r *Reader) TryFill(c Waiter) (bool, error) {
 	if c.Quiet() {
 		return false, nil
 	}

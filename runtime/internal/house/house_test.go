@@ -27,13 +27,14 @@ fault < http1, proxyproto
 
 fault, http1, netloop < exchange, wire, http2
 fault, http1          < route, session
+netloop               < secure
 fault, http1, netloop, exchange < body
 fault, exchange, http1, netloop < filter
 
 fault                                                                          < upstream/facts
 fault, netloop                                                                 < upstream/resolve
 fault, netloop, upstream/facts                                                 < upstream/pool
-fault, netloop, upstream/facts, upstream/pool, upstream/resolve                < upstream
+fault, netloop, secure, upstream/facts, upstream/pool, upstream/resolve        < upstream
 breaker, upstream/balance, upstream/health                                     < upstream
 fault, netloop, http1, http2, wire, upstream/health, upstream/pool             < upstream/probe
 
@@ -88,7 +89,7 @@ main | runtime/cli | examples | config/internal/gen: os/signal
 
 // never says which libraries do not come near the bytes of a request. "a | b: library" is: not in a and b.
 const never = `
-runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/exchange | runtime/route | runtime/session: net/http
+runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/secure | runtime/exchange | runtime/route | runtime/session: net/http
 runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server | runtime/proxyproto | runtime/tcp: net/http
 runtime/http1 | runtime/proxyproto: net, os
 `
