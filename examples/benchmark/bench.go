@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -29,8 +30,12 @@ type bench struct {
 
 // prepare finds out what can be measured and builds wasmgate. Close what it returns.
 func prepare(ctx context.Context, o *options, progress io.Writer) (*bench, error) {
-	if m := tools("nginx", "wrk", "taskset")(nil); m != "" {
-		return nil, fmt.Errorf("missing: %s (nginx is the backend, wrk the load, taskset binds them to CPUs)", m)
+	generator := "wrk"
+	if o.http2 {
+		generator = "h2load"
+	}
+	if m := tools("nginx", generator, "taskset")(nil); m != "" {
+		return nil, fmt.Errorf("missing: %s (nginx is the backend, %s the load, taskset binds them to CPUs)", m, generator)
 	}
 	if n := runtime.NumCPU(); n < 2 {
 		return nil, errors.New("missing: a second CPU, for the backend and the load")
@@ -43,7 +48,7 @@ func prepare(ctx context.Context, o *options, progress io.Writer) (*bench, error
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{o: o, out: progress, s: &setup{dir: dir, root: root, workers: o.workers()}}
+	b := &bench{o: o, out: progress, s: &setup{dir: dir, root: root, workers: o.workers(), http2: o.http2}}
 	b.cpus, b.load = o.cpus(runtime.NumCPU())
 	if err := b.choose(ctx); err != nil {
 		b.close()
@@ -159,7 +164,7 @@ func (b *bench) figures(s sample) string {
 	case b.o.bulk:
 		return fmt.Sprintf("%.0f MiB/s, %.0f ms CPU/GiB", s.perSec, s.cpu)
 	}
-	return fmt.Sprintf("%.2f µs/request, %.0f requests/s, p99 %.2f ms", s.cpu, s.perSec, s.p99)
+	return fmt.Sprintf("%.2f µs/request, %.0f requests/s, p99 %s ms", s.cpu, s.perSec, number(s.p99, 2))
 }
 
 // startBackend starts what candidates lead to.
@@ -212,14 +217,18 @@ func (b *bench) measure(ctx context.Context, c *candidate) sample {
 	}
 	port := ports[0]
 	defer p.stop()
-	if err := probe(ctx, c, port, b.o.path); err != nil {
+	if err := probe(ctx, c, port, b.o.path, b.o.http2); err != nil {
 		return failed(err)
 	}
-	if _, err := runWrk(ctx, b.load, b.o, port, time.Second); err != nil { // connections open, caches warm
+	send := runWrk
+	if b.o.http2 {
+		send = runH2load
+	}
+	if _, err := send(ctx, b.load, b.o, port, time.Second); err != nil { // connections open, caches warm
 		return failed(err)
 	}
 	before, err1 := p.cpu()
-	l, err2 := runWrk(ctx, b.load, b.o, port, b.o.duration())
+	l, err2 := send(ctx, b.load, b.o, port, b.o.duration())
 	after, err3 := p.cpu()
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return failed(err)
@@ -237,12 +246,17 @@ func (b *bench) measure(ctx context.Context, c *candidate) sample {
 	}
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+func milliseconds(d time.Duration) float64 {
+	if d == unknown {
+		return math.NaN()
+	}
+	return float64(d) / float64(time.Millisecond)
+}
 
 // probe sees that a candidate does the work at all: that it gives the backend's answer, and that one which shall decide
 // about requests has told the backend what it decided.
-func probe(ctx context.Context, c *candidate, port int, path string) error {
-	body, err := get(ctx, port, path)
+func probe(ctx context.Context, c *candidate, port int, path string, http2 bool) error {
+	body, err := get(ctx, port, path, http2)
 	if err != nil {
 		return err
 	}
@@ -253,13 +267,13 @@ func probe(ctx context.Context, c *candidate, port int, path string) error {
 		return nil
 	}
 	const want = "tenant-router " + tenant
-	if body, err = get(ctx, port, probePath); err == nil && body != want {
+	if body, err = get(ctx, port, probePath, http2); err == nil && body != want {
 		err = fmt.Errorf("it does not decide: the backend saw x-routed-by and x-tenant-id as %q, not %q", body, want)
 	}
 	return err
 }
 
-func get(ctx context.Context, port int, path string) (string, error) {
+func get(ctx context.Context, port int, path string, http2 bool) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(port)+path, nil)
 	if err != nil {
 		return "", err
@@ -268,7 +282,12 @@ func get(ctx context.Context, port int, path string) (string, error) {
 		name, value, _ := strings.Cut(h, ": ")
 		req.Header.Set(name, value)
 	}
-	client := http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(!http2)
+	protocols.SetUnencryptedHTTP2(http2)
+	transport := &http.Transport{DisableKeepAlives: true, Protocols: protocols}
+	defer transport.CloseIdleConnections()
+	client := http.Client{Timeout: startTimeout, Transport: transport}
 	res, err := client.Do(req)
 	if err != nil {
 		return "", err

@@ -137,14 +137,14 @@ func startOne(t *testing.T, c *candidate, o *options) {
 			t.Fatal(err)
 		}
 	}
-	if err := probe(t.Context(), c, ports[1], "/some/path?x=1"); err != nil {
+	if err := probe(t.Context(), c, ports[1], "/some/path?x=1", false); err != nil {
 		t.Errorf("with %s: %v", plural(o.workers(), "worker"), err)
 	}
 	// What decides nothing must not pass for a candidate that decides.
 	if !c.scripts {
 		claims := *c
 		claims.scripts = true
-		if err := probe(t.Context(), &claims, ports[1], "/some/path?x=1"); err == nil {
+		if err := probe(t.Context(), &claims, ports[1], "/some/path?x=1", false); err == nil {
 			t.Error("it decides nothing, and the probe does not see it")
 		}
 	}

@@ -41,6 +41,7 @@ type candidate struct {
 	config  string   // its file of conf/
 	extra   []string // further files of conf/ that the first one reads
 	scripts bool     // it decides about every request, and the backend can see that it did
+	peer    bool     // it is compared only where it is asked for
 	bulk    bool     // it passes bytes in TCP mode: for -bulk
 	splice  bool     // it is told to have the kernel move them
 	log     bool     // it writes an access log, to a file: for -telemetry
@@ -87,6 +88,13 @@ var candidates = []candidate{
 		name: "wasmgate+plugin", about: "a sandboxed plugin decides", config: "wasmgate.yaml", scripts: true,
 		command: wasmgateCommand,
 		missing: func(s *setup) string { return first(wasmgateMissing(s), file(s.plugin)) },
+	},
+	{
+		name: "caddy", about: "proxying only", config: "Caddyfile", version: []string{"caddy", "version"}, peer: true,
+		command: func(_ *setup, config string) []string {
+			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
+		},
+		missing: tools("caddy"),
 	},
 	{
 		name: "nginx+log", about: "and logs each request", config: "nginx.conf", version: []string{"nginx", "-v"}, log: true,
@@ -140,9 +148,12 @@ func wasmgateMissing(s *setup) string {
 // telemetryNames are the candidates of -telemetry, in the order of its table.
 var telemetryNames = []string{"nginx", "nginx+log", "wasmgate", "wasmgate+log", "wasmgate+traces1", "wasmgate+traces100"}
 
+// http2Names are the candidates of -http2.
+var http2Names = []string{"nginx", "caddy", "wasmgate", "wasmgate+plugin"}
+
 // requestNames and bulkNames are those that are measured by default, and those of a bulk transfer.
 func requestNames() []string {
-	return namesOf(func(c *candidate) bool { return !c.bulk && !c.log && c.sample == "" })
+	return namesOf(func(c *candidate) bool { return !c.bulk && !c.log && !c.peer && c.sample == "" })
 }
 
 func bulkNames() []string { return namesOf(func(c *candidate) bool { return c.bulk }) }
@@ -211,13 +222,14 @@ type setup struct {
 	collector string // URL that traces are sent to
 	backend   int
 	workers   int
+	http2     bool // clients speak HTTP/2
 }
 
 // fields are what a file of conf/ may speak of.
 type fields struct {
 	Dir, Body, ProbePath, Plugin, NginxModules, ApacheModules string
 	Workers, Backend, Port, Admin                             int
-	Splice                                                    bool
+	Splice, HTTP2                                             bool
 	Log, Sample, Collector                                    string // "": none
 }
 
@@ -229,7 +241,7 @@ func (s *setup) fields(c *candidate, port, admin int) fields {
 	if c == nil {
 		return f
 	}
-	f.Splice, f.Sample, f.Collector = c.splice, c.sample, s.collector
+	f.Splice, f.Sample, f.Collector, f.HTTP2 = c.splice, c.sample, s.collector, s.http2
 	if c.scripts {
 		f.Plugin = s.plugin
 	}

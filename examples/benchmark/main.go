@@ -22,7 +22,8 @@ import (
 // options are what the command line says.
 type options struct {
 	rounds, seconds, connections int
-	two, bulk, telemetry         bool
+	streams                      int // of a connection of HTTP/2 at a time
+	two, bulk, telemetry, http2  bool
 	path, binary, plugin         string
 	against, collector           string
 	names                        []string
@@ -76,8 +77,10 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds; in each, every candidate has its turn")
 	fs.IntVar(&o.seconds, "seconds", 4, "seconds that a candidate is measured in a round, after one to warm up")
-	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy")
+	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy; with -http2 the default is 8")
 	fs.BoolVar(&o.two, "two", false, "two workers on CPUs 0 and 1 for each candidate, instead of one on CPU 0")
+	fs.BoolVar(&o.http2, "http2", false, "requests of HTTP/2, by h2load: compares "+strings.Join(http2Names, ", "))
+	fs.IntVar(&o.streams, "streams", 100, "streams at a time on each connection, with -http2")
 	fs.BoolVar(&o.bulk, "bulk", false, "bytes through TCP mode instead of requests")
 	fs.BoolVar(&o.telemetry, "telemetry", false, "what access logs and traces cost: compares "+strings.Join(telemetryNames, ", "))
 	fs.StringVar(&o.collector, "collector", "", "OTLP/HTTP endpoint that traces are sent to (default: one of its own, which reads them and does nothing)")
@@ -93,8 +96,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
-	if o.rounds < 1 || o.seconds < 1 || o.connections < 1 {
-		return nil, errors.New("-rounds, -seconds and -connections are at least 1")
+	if o.http2 && !given(fs, "connections") {
+		o.connections = 8
+	}
+	if o.rounds < 1 || o.seconds < 1 || o.connections < 1 || o.streams < 1 {
+		return nil, errors.New("-rounds, -seconds, -connections and -streams are at least 1")
 	}
 	if !strings.HasPrefix(o.path, "/") {
 		return nil, fmt.Errorf("-path %q does not begin with /", o.path)
@@ -106,10 +112,19 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		}
 	}
 	o.names = fs.Args()
-	if o.telemetry && len(o.names) == 0 {
+	switch {
+	case len(o.names) > 0:
+	case o.telemetry:
 		o.names, o.against = telemetryNames, "wasmgate"
+	case o.http2:
+		o.names, o.against = http2Names, "caddy"
 	}
 	return o, nil
+}
+
+func given(fs *flag.FlagSet, name string) (found bool) {
+	fs.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }
 
 // workers is how many loops, workers or threads each candidate has.
