@@ -39,7 +39,8 @@ breaker, upstream/balance, upstream/health                                     <
 fault, netloop, http1, http2, wire, upstream/health, upstream/pool             < upstream/probe
 
 wasm/meter, breaker, fault, netloop                                            < wasm
-internal/private                                                               < wasm, modules
+internal/private                                                               < wasm, modules, certs/acme
+internal/testkit                                                               < internal/pebble
 config                                                                         < modules
 modules                                                                        < gateway
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, kv, sdk/abi         < wasm/native
@@ -83,6 +84,7 @@ runtime/wasm: github.com/tetratelabs/wazero
 runtime/telemetry: go.opentelemetry.io
 runtime/telemetry | runtime/cli/top: github.com/prometheus
 runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
+runtime/certs/acme: github.com/caddyserver/certmagic, github.com/mholt/acmez, go.uber.org/zap
 runtime/cli: github.com/spf13/cobra, github.com/fsnotify/fsnotify, golang.org/x/term
 main | runtime/cli | examples | config/internal/gen: os/signal
 `
