@@ -140,6 +140,9 @@ func (s *Session) handle(t *netloop.Task, w *work, snap *Snapshot) outcome {
 	if err := s.admit(w, snap); err != nil {
 		return s.refuse(t, w, err)
 	}
+	if s.challenge(t, w, snap) {
+		return s.respond(t, w, snap, nil)
+	}
 	f := &w.flight
 	f.Client, f.BodyIdle, f.MaxBody = w.side, snap.BodyIdle, snap.MaxBody
 	route, err := s.decide(t, w, snap)

@@ -24,6 +24,7 @@ type Snapshot struct {
 	AcceptProxy []netip.Prefix // peers that must begin with a PROXY protocol header; from others it is not read
 	Trusted     []netip.Prefix // peers whose forwarding fields are believed
 	Forwarded   Forwarded
+	Challenges  Challenges   // before everything else; nil: there are none
 	Filters     filter.Chain // before routes are matched
 	Routes      *route.Table[*Route]
 	Upstreams   []Upstream // by id

@@ -61,7 +61,7 @@ func newSite(t *testing.T, o pebble.Options, names ...string) *site {
 	o.DNS, o.HTTPPort, o.TLSPort, s.tls = dns.Addr(), plain.Addr().(*net.TCPAddr).Port, secure.Addr().(*net.TCPAddr).Port, secure.Addr().String()
 	answers := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, _ := strings.Cut(r.Host, ":")
-		if token, ok := acme.Token(r.URL.Path); ok {
+		if token, ok := strings.CutPrefix(r.URL.Path, "/.well-known/acme-challenge/"); ok {
 			for _, m := range s.managers {
 				if text, ok := m.Answer(host, token); ok {
 					s.texts.Add(1)

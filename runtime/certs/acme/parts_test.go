@@ -118,17 +118,6 @@ func TestHandshakesAllocateNothing(t *testing.T) {
 	}
 }
 
-func TestToken(t *testing.T) {
-	for path, want := range map[string]string{
-		"/.well-known/acme-challenge/abc": "abc", "/.well-known/acme-challenge/": "", "/.well-known/acme-challenge": "", "/.well-known/acme-challenge/a/b": "",
-		"/": "", "/x/.well-known/acme-challenge/abc": "", "/.well-known/acme-challenge/" + strings.Repeat("a", maxToken+1): "",
-	} {
-		if got, ok := Token(path); (ok && got != want) || ok != (want != "") {
-			t.Errorf("%s: %q %v", path, got, ok)
-		}
-	}
-}
-
 func TestLocks(t *testing.T) {
 	dir, ctx := t.TempDir()+"/c", context.Background()
 	a, err := openFolder(dir)
@@ -197,9 +186,9 @@ func TestIssuersAnswersAreBounded(t *testing.T) {
 
 func TestLibrariesLogInOurs(t *testing.T) {
 	var out bytes.Buffer
-	lines := func(min zerolog.Level, fn func(*zap.Logger, *slog.Logger)) string {
+	lines := func(least zerolog.Level, fn func(*zap.Logger, *slog.Logger)) string {
 		out.Reset()
-		log := zerolog.New(&out).Level(min)
+		log := zerolog.New(&out).Level(least)
 		fn(zapTo(log), slogTo(log))
 		return out.String()
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"maps"
 	"path"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -14,9 +13,6 @@ import (
 	"github.com/mholt/acmez/v3"
 	"github.com/mholt/acmez/v3/acme"
 )
-
-// ChallengePath is where an issuer asks for the text of an HTTP-01 challenge; the token follows it.
-const ChallengePath = "/.well-known/acme-challenge/"
 
 const (
 	maxReads = 8   // challenges that are looked up in the folder at a time
@@ -67,8 +63,8 @@ func (q *questions) change(fn func(*open)) {
 
 func (q *questions) certificate(name string) *tls.Certificate { return q.load().certs[name] }
 
-// Answer is the text that an HTTP-01 challenge of this gateway's wants at ChallengePath + token of a host, which is a name
-// without a port. ok is false if there is none. It may be called on event loops.
+// Answer is the text that an HTTP-01 challenge of this gateway's wants of a host, which is a name without a port, at
+// /.well-known/acme-challenge/TOKEN. ok is false if there is none. It may be called on event loops.
 func (m *Manager) Answer(host, token string) (text string, ok bool) {
 	q, ok := m.questions.load().texts[token]
 	if !ok || q.Name != canonical(host) {
@@ -146,10 +142,4 @@ func (s certs) Present(_ context.Context, c acme.Challenge) error {
 func (s certs) CleanUp(_ context.Context, c acme.Challenge) error {
 	s.m.questions.change(func(o *open) { delete(o.certs, canonical(c.Identifier.Value)) })
 	return nil
-}
-
-// Token is the token in the path of a request that may be an HTTP-01 challenge.
-func Token(p string) (token string, ok bool) {
-	token, ok = strings.CutPrefix(p, ChallengePath)
-	return token, ok && token != "" && len(token) <= maxToken && !strings.Contains(token, "/")
 }

@@ -222,7 +222,7 @@ func build(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	cmd := exec.Command("go", "install", module+"@"+version)
 	cmd.Dir = dir
 	cmd.Env = append(cmd.Environ(), "GOBIN="+dir, "GOWORK=off", "GOOS=", "GOARCH=")
