@@ -140,6 +140,26 @@ func (g *Group) leastLoaded(self *Loop) *Loop {
 	return best
 }
 
+// Admit counts a connection that has no socket of its own, as those of QUIC, among the accepted ones, and against
+// Options.MaxConns. It returns an id, as connections have it, and the loop that is to have it: the one with the fewest. Not ok:
+// there are too many, and Refused counts it. Dismiss ends it, once.
+func (g *Group) Admit() (id uint64, l *Loop, ok bool) {
+	if n := g.accepted.Add(1); g.options.MaxConns > 0 && int(n) > g.options.MaxConns {
+		g.accepted.Add(-1)
+		g.refused.Add(1)
+		return 0, nil, false
+	}
+	l = g.leastLoaded(g.loops[0])
+	l.accepted.Add(1)
+	return g.nextConn.Add(1), l, true
+}
+
+// Dismiss ends what Admit began: the connection has gone.
+func (g *Group) Dismiss(l *Loop) {
+	l.accepted.Add(-1)
+	g.accepted.Add(-1)
+}
+
 func (g *Group) caught(v any) {
 	g.panics.Add(1)
 	stack := debug.Stack()

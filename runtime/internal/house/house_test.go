@@ -26,6 +26,7 @@ const order = `
 fault < http1, proxyproto
 
 fault, http1, netloop < exchange, wire, http2
+fault, http1, netloop < http3
 fault, http1          < route, session
 netloop               < secure
 fault, http1, netloop, exchange < body
@@ -56,7 +57,7 @@ upstream, upstream/balance, telemetry, admin/page                              <
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
 explain                                                                        < admin, gateway, cli
-upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin                          < gateway
+upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin, http3                   < gateway
 kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi, telemetry < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
@@ -81,6 +82,7 @@ config, fault, netloop, http1, exchange, filter, kv, wasm, plugintest           
 const only = `
 config: github.com/knadh/koanf, github.com/goccy/go-yaml
 runtime/wasm: github.com/tetratelabs/wazero
+runtime/http3: github.com/quic-go
 runtime/telemetry: go.opentelemetry.io
 runtime/telemetry | runtime/cli/top: github.com/prometheus
 runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
@@ -93,6 +95,7 @@ main | runtime/cli | examples | config/internal/gen: os/signal
 const never = `
 runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/secure | runtime/exchange | runtime/route | runtime/session: net/http
 runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server | runtime/proxyproto | runtime/tcp: net/http
+runtime/http3: net/http
 runtime/http1 | runtime/proxyproto: net, os
 `
 
