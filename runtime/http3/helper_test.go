@@ -230,9 +230,7 @@ func (r *raw) open(end bool, parts ...[]byte) *quic.Stream {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if _, err := s.Write(bytes.Join(parts, nil)); err != nil {
-		r.t.Fatal(err)
-	}
+	_, _ = s.Write(bytes.Join(parts, nil)) // it fails where the other side has had enough before the end
 	if end {
 		_ = s.Close()
 	}
