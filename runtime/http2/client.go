@@ -2,11 +2,9 @@ package http2
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
@@ -16,16 +14,16 @@ import (
 // Start makes a connection to a server, that has just been opened, ready for streams, until the loop time at most; 0: no
 // limit. It parks. After an error the connection is closed.
 func Start(t *netloop.Task, nc *netloop.Conn, below Transport, o Options, until int64) (*Conn, *fault.Error) {
-	c := newConn(nc, below, o)
-	c.out = append(c.out, http2.ClientPreface...)
-	_ = c.framer.WriteSettings(
+	c := newConn(nc, below, o, &memory{})
+	c.out = append(c.loop.Buffer()[:0], http2.ClientPreface...)
+	c.writeSettings(
 		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(c.options.StreamWindow)}, //nolint:gosec // options are small
 		http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(c.options.Table)},          //nolint:gosec // see above
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.options.HeaderList)},   //nolint:gosec // see above
 	)
 	if more := c.options.ConnWindow - firstWindow; more > 0 {
-		_ = c.framer.WriteWindowUpdate(0, uint32(more)) //nolint:gosec // see above
+		c.writeWindowUpdate(0, more)
 	}
 	c.first, c.heard = t, c.loop.Now()
 	c.flush()
@@ -80,10 +78,11 @@ func (c *Conn) Open(r *http1.Request, o Outgoing) (*Stream, *fault.Error) {
 		return nil, fault.New(fault.HeadTooLarge, fault.Gateway, 502, "the request's head is over the %d bytes that the upstream takes (SETTINGS_MAX_HEADER_LIST_SIZE)", c.peerHeaderList)
 	}
 	c.encodeRequest(r, &o)
-	s := c.newStream()
+	s := c.newStream(c.nextID)
+	c.nextID += 2
 	s.noBody = string(r.Method) == "HEAD"
 	s.ended = o.End
-	c.headers(s.id, o.End)
+	c.headers(s, o.End)
 	c.flush()
 	c.keep()
 	if c.nextID >= maxStreamID {
@@ -102,15 +101,11 @@ func (c *Conn) listSize(r *http1.Request) uint64 {
 	return uint64(n) //nolint:gosec // not negative
 }
 
-func (c *Conn) encode(name, value string) {
-	_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value, Sensitive: name == "authorization"})
-}
-
 func (c *Conn) encodeRequest(r *http1.Request, o *Outgoing) {
 	c.encode(":method", method(r.Method))
 	c.encode(":scheme", o.Scheme)
 	if len(r.Authority) > 0 {
-		c.encode(":authority", string(r.Authority))
+		c.encode(":authority", c.memory.strings.string(r.Authority))
 	}
 	c.encode(":path", target(r))
 	for i := range r.Len() {
@@ -118,10 +113,10 @@ func (c *Conn) encodeRequest(r *http1.Request, o *Outgoing) {
 		if !carried(id) {
 			continue
 		}
-		c.encode(lowerName(id, r.Name(i)), string(r.Value(i)))
+		c.encodeField(id, r.Name(i), r.Value(i))
 	}
 	if o.Framing.Kind == http1.Length {
-		c.encode("content-length", strconv.FormatInt(o.Framing.Length, 10))
+		c.encode("content-length", c.number(o.Framing.Length))
 	}
 	if o.Trailers {
 		c.encode("te", "trailers")
@@ -177,38 +172,13 @@ func method(m []byte) string {
 	return string(m)
 }
 
-// lowerNames are the known names as HTTP/2 has them.
-var lowerNames = func() (names [64]string) {
-	for id := http1.FieldUnknown + 1; id.Known(); id++ {
-		names[id] = strings.ToLower(id.String())
-	}
-	return names
-}()
-
-func lowerName(id http1.FieldID, name []byte) string {
-	if id != http1.FieldUnknown {
-		return lowerNames[id]
-	}
-	return strings.ToLower(string(name))
-}
-
 // End ends the request with trailers. Fields that do not belong there are left out.
 func (s *Stream) End(trailers *http1.Head) error {
 	c := s.conn
-	if err := s.writable(0); err != nil {
-		return err
+	if s.writeBy = 0; s.stopped || s.ended || s.err != nil {
+		return s.writable()
 	}
-	for i := range trailers.Len() {
-		if name := trailers.Name(i); http1.MayTrail(name) {
-			c.encode(lowerName(trailers.ID(i), name), string(trailers.Value(i)))
-		}
-	}
-	s.ended = true
-	if c.encoded.Len() == 0 {
-		_ = c.framer.WriteData(s.id, true, nil)
-	} else {
-		c.headers(s.id, true)
-	}
+	s.writeEnd(trailers)
 	c.flush()
 	return nil
 }

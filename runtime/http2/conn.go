@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"bytes"
 	"errors"
 	"io"
 
@@ -25,12 +24,12 @@ type Conn struct {
 	net     *netloop.Conn
 	below   Transport
 	loop    *netloop.Loop
-	framer  *http2.Framer
-	source  source
+	memory  *memory
+	reader  *reader     // nil: the connection is at rest
+	server  *serverSide // nil: it is a client's
 
 	streams map[uint32]*Stream
-	free    []*Stream
-	nextID  uint32
+	nextID  uint32        // of the next stream that is begun, by whichever side may
 	first   *netloop.Task // waits for the first SETTINGS
 	settled bool          // they have come
 	err     *fault.Error  // why it is over; nil: it is not
@@ -54,13 +53,15 @@ type Conn struct {
 
 	// Writing.
 	encoder *hpack.Encoder
-	encoded bytes.Buffer
 	out     []byte
 	spare   []byte
-	writing bool // the writer's task exists
+	batch   uint32 // how often out was handed over to be written
+	writing bool   // the writer's task exists
 	write   func(*netloop.Task)
 	window  int64 // of the connection, that the peer gives
 	queue   []*Stream
+	behind  []*Stream     // whose answer waits for what was collected to be written
+	ender   *netloop.Task // waits for the writer's end
 
 	heard   int64 // when the last frame came
 	asked   int64 // when PING was sent that was not answered; 0: none is
@@ -69,11 +70,12 @@ type Conn struct {
 
 // source is what the Framer reads from.
 type source struct {
-	conn *Conn
-	task *netloop.Task
-	buf  []byte
-	r, w int
-	row  int // reads so far
+	conn  *Conn
+	task  *netloop.Task
+	buf   []byte
+	r, w  int
+	row   int   // reads so far
+	since int64 // when the frame began that is being read; 0: none is
 }
 
 // Read parks. A connection on which nothing comes holds no buffer.
@@ -83,7 +85,7 @@ func (s *source) Read(p []byte) (int, error) {
 		if c.below == Transport(c.net) {
 			c.loop.Recycle(s.buf)
 			s.buf = nil
-			if err := c.net.WaitReadable(s.task); err != nil {
+			if err := s.await(); err != nil {
 				return 0, err
 			}
 		}
@@ -93,7 +95,7 @@ func (s *source) Read(p []byte) (int, error) {
 		if s.buf == nil {
 			s.buf = c.loop.Buffer()
 		}
-		n, err := c.below.Read(s.task, s.buf)
+		n, err := s.fill()
 		if s.r, s.w = 0, n; n == 0 {
 			return 0, err
 		}
@@ -102,30 +104,53 @@ func (s *source) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, s.buf[s.r:s.w])
-	s.r += n
+	if s.r += n; s.since == 0 {
+		s.since = c.loop.Now()
+	}
 	return n, nil
 }
 
-// collector is what the Framer writes to.
-type collector Conn
+// await waits until something can be read. A server's connection has a time for that.
+func (s *source) await() error {
+	c := s.conn
+	for {
+		if c.server != nil {
+			c.net.SetReadDeadline(c.readUntil())
+		}
+		err := c.net.WaitReadable(s.task)
+		if err != netloop.ErrDeadline || c.server == nil { //nolint:errorlint // it is returned as it is
+			return err
+		}
+		if err := c.late(); err != nil {
+			return err
+		}
+	}
+}
 
-func (c *collector) Write(b []byte) (int, error) {
-	c.out = append(c.out, b...)
-	return len(b), nil
+// fill reads.
+func (s *source) fill() (int, error) {
+	c := s.conn
+	for {
+		if c.server != nil && c.below != Transport(c.net) {
+			c.net.SetReadDeadline(c.readUntil())
+		}
+		n, err := c.below.Read(s.task, s.buf)
+		if n > 0 || c.server == nil || !errors.Is(err, netloop.ErrDeadline) {
+			return n, err
+		}
+		if err := c.late(); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // newConn makes a connection of what is common to both sides.
-func newConn(nc *netloop.Conn, below Transport, o Options) *Conn {
+func newConn(nc *netloop.Conn, below Transport, o Options, m *memory) *Conn {
 	c := &Conn{
-		options: o.withDefaults(), net: nc, below: below, loop: nc.Loop(), streams: map[uint32]*Stream{}, nextID: 1,
+		options: o.withDefaults(), net: nc, below: below, loop: nc.Loop(), memory: m, streams: map[uint32]*Stream{}, nextID: 1, batch: 1,
 		peerStreams: 1<<32 - 1, peerWindow: firstWindow, peerFrame: frameSize, peerHeaderList: 1<<64 - 1, window: firstWindow,
 	}
-	c.source.conn = c
-	c.framer = http2.NewFramer((*collector)(c), &c.source)
-	c.framer.SetReuseFrames()
-	c.framer.SetMaxReadFrameSize(frameSize)
-	c.framer.AllowIllegalReads = false
-	c.encoder = hpack.NewEncoder(&c.encoded)
+	c.encoder = hpack.NewEncoder(&m.encoded)
 	c.encoder.SetMaxDynamicTableSizeLimit(uint32(c.options.Table)) //nolint:gosec // a few thousand
 	c.decoder = hpack.NewDecoder(uint32(c.options.Table), c.block.field)
 	c.decoder.SetMaxStringLength(c.options.HeaderList)
@@ -158,13 +183,29 @@ func (c *Conn) leave(why Why) {
 
 var errPanicked = errors.New("reading it failed")
 
-// read is the reader's task. Whatever ends the connection ends it, and it then ends everything else.
+// read is the reader's task. Whatever ends the connection ends it, and it then ends everything else. A server's connection that
+// is at rest needs no task.
 func (c *Conn) read(t *netloop.Task) {
-	c.source.task = t
-	err := errPanicked
-	defer func() { c.end(t, err) }() // in any case: no stream is to wait for ever
+	if c.reader == nil {
+		c.attach(t)
+	}
+	c.reader.source.task = t
+	err, rests := errPanicked, false
+	defer func() { // in any case: no stream is to wait for ever
+		if !rests {
+			c.end(t, err)
+		}
+	}()
+	if e := c.begin(); e != nil {
+		err = e
+		return
+	}
 	for c.err == nil {
-		if e := c.readFrame(); e != nil {
+		if rests = c.rest(); rests {
+			return
+		}
+		c.reader.source.since = 0
+		if e := c.readFrame(); e != nil && e != errLull { //nolint:errorlint // it is returned as it is
 			err = e
 			break
 		}
@@ -174,27 +215,56 @@ func (c *Conn) read(t *netloop.Task) {
 // end ends everything.
 func (c *Conn) end(t *netloop.Task, err error) {
 	c.leave(c.over(err))
-	if c.code != 0 && !c.writing && !c.net.Closed() {
-		last := uint32(0) // no stream of the peer's was acted upon: there is none
-		_ = c.framer.WriteGoAway(last, c.code, nil)
-		c.net.SetWriteDeadline(c.loop.Now() + int64(goodbye))
-		n, _ := c.below.Write(t, c.out)
-		c.wrote(n)
-		c.out = nil
-	}
-	_ = c.net.Close()
 	if c.keeping != nil {
 		c.keeping.Stop()
-	}
-	if c.source.buf != nil {
-		c.loop.Recycle(c.source.buf)
-		c.source.buf = nil
 	}
 	for _, s := range c.streams {
 		s.fail(c.failure(s))
 	}
+	if c.sayGoAway() && !c.net.Closed() {
+		c.sayLast(t)
+	}
+	_ = c.net.Close()
+	c.detach(false)
+	c.giveOut()
+	for _, s := range c.behind {
+		s.wakeWriter()
+	}
 	if c.first != nil {
 		c.first.Wake()
+	}
+	if c.server != nil {
+		c.closed()
+	}
+}
+
+// sayGoAway says whether a last frame is due.
+func (c *Conn) sayGoAway() bool {
+	return c.code != 0 || c.server != nil && c.server.preface && c.err.Err == nil && !c.net.HungUp()
+}
+
+// sayLast writes what was collected, and GOAWAY.
+func (c *Conn) sayLast(t *netloop.Task) {
+	c.net.SetWriteDeadline(c.loop.Now() + int64(goodbye))
+	for c.writing && !c.net.Closed() {
+		c.ender = t
+		t.Park()
+	}
+	c.ender = nil
+	if c.net.Closed() {
+		return
+	}
+	last := uint32(0) // no stream of the peer's was acted upon: there is none
+	if c.server != nil {
+		last = c.lastBegun()
+	}
+	c.writeGoAway(last, c.code, "")
+	c.net.SetWriteDeadline(c.loop.Now() + int64(goodbye))
+	n, err := c.below.Write(t, c.out)
+	c.wrote(n)
+	c.out = c.out[:0]
+	if err == nil {
+		c.linger(t)
 	}
 }
 
@@ -204,19 +274,34 @@ func (c *Conn) over(err error) Why {
 	switch {
 	case c.err != nil: // its writer, or its timer, has said so
 		return Failed
+	case errors.Is(err, errOver): // by our own will
+		c.err = c.fault(fault.ClientClosed, 0, "the connection has ended")
+		return Idle
 	case errors.As(err, &rule):
 		c.code = rule.code
-		c.err = &fault.Error{Kind: fault.Malformed, Source: fault.Upstream, Status: 502, Detail: "HTTP/2: " + rule.what}
+		c.err = c.fault(fault.Malformed, 502, "HTTP/2: "+rule.what)
 		return Protocol
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		c.err = &fault.Error{Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Detail: "the connection was closed"}
+		c.err = c.fault(fault.UpstreamClosed, 502, "the connection was closed")
 		return PeerClosed
 	case c.loop.Closing():
 		c.err = fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping")
 		return Failed
 	}
-	c.err = &fault.Error{Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Err: err}
+	c.err = c.fault(fault.UpstreamClosed, 502, "")
+	c.err.Err = err
 	return Failed
+}
+
+// fault is an error of the peer's. A client that did what ends the connection, or has gone, gets no answer.
+func (c *Conn) fault(kind fault.Kind, status int, detail string) *fault.Error {
+	if c.server == nil {
+		return &fault.Error{Kind: kind, Source: fault.Upstream, Status: status, Detail: detail}
+	}
+	if kind != fault.Malformed {
+		kind = fault.ClientClosed
+	}
+	return &fault.Error{Kind: kind, Source: fault.Client, Detail: detail}
 }
 
 // failure is the connection's error as that of a stream, which makes it its own.
@@ -231,6 +316,9 @@ func (c *Conn) lose(err *fault.Error) {
 	if c.err == nil {
 		c.err = err
 		_ = c.net.Close() // the reader ends, and everything with it
+		if c.reader == nil {
+			c.loop.Go(c.read) // which is at rest
+		}
 	}
 }
 
@@ -261,11 +349,11 @@ func (c *Conn) keepAlive() {
 	case c.asked != 0 && c.heard > c.asked:
 		c.asked = 0 // it is there
 	case c.asked != 0 && now-c.asked >= int64(c.options.PingTimeout):
-		c.lose(fault.New(fault.UpstreamClosed, fault.Upstream, 504, "the connection is silent, and PING was not answered within %s", c.options.PingTimeout))
+		c.lose(c.fault(fault.UpstreamClosed, 504, "the connection is silent, and PING was not answered within "+c.options.PingTimeout.String()))
 		return
 	case c.asked == 0 && now-c.heard >= int64(c.options.KeepAlive):
 		c.asked = now
-		_ = c.framer.WritePing(false, [8]byte{'w', 'a', 's', 'm', 'g', 'a', 't', 'e'})
+		c.writePing(false, [8]byte{'w', 'a', 's', 'm', 'g', 'a', 't', 'e'})
 		c.flush()
 	}
 	c.keep()

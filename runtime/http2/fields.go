@@ -23,12 +23,17 @@ type headBlock struct {
 	status int
 	length int64
 	bad    string // what is wrong with it
+	large  bool   // that is, its size
 	plain  bool   // a field that is no pseudo field has come
+
+	request *Stream // that it is the head of
+	open    bool    // more of it must come
+	since   int64   // when it began
 }
 
 // begin makes the block one of a stream; to is nil if nobody wants it.
 func (b *headBlock) begin(id uint32, end bool, to *http1.Head, trailer bool) {
-	*b = headBlock{limits: b.limits, id: id, end: end, to: to, trailer: trailer, length: -1}
+	*b = headBlock{limits: b.limits, id: id, end: end, to: to, trailer: trailer, length: -1, open: true, since: b.since}
 	if to != nil {
 		to.Reset()
 	}
@@ -41,7 +46,18 @@ func (b *headBlock) field(f hpack.HeaderField) {
 	switch {
 	case b.to == nil || b.bad != "":
 	case b.size > b.limits.HeaderList:
+		b.large = true
 		b.bad = "a head of more than " + strconv.Itoa(b.limits.HeaderList) + " bytes"
+	case b.request != nil && len(f.Name) > 0 && f.Name[0] == ':':
+		b.bad = b.request.pseudo(f, b)
+	case b.request != nil: // Request looks at it
+		b.plain = true
+		if f.Name == "content-length" {
+			if n, ok := length(f.Value); ok {
+				b.length = n
+			}
+		}
+		b.to.Add(f.Name, f.Value)
 	case b.fields > b.limits.Fields:
 		b.bad = "a head of more than " + strconv.Itoa(b.limits.Fields) + " fields"
 	case len(f.Name) > 0 && f.Name[0] == ':':

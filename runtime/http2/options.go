@@ -4,16 +4,22 @@ import "time"
 
 // Options bound a connection. Zero values are the defaults.
 type Options struct {
-	MaxStreams   int           // open at a time, whatever the peer allows; default 100
+	MaxStreams   int           // open at a time, whatever the peer allows, or, of a server, that the peer may open; default 100
 	HeaderList   int           // bytes of a head or trailers as RFC 9113 section 6.5.2 counts them, and of a field; default 32 KiB
 	Fields       int           // of a head or trailers; default 100
 	Table        int           // bytes of each of the two tables of HPACK; default 4096
-	StreamWindow int           // bytes of a stream that its user has not read; default 256 KiB
-	ConnWindow   int           // bytes on their way to us in all streams; default 1 MiB
+	StreamWindow int           // bytes of a stream that its user has not read; default 256 KiB, of a server 64 KiB
+	ConnWindow   int           // bytes on their way to us in all streams, and, of a server, not read; default 1 MiB
 	Nuisance     int           // frames in a second that move nothing forward; default 1000
 	KeepAlive    time.Duration // of silence while streams are open, after which the peer is asked whether it is there; default 6 min
 	PingTimeout  time.Duration // for its answer; default 20 s
 	WriteTimeout time.Duration // for the peer to take what is written; default 30 s
+
+	// Of a server's connection.
+	HeadTimeout     time.Duration // for the head of a request, and for the first to begin; default 10 s
+	IdleTimeout     time.Duration // without a request; default 60 s
+	SettingsTimeout time.Duration // for the peer to say that it has our SETTINGS; default 10 s
+	ExtendedConnect bool          // CONNECT with :protocol is taken (RFC 8441)
 
 	// In and Out, if not nil, are added the bytes to that were read and written.
 	In, Out *uint64
@@ -31,6 +37,7 @@ const (
 	Failed                // reading or writing failed, or PING was not answered
 	Protocol              // the peer did what it must not
 	Exhausted             // it has no stream numbers left
+	Idle                  // nothing was asked for too long, or it was told to end
 )
 
 // Of keep-alive: grpc-go's server takes more than one PING in five minutes, on a connection that is silent otherwise, for an
@@ -49,7 +56,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range [...]struct {
 		at    *time.Duration
 		value time.Duration
-	}{{&o.KeepAlive, defaultKeepAlive}, {&o.PingTimeout, 20 * time.Second}, {&o.WriteTimeout, 30 * time.Second}} {
+	}{{&o.KeepAlive, defaultKeepAlive}, {&o.PingTimeout, 20 * time.Second}, {&o.WriteTimeout, 30 * time.Second}, {&o.HeadTimeout, 10 * time.Second}, {&o.IdleTimeout, time.Minute}, {&o.SettingsTimeout, 10 * time.Second}} {
 		if *d.at <= 0 {
 			*d.at = d.value
 		}
@@ -67,6 +74,8 @@ const (
 	backlog          = 64 << 10 // bytes that wait to be written, above which streams wait
 	maxBacklog       = 1 << 20  // and above which a peer that does not read what it makes us write is given up
 	keepBuffer       = 64 << 10 // of a stream's memory that is kept for the next one
-	keepStreams      = 64
-	readsInRow       = 16 // of a buffer each, before others of the loop get their turn
+	readsInRow       = 16       // of a buffer each, before others of the loop get their turn
+	collected        = 16 << 10 // bytes of an answer that wait for a window, beyond which there is no room for more
+	lull             = time.Second
+	drainGrace       = time.Second // from the announcement that a connection ends, for what is on its way (RFC 9113 section 6.8)
 )

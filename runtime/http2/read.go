@@ -12,11 +12,15 @@ import (
 
 // readFrame reads a frame and does what it says.
 func (c *Conn) readFrame() error {
-	h, err := c.framer.ReadFrameHeader()
+	framer := c.reader.framer
+	h, err := framer.ReadFrameHeader()
 	if err != nil {
 		return c.readError(err)
 	}
-	f, err := c.framer.ReadFrameForHeader(h)
+	if h.Type == http2.FrameHeaders && !c.block.open {
+		c.block.open, c.block.since = true, c.loop.Now()
+	}
+	f, err := framer.ReadFrameForHeader(h)
 	c.heard = c.loop.Now()
 	var one http2.StreamError
 	switch {
@@ -37,7 +41,7 @@ func (c *Conn) readError(err error) error {
 	var code http2.ConnectionError
 	var one http2.StreamError
 	detail := "a frame that cannot be read"
-	if d := c.framer.ErrorDetail(); d != nil {
+	if d := c.reader.framer.ErrorDetail(); d != nil {
 		detail = d.Error()
 	}
 	switch {
@@ -72,6 +76,10 @@ func (c *Conn) frame(f http2.Frame) error {
 		return c.goingAway(f)
 	case *http2.WindowUpdateFrame:
 		return c.windowUpdate(f)
+	case *http2.PriorityFrame:
+		if f.StreamDep == f.StreamID {
+			return broken(http2.ErrCodeProtocol, "a stream that depends on itself")
+		}
 	case *http2.PushPromiseFrame:
 		return broken(http2.ErrCodeProtocol, "PUSH_PROMISE, which was not allowed")
 	}
@@ -79,12 +87,14 @@ func (c *Conn) frame(f http2.Frame) error {
 }
 
 // annoyed counts a frame that moves nothing forward.
-func (c *Conn) annoyed() error {
+func (c *Conn) annoyed() error { return c.annoyedBy(1) }
+
+func (c *Conn) annoyedBy(weight int) error {
 	now := c.loop.Now()
 	if now-c.nuisanceSince >= int64(time.Second) || c.nuisance < 0 {
 		c.nuisance, c.nuisanceSince = 0, now
 	}
-	if c.nuisance++; c.nuisance > c.options.Nuisance {
+	if c.nuisance += weight; c.nuisance > c.options.Nuisance {
 		return broken(http2.ErrCodeEnhanceYourCalm, "too many frames that move nothing forward")
 	}
 	return nil
@@ -106,11 +116,13 @@ func (c *Conn) streamBreach(id uint32, code http2.ErrCode, what string) error {
 		s.reset = true
 		c.reset(id, code)
 	}
-	s.fail(&fault.Error{Kind: fault.Malformed, Source: fault.Upstream, Status: 502, Detail: "HTTP/2: " + what + " (" + code.String() + ")"})
+	fe := c.fault(fault.Malformed, 502, "HTTP/2: "+what+" ("+code.String()+")")
+	s.fail(fe)
 	return nil
 }
 
-// data takes a piece of a body. The connection's window is given back at once: only the stream waits for its reader.
+// data takes a piece of a body. A client gives the connection's window back at once: only the stream waits for its reader. A
+// server does when it was read, so that all streams together hold no more than that.
 func (c *Conn) data(f *http2.DataFrame) error {
 	n, body := int(f.Length), f.Data()
 	if c.idle(f.StreamID) {
@@ -119,8 +131,18 @@ func (c *Conn) data(f *http2.DataFrame) error {
 	if !c.received.take(n) {
 		return broken(http2.ErrCodeFlowControl, "more DATA than the connection's window allows")
 	}
-	c.credit(n)
 	s := c.streams[f.StreamID]
+	switch {
+	case c.server == nil:
+		c.credit(n)
+	case s == nil || s.reset:
+		c.credit(n)
+		if s == nil && !c.server.wasReset(f.StreamID) || s != nil && s.byPeer {
+			c.reset(f.StreamID, http2.ErrCodeStreamClosed)
+		}
+	default:
+		c.credit(n - len(body))
+	}
 	switch {
 	case s == nil || s.reset:
 		return c.annoyed()
@@ -142,7 +164,7 @@ func (c *Conn) data(f *http2.DataFrame) error {
 	}
 	s.recv = append(s.recv, body...)
 	if pad := s.received.give(n - len(body)); pad > 0 && !f.StreamEnded() {
-		_ = c.framer.WriteWindowUpdate(s.id, uint32(pad)) //nolint:gosec // not more than a window
+		c.writeWindowUpdate(s.id, pad)
 		c.flush()
 	}
 	if f.StreamEnded() {
@@ -165,12 +187,23 @@ func (c *Conn) endOf(s *Stream) error {
 
 // beginBlock begins a header block: HPACK wants each of them read, also where nobody does.
 func (c *Conn) beginBlock(f *http2.HeadersFrame) error {
-	if c.idle(f.StreamID) {
-		return broken(http2.ErrCodeProtocol, "HEADERS for a stream that has not begun")
-	}
 	s := c.streams[f.StreamID]
 	switch {
+	case c.server != nil && f.HasPriority() && f.Priority.StreamDep == f.StreamID:
+		return broken(http2.ErrCodeProtocol, "a stream that depends on itself")
+	case c.idle(f.StreamID):
+		if c.server == nil || f.StreamID%2 == 0 {
+			return broken(http2.ErrCodeProtocol, "HEADERS for a stream that has not begun")
+		}
+		if err := c.beginStream(f.StreamID, f.StreamEnded()); err != nil {
+			return err
+		}
+	case s == nil && c.server != nil && !c.server.wasReset(f.StreamID):
+		return broken(http2.ErrCodeStreamClosed, "HEADERS for a stream that is over")
 	case s == nil || s.reset:
+		if s != nil && s.byPeer {
+			c.reset(s.id, http2.ErrCodeStreamClosed)
+		}
 		if err := c.annoyed(); err != nil {
 			return err
 		}
@@ -203,12 +236,16 @@ func (c *Conn) fragment(b []byte, last bool) error {
 	if !last {
 		return nil
 	}
+	h.open = false
 	if err := c.decoder.Close(); err != nil {
 		return broken(http2.ErrCodeCompression, err.Error())
 	}
 	s := c.streams[h.id]
 	if s == nil || s.reset || h.to == nil {
 		return nil
+	}
+	if c.server != nil && !h.trailer {
+		return c.requested(s)
 	}
 	if what := h.complete(); what != "" {
 		return c.streamBreach(h.id, http2.ErrCodeProtocol, what)
@@ -247,7 +284,14 @@ func (c *Conn) resetByPeer(f *http2.RSTStreamFrame) error {
 	if s == nil || s.reset {
 		return c.annoyed()
 	}
-	s.reset = true
+	s.reset, s.byPeer = true, true
+	if c.server != nil {
+		s.fail(c.fault(fault.ClientClosed, 0, "the client has reset the stream: "+f.ErrCode.String()))
+		if s.ended {
+			return c.annoyed()
+		}
+		return c.annoyedBy(resetWeight)
+	}
 	if s.peerEnded { // the answer is whole: only the rest of the request is not wanted
 		s.Stop()
 		return nil
@@ -260,12 +304,18 @@ func (c *Conn) resetByPeer(f *http2.RSTStreamFrame) error {
 	return nil
 }
 
+// resetWeight is how many frames that move nothing forward a request counts for that is taken back.
+const resetWeight = 2
+
 // settings is what the peer allows.
 func (c *Conn) settings(f *http2.SettingsFrame) error {
 	if err := c.annoyed(); err != nil {
 		return err
 	}
 	if f.IsAck() {
+		if c.server != nil {
+			c.server.acked = true
+		}
 		return nil
 	}
 	if f.NumSettings() > 100 {
@@ -280,7 +330,7 @@ func (c *Conn) settings(f *http2.SettingsFrame) error {
 			c.first.Wake()
 		}
 	}
-	_ = c.framer.WriteSettingsAck()
+	c.writeSettingsAck()
 	c.next()
 	return c.control()
 }
@@ -293,7 +343,7 @@ func (c *Conn) setting(s http2.Setting) error {
 	case http2.SettingHeaderTableSize:
 		c.encoder.SetMaxDynamicTableSize(s.Val) // within the limit
 	case http2.SettingEnablePush:
-		if s.Val != 0 {
+		if s.Val != 0 && c.server == nil {
 			return broken(http2.ErrCodeProtocol, "a server that allows PUSH_PROMISE")
 		}
 	case http2.SettingMaxConcurrentStreams:
@@ -320,12 +370,15 @@ func (c *Conn) setting(s http2.Setting) error {
 func (c *Conn) ping(f *http2.PingFrame) error {
 	if f.IsAck() {
 		c.asked = 0
+		if c.server != nil && f.Data == drainPing {
+			c.lastCall()
+		}
 		return c.annoyed()
 	}
 	if err := c.annoyed(); err != nil {
 		return err
 	}
-	_ = c.framer.WritePing(true, f.Data)
+	c.writePing(true, f.Data)
 	return c.control()
 }
 
@@ -333,6 +386,11 @@ func (c *Conn) ping(f *http2.PingFrame) error {
 func (c *Conn) goingAway(f *http2.GoAwayFrame) error {
 	if err := c.annoyed(); err != nil {
 		return err
+	}
+	if c.server != nil { // which opens no streams: it is the end of the client's
+		c.Drain()
+		c.lastCall()
+		return nil
 	}
 	if c.goAway && f.LastStreamID > c.lastID {
 		return broken(http2.ErrCodeProtocol, "GOAWAY with a higher number than before")

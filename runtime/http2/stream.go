@@ -31,16 +31,20 @@ type Stream struct {
 	received  window
 	peerEnded bool
 
-	// The request.
+	// What we send: the request, or the answer of a server.
 	window  int64
 	ended   bool // END_STREAM was written
 	stopped bool // the peer wants no more of it, or we do
 	queued  bool // in Conn.queue
 	turn    bool
+	last    int    // 1 + where its last frame begins in Conn.out
+	lastIn  uint32 // while Conn.batch is that
 
 	err     *fault.Error
 	refused bool
 	reset   bool // by whichever side
+	byPeer  bool // and that is the peer
+	served  served
 
 	reader, writer  *netloop.Task
 	readBy, writeBy int64
@@ -49,18 +53,19 @@ type Stream struct {
 	expire          func()
 }
 
-// newStream makes the next stream.
-func (c *Conn) newStream() *Stream {
+// newStream makes a stream.
+func (c *Conn) newStream(id uint32) *Stream {
 	var s *Stream
-	if n := len(c.free); n > 0 {
-		s = c.free[n-1]
-		c.free = c.free[:n-1]
+	m := c.memory
+	if n := len(m.streams); n > 0 {
+		s = m.streams[n-1]
+		m.streams[n-1] = nil
+		m.streams = m.streams[:n-1]
 	} else {
-		s = &Stream{conn: c}
-		s.expire = s.expired
+		s = &Stream{}
+		s.expire, s.served.run = s.expired, s.serve
 	}
-	s.id = c.nextID
-	c.nextID += 2
+	s.conn, s.id = c, id
 	s.window, s.length = c.peerWindow, -1
 	s.received.init(c.options.StreamWindow)
 	c.streams[s.id] = s
@@ -70,46 +75,74 @@ func (c *Conn) newStream() *Stream {
 // Close ends the use of the stream: it is reset if it is not over. No other task may use it any more.
 func (s *Stream) Close() {
 	c := s.conn
-	if c.streams[s.id] != s {
+	if c == nil || c.streams[s.id] != s {
 		return
 	}
 	if !s.reset && (!s.ended || !s.peerEnded) {
-		code := http2.ErrCodeCancel
-		if s.peerEnded {
-			code = http2.ErrCodeNo // the answer is whole: the rest of the request has no reader
-		}
-		c.reset(s.id, code)
+		c.reset(s.id, s.closeCode())
 	}
 	delete(c.streams, s.id)
 	if s.turn {
 		c.next()
 	}
-	if len(c.free) >= keepStreams || c.err != nil || s.queued {
+	if c.server != nil {
+		if c.err == nil && len(s.recv) > 0 {
+			c.credit(len(s.recv))
+		}
+		if len(c.streams) == 0 {
+			c.becameIdle()
+		}
+	}
+	m := c.memory
+	if len(m.streams) >= keepStreams || s.queued {
 		if s.timer != nil {
 			s.timer.Stop()
 		}
 		s.queued = false
 		return
 	}
+	s.recycle(c.server != nil)
+	m.streams = append(m.streams, s)
+}
+
+// closeCode is what the peer is told of a stream that is closed before its end.
+func (s *Stream) closeCode() http2.ErrCode {
+	switch {
+	case s.served.malformed:
+		return http2.ErrCodeProtocol
+	case s.conn.server != nil && s.ended, s.conn.server == nil && s.peerEnded:
+		return http2.ErrCodeNo // the answer is whole: the rest of the request has no reader
+	case s.conn.server != nil:
+		return http2.ErrCodeInternal
+	}
+	return http2.ErrCodeCancel
+}
+
+// recycle empties the stream for the next one that it will be. Of streams that others on the loop use in their turn, large buffers
+// are not kept.
+func (s *Stream) recycle(shared bool) {
 	keep := Stream{
-		conn: c, recv: s.recv[:0], given: s.given[:0], timer: s.timer, timerAt: s.timerAt, expire: s.expire, head: s.head, trailers: s.trailers,
+		recv: s.recv[:0], given: s.given[:0], timer: s.timer, timerAt: s.timerAt, expire: s.expire, head: s.head, trailers: s.trailers,
+		served: served{run: s.served.run, pseudo: s.served.pseudo[:0], waiting: s.served.waiting[:0]},
 	}
 	keep.head.Reset()
 	keep.trailers.Reset()
-	if cap(keep.recv) > keepBuffer {
-		keep.recv = nil
+	most := keepBuffer
+	if shared {
+		most = collected
 	}
-	if cap(keep.given) > keepBuffer {
-		keep.given = nil
+	for _, b := range [...]*[]byte{&keep.recv, &keep.given, &keep.served.waiting} {
+		if cap(*b) > most {
+			*b = nil
+		}
 	}
 	*s = keep
-	c.free = append(c.free, s)
 }
 
 // Cancel ends the stream at once: whoever reads or writes gets an error. It must be closed still.
 func (s *Stream) Cancel() {
 	c := s.conn
-	if c.streams[s.id] != s || s.reset || s.ended && s.peerEnded {
+	if c == nil || c.streams[s.id] != s || s.reset || s.ended && s.peerEnded {
 		return
 	}
 	s.reset = true
@@ -130,6 +163,7 @@ func (s *Stream) fail(err *fault.Error) {
 	}
 	s.wakeReader()
 	s.wakeWriter()
+	s.tellGone()
 }
 
 func (s *Stream) wakeReader() {
@@ -157,7 +191,9 @@ func (s *Stream) arm(at int64) {
 }
 
 func (s *Stream) expired() {
-	s.timerAt = 0
+	if s.timerAt = 0; s.conn == nil {
+		return // it is nobody's
+	}
 	now := s.conn.loop.Now()
 	for _, w := range [...]struct {
 		task *netloop.Task
@@ -177,8 +213,9 @@ func (s *Stream) expired() {
 // the final one. Its fields are in Fields, those of an interim one until the task parks. An interim answer that nobody has waited for is dropped when the
 // next one comes. until is the loop time at which netloop.ErrDeadline is returned; 0: never. It parks.
 func (s *Stream) Head(t *netloop.Task, until int64) (status int, err error) {
+	s.readBy = until
 	for !s.fresh {
-		if err := s.wait(t, until); err != nil {
+		if err := s.wait(t); err != nil {
 			return 0, err
 		}
 	}
@@ -187,16 +224,15 @@ func (s *Stream) Head(t *netloop.Task, until int64) (status int, err error) {
 }
 
 // wait parks until something has come, or returns the error with which the stream ended.
-func (s *Stream) wait(t *netloop.Task, until int64) error {
-	l := s.conn.loop
+func (s *Stream) wait(t *netloop.Task) error {
 	switch {
 	case s.err != nil:
 		return s.err
-	case until != 0 && l.Now() >= until:
+	case s.readBy != 0 && s.conn.loop.Now() >= s.readBy:
 		return netloop.ErrDeadline
 	}
-	s.reader, s.readBy = t, until
-	s.arm(until)
+	s.reader = t
+	s.arm(s.readBy)
 	t.Park()
 	s.reader = nil
 	return nil
@@ -227,9 +263,13 @@ func (s *Stream) Ready() ([]byte, error) {
 		return nil, nil
 	}
 	s.given, s.recv = s.recv, s.given[:0]
-	if n := s.received.give(len(s.given)); n > 0 && !s.peerEnded && s.err == nil && s.conn.err == nil {
-		_ = s.conn.framer.WriteWindowUpdate(s.id, uint32(n)) //nolint:gosec // not more than a window
-		s.conn.flush()
+	c := s.conn
+	if n := s.received.give(len(s.given)); n > 0 && !s.peerEnded && s.err == nil && c.err == nil {
+		c.writeWindowUpdate(s.id, n)
+		c.flush()
+	}
+	if c.server != nil && c.err == nil {
+		c.credit(len(s.given))
 	}
 	return s.given, nil
 }
@@ -237,6 +277,11 @@ func (s *Stream) Ready() ([]byte, error) {
 // Next returns the next piece of the body, valid until the next call, and parks until there is one. It returns io.EOF after
 // the last.
 func (s *Stream) Next(t *netloop.Task, until int64) ([]byte, error) {
+	s.readBy = until
+	return s.next(t)
+}
+
+func (s *Stream) next(t *netloop.Task) ([]byte, error) {
 	for {
 		if data, err := s.Ready(); len(data) > 0 || err != nil {
 			return data, err
@@ -244,7 +289,7 @@ func (s *Stream) Next(t *netloop.Task, until int64) ([]byte, error) {
 		if s.peerEnded {
 			return nil, io.EOF
 		}
-		if err := s.wait(t, until); err != nil {
+		if err := s.wait(t); err != nil {
 			return nil, err
 		}
 	}
@@ -268,6 +313,11 @@ func (s *Stream) Stop() {
 // Write sends a piece of the body, and the end of the request if it is the last; it parks while the peer's windows are
 // closed, or others have their turn. It returns how many bytes were taken.
 func (s *Stream) Write(t *netloop.Task, data []byte, last bool, until int64) (n int, err error) {
+	s.writeBy = until
+	return s.send(t, data, last)
+}
+
+func (s *Stream) send(t *netloop.Task, data []byte, last bool) (n int, err error) {
 	c := s.conn
 	defer func() {
 		s.writer = nil
@@ -277,7 +327,7 @@ func (s *Stream) Write(t *netloop.Task, data []byte, last bool, until int64) (n 
 		}
 	}()
 	for n < len(data) || last && !s.ended {
-		if err := s.writable(until); err != nil {
+		if err := s.writable(); err != nil {
 			s.queued = false
 			return n, err
 		}
@@ -294,35 +344,41 @@ func (s *Stream) Write(t *netloop.Task, data []byte, last bool, until int64) (n 
 				c.queue = append(c.queue, s)
 			}
 		default:
-			size := int(min(int64(len(rest)), s.window, c.window, int64(min(c.peerFrame, frameSize))))
-			size = max(size, 0)
-			n += size
-			s.ended = last && n == len(data)
-			s.window -= int64(size)
-			c.window -= int64(size)
-			c.nuisance -= 2 // the peer may tell of two windows
-			_ = c.framer.WriteData(s.id, s.ended, rest[:size])
+			n += s.put(rest, last)
 			c.flush()
 			s.turn = false
 			c.next()
 			continue
 		}
-		s.writer, s.writeBy = t, until
-		s.arm(until)
+		s.writer = t
+		s.arm(s.writeBy)
 		t.Park()
 		s.writer = nil
 	}
 	return n, nil
 }
 
+// put writes one DATA frame with what the windows allow of data, and the end behind all of it if it is the last. It returns how
+// much that is.
+func (s *Stream) put(data []byte, last bool) int {
+	c := s.conn
+	size := max(int(min(int64(len(data)), s.window, c.window, int64(min(c.peerFrame, frameSize)))), 0)
+	s.ended = last && size == len(data)
+	s.window -= int64(size)
+	c.window -= int64(size)
+	c.nuisance -= 2 // the peer may tell of two windows
+	c.writeData(s, s.ended, data[:size])
+	return size
+}
+
 // writable says why nothing can be sent any more, if so.
-func (s *Stream) writable(until int64) error {
+func (s *Stream) writable() error {
 	switch {
 	case s.stopped || s.ended:
 		return ErrStopped
 	case s.err != nil:
 		return s.err
-	case until != 0 && s.conn.loop.Now() >= until:
+	case s.writeBy != 0 && s.conn.loop.Now() >= s.writeBy:
 		return netloop.ErrDeadline
 	}
 	return nil

@@ -27,19 +27,52 @@ func (c *Conn) writer(t *netloop.Task) {
 	for len(c.out) > 0 && c.err == nil {
 		b := c.out
 		c.out, c.spare = c.spare[:0], nil
+		c.batch++
 		c.net.SetWriteDeadline(c.loop.Now() + int64(c.options.WriteTimeout))
 		n, err := c.below.Write(t, b)
 		c.wrote(n)
-		if c.spare = b[:0]; cap(b) > 2*backlog {
-			c.spare = nil
-		}
+		c.keepOut(b)
 		if err != nil {
 			c.writeFailed(err)
 			break
 		}
+		c.wakeBehind()
 		c.next()
 	}
 	c.writing = false
+	if len(c.out) == 0 {
+		c.giveOut()
+	}
+	if c.ender != nil {
+		c.ender.Wake()
+	}
+}
+
+// keepOut keeps the memory of what was written for what is to be. The loop's own is used by all of its connections.
+func (c *Conn) keepOut(b []byte) {
+	switch {
+	case cap(b) == netloop.BufferSize:
+		c.loop.Recycle(b[:netloop.BufferSize])
+	case cap(b) <= 2*backlog:
+		c.spare = b[:0]
+	}
+}
+
+// giveOut gives the memory back in which nothing is collected.
+func (c *Conn) giveOut() {
+	if cap(c.out) == netloop.BufferSize {
+		c.loop.Recycle(c.out[:netloop.BufferSize])
+		c.out = nil
+	}
+}
+
+// wakeBehind has those go on whose answers have been written.
+func (c *Conn) wakeBehind() {
+	for i, s := range c.behind {
+		s.wakeWriter()
+		c.behind[i] = nil
+	}
+	c.behind = c.behind[:0]
 }
 
 func (c *Conn) wrote(n int) {
@@ -53,10 +86,12 @@ func (c *Conn) writeFailed(err error) {
 	case c.loop.Closing():
 		c.lose(fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping"))
 	case errors.Is(err, netloop.ErrDeadline):
-		c.lose(fault.New(fault.IdleTimeout, fault.Upstream, 504, "the connection took nothing for %s", c.options.WriteTimeout))
+		c.lose(c.fault(fault.IdleTimeout, 504, "the connection took nothing for "+c.options.WriteTimeout.String()))
 	case errors.Is(err, netloop.ErrClosed): // the reader knows why
 	default:
-		c.lose(&fault.Error{Kind: fault.WriteFailed, Source: fault.Upstream, Status: 502, Err: err})
+		fe := c.fault(fault.WriteFailed, 502, "")
+		fe.Err = err
+		c.lose(fe)
 	}
 }
 
@@ -87,23 +122,13 @@ func (c *Conn) next() {
 	}
 }
 
-// headers writes the header block that has been encoded.
-func (c *Conn) headers(id uint32, end bool) {
-	b := c.encoded.Bytes()
-	first := b[:min(len(b), c.peerFrame)]
-	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndStream: end, EndHeaders: len(first) == len(b)})
-	for b = b[len(first):]; len(b) > 0; {
-		part := b[:min(len(b), c.peerFrame)]
-		b = b[len(part):]
-		_ = c.framer.WriteContinuation(id, len(b) == 0, part)
-	}
-	c.encoded.Reset()
-}
-
 // reset ends a stream.
 func (c *Conn) reset(id uint32, code http2.ErrCode) {
 	if c.err == nil {
-		_ = c.framer.WriteRSTStream(id, code)
+		c.writeReset(id, code)
+		if c.server != nil {
+			c.server.remember(id)
+		}
 		c.flush()
 	}
 }
@@ -136,7 +161,7 @@ func (w *window) give(n int) int {
 // credit gives the peer n bytes of the connection's window back.
 func (c *Conn) credit(n int) {
 	if n = c.received.give(n); n > 0 {
-		_ = c.framer.WriteWindowUpdate(0, uint32(n)) //nolint:gosec // not more than a window
+		c.writeWindowUpdate(0, n)
 		c.flush()
 	}
 }
