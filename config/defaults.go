@@ -35,6 +35,9 @@ func DefaultListener() Listener {
 	return Listener{
 		Address: ":8080", Mode: ModeHTTP, IdleTimeout: 3600 * sec,
 		KeepAlive: KeepAlive{Enabled: true, IdleTimeout: 60 * sec},
+		HTTP2: HTTP2{
+			Enabled: true, MaxStreams: 100, StreamWindow: 64 * KiB, ConnectionWindow: MiB, ControlFrames: 1000, PingInterval: 60 * sec, PingTimeout: 20 * sec,
+		},
 		Forwarded: Forwarded{Headers: ForwardedX},
 	}
 }

@@ -13,6 +13,7 @@ type Listener struct {
 	ProxyProtocol      []netip.Prefix `koanf:"proxy_protocol" example:"[10.0.0.0/8]" doc:"Peers whose connections must begin with a PROXY protocol header (version 1 or 2), as those of a network load balancer do: the client's address is the one in it. From anyone else it is not read."`
 	KeepAlive          KeepAlive      `koanf:"keep_alive" doc:"Reuse of client connections. It has nothing to do with the reuse of upstream connections, which is upstreams.*.pool."`
 	AdvertiseKeepAlive bool           `koanf:"advertise_keep_alive" example:"true" doc:"Adds Connection: keep-alive and Keep-Alive: timeout=N, max=N to answers on connections that stay open, in HTTP/1.1 too, where it goes without saying. HTTP/1.0 clients that ask for keep-alive are always told."`
+	HTTP2              HTTP2          `koanf:"http2" doc:"HTTP/2 on this listener. Clients of HTTP/1.1 are served as well."`
 	TrustedProxies     []netip.Prefix `koanf:"trusted_proxies" example:"[10.0.0.0/8]" doc:"Peers whose Forwarded and X-Forwarded-* fields are believed and extended. From anyone else they are removed and written anew."`
 	Forwarded          Forwarded      `koanf:"forwarded" doc:"What upstreams are told about the client."`
 	Plugins            []string       `koanf:"plugins" ref:"plugins" example:"[auth]" doc:"Plugins that see every request of this listener, in this order, before the route's own. Mode tcp: plugins of Proxy-Wasm with callbacks for connections, through which all bytes pass; those sessions are copied, not spliced."`

@@ -29,6 +29,9 @@ func (v *validator) listeners() {
 		if v.ok(p.key("mode")) {
 			v.mode(p, l)
 		}
+		if q := p.key("http2"); l.HTTP2.Only && !l.HTTP2.Enabled {
+			v.fail(q.key("only"), "say `enabled: true`, or leave `only` out", "no client could say anything")
+		}
 	}
 }
 
@@ -37,6 +40,7 @@ var modeKeys = map[ListenerMode]map[string]string{
 	ModeTCP: {
 		"keep_alive":           "a session has no requests; its silence is bounded by `idle_timeout`",
 		"advertise_keep_alive": "bytes pass untouched: fields are the upstream's own",
+		"http2":                "bytes pass untouched, whatever protocol they are",
 		"trusted_proxies":      "no fields are read; say `proxy_protocol` for peers that hand on the client's address",
 		"forwarded":            "no fields are written; say `proxy_protocol` in the upstream to hand on the client's address",
 	},

@@ -49,6 +49,10 @@ func (g *Gateway) buildListener(s *state, i int, common *server.Snapshot) (bluep
 		Enabled: l.KeepAlive.Enabled, IdleTimeout: l.KeepAlive.IdleTimeout.Std(), MaxRequests: uint64(l.KeepAlive.MaxRequests),
 		MaxAge: l.KeepAlive.MaxAge.Std(), Advertise: l.AdvertiseKeepAlive,
 	}
+	common.HTTP2 = server.HTTP2{
+		Enabled: l.HTTP2.Enabled, Only: l.HTTP2.Only, MaxStreams: l.HTTP2.MaxStreams, StreamWindow: int(l.HTTP2.StreamWindow), ConnWindow: int(l.HTTP2.ConnectionWindow),
+		MaxNuisance: l.HTTP2.ControlFrames, PingInterval: l.HTTP2.PingInterval.Std(), PingTimeout: l.HTTP2.PingTimeout.Std(),
+	}
 	common.Trusted, common.AcceptProxy, common.Filters = l.TrustedProxies, l.ProxyProtocol, s.chain(l.Plugins)
 	common.Forwarded = server.Forwarded{
 		XForwarded: l.Forwarded.Headers == config.ForwardedX || l.Forwarded.Headers == config.ForwardedBoth,

@@ -3,13 +3,17 @@ package http1
 import "wasmgate/runtime/fault"
 
 var (
-	badLowerName  = malformed("a field name that is not one in lower case")
-	badFieldValue = malformed("a field value with control characters, or white space around it")
-	badHopField   = malformed("a field about the connection, of which HTTP/2 and HTTP/3 know none")
+	badLowerName  = misframed("a field name that is not one in lower case")
+	badFieldValue = misframed("a field value with control characters, or white space around it")
+	badHopField   = misframed("a field about the connection, of which HTTP/2 and HTTP/3 know none")
+	badFraming    = misframed("a Content-Length that is not that of the body")
+	badNoPath     = misframed("a request without a path")
 	badHostOther  = malformed("a Host that is not the :authority")
-	badFraming    = malformed("a Content-Length that is not that of the body")
-	badExtended   = malformed("a CONNECT with a path")
+	badExtended   = malformed("a CONNECT with a path that does not begin with '/'")
 )
+
+// misframed is what makes a message of HTTP/2 or HTTP/3 malformed: it is not answered, its stream is reset.
+func misframed(detail string) *problem { return &problem{fault.Malformed, 0, detail} }
 
 // Assemble makes the request one that came in parts, as HTTP/2 and HTTP/3 have them: its fields were added to Head, as they
 // came and without a look at them, and here is the rest: :method, :scheme, :authority and :path, each empty where it was not
@@ -22,7 +26,8 @@ var (
 // fields are joined to one.
 // CONNECT with a path is that of RFC 8441, whose protocol the caller has taken care of, and is a request as any other.
 //
-// After an error the fields are those that were right.
+// An error without a status is about what makes a message malformed by those sections: it gets no answer, its stream is to be
+// reset. After an error the fields are those that were right.
 func (r *Request) Assemble(method, scheme, authority, target []byte, framing Framing, lim *Limits) error {
 	if lim == nil {
 		lim = &DefaultLimits
@@ -172,7 +177,7 @@ func (r *Request) part() *problem {
 		r.Target = r.Authority
 		return r.authorityForm(r.Authority)
 	case len(t) == 0:
-		return badPath
+		return badNoPath
 	case t[0] == '/':
 		r.Form = Origin
 		return r.pathAndQuery(t)

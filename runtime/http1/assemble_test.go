@@ -115,7 +115,7 @@ func TestAssembledIsAsParsed(t *testing.T) {
 			in := f.text()
 			_, want := parsed.Parse([]byte(in), nil)
 			got := f.assemble(&made, nil)
-			if fe, ge := fault.From(want), fault.From(got); (want == nil) != (got == nil) || want != nil && (fe.Status != ge.Status || fe.Kind != ge.Kind) {
+			if fe, ge := fault.From(want), fault.From(got); (want == nil) != (got == nil) || want != nil && (fe.Status != ge.Status && ge.Status != 0 || fe.Kind != ge.Kind) {
 				t.Fatalf("%v, parsed %v", got, want)
 			}
 			if want != nil {
@@ -144,6 +144,13 @@ func sorted(s string) string {
 }
 
 func TestWhatOnlyFramesCanSayIsRefused(t *testing.T) {
+	misframed := map[string]bool{}
+	for _, name := range []string{
+		"upper case", "space before a value", "a tab behind a value", "connection", "keep-alive", "proxy-connection", "transfer-encoding",
+		"upgrade", "te", "no path", "a length and no body",
+	} {
+		misframed[name] = true
+	}
 	for name, f := range map[string]frames{
 		"upper case":                 {method: "GET", authority: "h", target: "/", fields: []string{"aB: c"}},
 		"space before a value":       {method: "GET", authority: "h", target: "/", fields: []string{"a:  b"}},
@@ -168,7 +175,11 @@ func TestWhatOnlyFramesCanSayIsRefused(t *testing.T) {
 	} {
 		var r Request
 		var fe *fault.Error
-		if err := f.assemble(&r, nil); !errors.As(err, &fe) || fe.Status != 400 || fe.Kind != fault.Malformed || fe.Source != fault.Client {
+		status := 400
+		if misframed[name] {
+			status = 0
+		}
+		if err := f.assemble(&r, nil); !errors.As(err, &fe) || fe.Status != status || fe.Kind != fault.Malformed || fe.Source != fault.Client {
 			t.Errorf("%s: %v", name, err)
 		}
 		for i := range r.Len() {

@@ -138,6 +138,7 @@ func (r *Request) Flush(t *netloop.Task) error {
 	if s.reset || s.err != nil && !s.ended {
 		return s.failed()
 	}
+	s.conn.flush()
 	v := &s.served
 	if len(v.waiting) > 0 {
 		closing := v.closing
@@ -148,9 +149,9 @@ func (r *Request) Flush(t *netloop.Task) error {
 		}
 		if closing && !s.ended {
 			s.writeEnd(v.trailers)
+			s.conn.flush()
 		}
 	}
-	s.conn.flush()
 	return s.settle(t)
 }
 

@@ -18,11 +18,19 @@ type Transport interface {
 	Write(t *netloop.Task, b []byte) (int, error)
 }
 
+// waiter is a Transport that says whether something can be read, so that who waits holds no buffer. Both of those are.
+type waiter interface {
+	Transport
+	WaitReadable(t *netloop.Task) error
+	Quiet() bool
+}
+
 // Conn is a connection. It belongs to the loop of its socket, for its whole life.
 type Conn struct {
 	options Options
 	net     *netloop.Conn
 	below   Transport
+	waits   waiter // below, if it is one
 	loop    *netloop.Loop
 	memory  *memory
 	reader  *reader     // nil: the connection is at rest
@@ -82,7 +90,7 @@ type source struct {
 func (s *source) Read(p []byte) (int, error) {
 	c := s.conn
 	if s.r == s.w {
-		if c.below == Transport(c.net) {
+		if c.waits != nil {
 			c.loop.Recycle(s.buf)
 			s.buf = nil
 			if err := s.await(); err != nil {
@@ -117,7 +125,7 @@ func (s *source) await() error {
 		if c.server != nil {
 			c.net.SetReadDeadline(c.readUntil())
 		}
-		err := c.net.WaitReadable(s.task)
+		err := c.waits.WaitReadable(s.task)
 		if err != netloop.ErrDeadline || c.server == nil { //nolint:errorlint // it is returned as it is
 			return err
 		}
@@ -131,7 +139,7 @@ func (s *source) await() error {
 func (s *source) fill() (int, error) {
 	c := s.conn
 	for {
-		if c.server != nil && c.below != Transport(c.net) {
+		if c.server != nil {
 			c.net.SetReadDeadline(c.readUntil())
 		}
 		n, err := c.below.Read(s.task, s.buf)
@@ -150,6 +158,7 @@ func newConn(nc *netloop.Conn, below Transport, o Options, m *memory) *Conn {
 		options: o.withDefaults(), net: nc, below: below, loop: nc.Loop(), memory: m, streams: map[uint32]*Stream{}, nextID: 1, batch: 1,
 		peerStreams: 1<<32 - 1, peerWindow: firstWindow, peerFrame: frameSize, peerHeaderList: 1<<64 - 1, window: firstWindow,
 	}
+	c.waits, _ = below.(waiter)
 	c.encoder = hpack.NewEncoder(&m.encoded)
 	c.encoder.SetMaxDynamicTableSizeLimit(uint32(c.options.Table)) //nolint:gosec // a few thousand
 	c.decoder = hpack.NewDecoder(uint32(c.options.Table), c.block.field)
@@ -224,7 +233,7 @@ func (c *Conn) end(t *netloop.Task, err error) {
 	if c.sayGoAway() && !c.net.Closed() {
 		c.sayLast(t)
 	}
-	_ = c.net.Close()
+	c.close()
 	c.detach(false)
 	c.giveOut()
 	for _, s := range c.behind {
@@ -236,6 +245,14 @@ func (c *Conn) end(t *netloop.Task, err error) {
 	if c.server != nil {
 		c.closed()
 	}
+}
+
+// close closes the connection; TLS says so, if it can.
+func (c *Conn) close() {
+	if b, ok := c.below.(io.Closer); ok {
+		_ = b.Close()
+	}
+	_ = c.net.Close()
 }
 
 // sayGoAway says whether a last frame is due.
@@ -315,7 +332,7 @@ func (c *Conn) failure(s *Stream) *fault.Error {
 func (c *Conn) lose(err *fault.Error) {
 	if c.err == nil {
 		c.err = err
-		_ = c.net.Close() // the reader ends, and everything with it
+		c.close() // the reader ends, and everything with it
 		if c.reader == nil {
 			c.loop.Go(c.read) // which is at rest
 		}

@@ -8,6 +8,9 @@ import (
 	"wasmgate/runtime/netloop"
 )
 
+// Preface is what a connection of HTTP/2 begins with.
+const Preface = http2.ClientPreface
+
 // Server has what the connections of clients share: memory that is used again, for each loop.
 type Server struct{ loops []memory }
 
@@ -119,10 +122,10 @@ var (
 	errLull = errors.New("nothing comes")
 )
 
-// rest makes a connection on which nothing happens idle: then it has neither a task nor a buffer. On top of TLS it needs both.
+// rest makes a connection on which nothing happens idle: then it has neither a task nor a buffer.
 func (c *Conn) rest() bool {
 	s := c.server
-	if s == nil || len(c.streams) > 0 || c.block.open || c.below != Transport(c.net) || !c.net.Quiet() || c.err != nil {
+	if s == nil || len(c.streams) > 0 || c.block.open || c.waits == nil || !c.waits.Quiet() || c.err != nil {
 		return false
 	}
 	if e := c.late(); c.reader.source.r < c.reader.source.w || e != nil && e != errLull { //nolint:errorlint // it is returned as it is
@@ -179,7 +182,7 @@ func (c *Conn) readUntil() int64 {
 		return earlier(at, since+int64(c.options.HeadTimeout))
 	}
 	at = earlier(at, c.idleUntil())
-	if c.below == Transport(c.net) && c.server.preface {
+	if c.waits != nil && c.server.preface {
 		at = earlier(at, c.server.idleSince+int64(lull))
 	}
 	return at
@@ -202,7 +205,7 @@ func (c *Conn) late() error {
 		return nil
 	case now >= c.idleUntil():
 		return errOver
-	case c.below == Transport(c.net) && s.preface && now >= s.idleSince+int64(lull):
+	case c.waits != nil && s.preface && now >= s.idleSince+int64(lull):
 		return errLull
 	}
 	return nil
@@ -281,19 +284,27 @@ func (c *Conn) closed() {
 // them. So our side ends, and what comes is read for a moment.
 func (c *Conn) linger(t *netloop.Task) {
 	const most, patience = 1 << 20, int64(goodbye)
-	if c.server == nil || c.below != Transport(c.net) || c.net.CloseWrite() != nil {
+	if c.server == nil || c.closeWrite(t) != nil {
 		return
 	}
 	c.net.SetReadDeadline(c.loop.Now() + patience)
 	b := c.loop.Buffer()
 	for read := 0; read < most; {
-		n, err := c.net.Read(t, b)
+		n, err := c.below.Read(t, b)
 		if err != nil {
 			break
 		}
 		read += n
 	}
 	c.loop.Recycle(b)
+}
+
+// closeWrite ends our side.
+func (c *Conn) closeWrite(t *netloop.Task) error {
+	if b, ok := c.below.(interface{ CloseWrite(*netloop.Task) error }); ok {
+		return b.CloseWrite(t)
+	}
+	return c.net.CloseWrite()
 }
 
 // wasReset says whether we have reset a stream lately: frames of it may have been on their way.

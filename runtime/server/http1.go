@@ -70,9 +70,16 @@ func (s *http1Session) serve(t *netloop.Task, c *netloop.Conn) {
 	w := s.server.take(l)
 	w.http1.open(c, s.stream, l, s.Snapshot().Limits)
 	keep := (!s.awaitsProxy || s.readProxy(t, w)) && s.requestsInBuffer(t, w)
+	var h2 *http2Session
+	if w.http2 {
+		h2, keep, w.http2 = s.toHTTP2(w.http1.in.Buffered()), true, false
+	}
 	w.http1.close()
 	s.server.put(l, w)
-	if !keep {
+	switch {
+	case h2 != nil:
+		h2.conn.Run(t)
+	case !keep:
 		s.close()
 	}
 }
@@ -108,7 +115,15 @@ func (s *http1Session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, i
 	l, in := t.Loop(), &w.http1.in
 	until := l.Now() + int64(snap.HeadTimeout)
 	for begun := false; ; {
-		if len(in.Buffered()) > 0 {
+		h2, more := false, false
+		if s.requests == 0 && len(in.Buffered()) > 0 {
+			h2, more = snap.HTTP2.preface(in.Buffered())
+		}
+		if h2 {
+			w.http2 = true
+			return false, false
+		}
+		if len(in.Buffered()) > 0 && !more {
 			if !begun {
 				begun = true
 				w.renew(t, &w.http1)
@@ -133,6 +148,9 @@ func (s *http1Session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, i
 		}
 		if err != nil {
 			if len(in.Buffered()) > 0 {
+				if !begun {
+					w.renew(t, &w.http1)
+				}
 				s.finish(t, w, s.reject(t, w, headReadError(err)))
 			}
 			return false, false

@@ -66,10 +66,12 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 	whole, failed := s.relayBody(t, w, snap, source)
 	if failed != nil {
 		x.Err = failed
-		if failed.Source == fault.Client {
-			f.Abandon(facts.CloseClientAborted)
+		if !whole {
+			if failed.Source == fault.Client {
+				f.Abandon(facts.CloseClientAborted)
+			}
+			f.Finish(t)
 		}
-		f.Finish(t)
 		w.side.Abort() // the client must not take a cut-off answer for a whole one
 		return broken
 	}

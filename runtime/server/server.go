@@ -18,6 +18,7 @@ import (
 
 	"wasmgate/runtime/body"
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/http2"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/proxy"
 )
@@ -43,6 +44,7 @@ type Server struct {
 	loops     []loopState
 	draining  atomic.Bool
 	observers []Observer
+	http2     *http2.Server
 }
 
 // loopState is what a loop keeps for its requests: the storage of those that have ended.
@@ -57,6 +59,7 @@ type work struct {
 	flight  proxy.Flight
 	side    Side
 	http1   http1Side // side, of a connection of HTTP/1
+	http2   bool      // the connection turned out to be one of HTTP/2
 	request body.Body // as filters leave it
 	answer  body.Body
 	routing routing
@@ -83,7 +86,7 @@ type work struct {
 
 // New makes a server. observers has one Observer for each loop, or none.
 func New(g *netloop.Group, s *Snapshot, observers []Observer) *Server {
-	srv := &Server{group: g, loops: make([]loopState, len(g.Loops())), observers: observers}
+	srv := &Server{group: g, loops: make([]loopState, len(g.Loops())), observers: observers, http2: http2.NewServer(g)}
 	srv.snapshot.Store(s)
 	return srv
 }

@@ -21,6 +21,7 @@ type Snapshot struct {
 	HeadTimeout time.Duration
 	BodyIdle    time.Duration
 	KeepAlive   KeepAlive
+	HTTP2       HTTP2
 	AcceptProxy []netip.Prefix // peers that must begin with a PROXY protocol header; from others it is not read
 	Trusted     []netip.Prefix // peers whose forwarding fields are believed
 	Forwarded   Forwarded

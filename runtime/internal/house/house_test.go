@@ -49,7 +49,7 @@ wasm, wasm/meter, fault, netloop, http1, exchange, filter                      <
 wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         < wasm/proxywasm
 
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
-fault, netloop, http1, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
+fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
 proxyproto, session, body                                                      < server
 fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
