@@ -234,7 +234,7 @@ func (s *Stream) end() {
 		s.out = nil
 	}
 	if gone {
-		s.conn.annoyed()
+		s.conn.annoyed(annoyingReset)
 	}
 	s.conn.left(s)
 }

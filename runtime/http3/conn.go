@@ -209,21 +209,24 @@ type nuisance struct {
 	count  int
 }
 
-// annoyed counts something that moves nothing forward, and ends the connection when there is too much of it.
-func (c *Conn) annoyed() {
+// annoyed counts so many frames that move nothing forward, or what is as bad, and ends the connection when there is too much of it.
+func (c *Conn) annoyed(frames int) {
 	n := &c.nuisance
 	now := time.Now().Unix()
 	n.mu.Lock()
 	if n.second != now {
 		n.second, n.count = now, 0
 	}
-	n.count++
+	n.count += frames
 	over := n.count > c.settings().Nuisance
 	n.mu.Unlock()
 	if over {
 		c.fail(&connError{errExcessiveLoad, "too much that moves nothing forward"})
 	}
 }
+
+// annoyingReset is how many frames a request is as bad as that its client gives up before it is answered.
+const annoyingReset = 5
 
 // partingGrace is how long requests are taken after the client was told to send no more: they may be on their way.
 const partingGrace = time.Second

@@ -113,7 +113,7 @@ func (c *Conn) readControl(in *bufio.Reader) *connError {
 		if _, err := io.CopyN(io.Discard, in, int64(length)); err != nil { //nolint:gosec // not more than maxSettings
 			return &connError{errClosedCritical, "the control stream has ended"}
 		}
-		c.annoyed()
+		c.annoyed(1)
 	}
 }
 

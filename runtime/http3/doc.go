@@ -32,8 +32,8 @@
 // # Limits
 //
 // Settings.MaxStreams bounds the requests of a connection that are under way, and a stream that the client has reset counts until
-// its request has ended here, so that opening and resetting streams gains nothing; more than Settings.Nuisance resets before an
-// answer, or frames that move nothing forward, in a second close the connection (H3_EXCESSIVE_LOAD). Connections count against
+// its request has ended here, so that opening and resetting streams gains nothing; more than Settings.Nuisance frames that
+// move nothing forward, or a fifth as many resets before an answer, in a second close the connection (H3_EXCESSIVE_LOAD). Connections count against
 // the group's limit from their first packet. When handshakes that are not complete pile up, clients have to prove their address
 // first (Retry).
 package http3

@@ -138,7 +138,7 @@ func TestConnectionErrors(t *testing.T) {
 		}},
 		"huge SETTINGS": {errExcessiveLoad, func(c *raw) { c.uni([]byte{0}, appendFrameHeader(nil, frameSettings, 1<<30)) }},
 		"frames of nothing": {errExcessiveLoad, func(c *raw) {
-			c.uni([]byte{0}, frame(frameSettings, nil), bytes.Repeat(frame(frameMaxPushID, []byte{0}), 1000))
+			c.uni([]byte{0}, frame(frameSettings, nil), bytes.Repeat(frame(frameMaxPushID, []byte{0}), 3000))
 		}},
 		"endless grease":     {errExcessiveLoad, func(c *raw) { c.open(false, appendFrameHeader(nil, 0x21, 1<<40)) }},
 		"empty DATA":         {errExcessiveLoad, func(c *raw) { c.open(false, post(), bytes.Repeat(frame(frameData, nil), 70000)) }},

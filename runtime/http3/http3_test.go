@@ -448,3 +448,18 @@ func TestManyStreamsOfManyConnections(t *testing.T) {
 		t.Errorf("%+v, %d", s, b.group.Accepted())
 	}
 }
+
+func TestPriority(t *testing.T) {
+	for _, test := range []struct {
+		in          string
+		urgency     int8
+		incremental bool
+	}{
+		{"", 3, false}, {"u=0", 0, false}, {"u=5, i", 5, true}, {"i=?0,u=7", 7, false}, {"i=?1", 3, true}, {"u=8", 3, false},
+		{"u=2;x=1 , i;y", 2, true}, {"u, =, x=1", 3, false},
+	} {
+		if u, i := priority([]byte(test.in)); u != test.urgency || i != test.incremental {
+			t.Errorf("%q: %d %v", test.in, u, i)
+		}
+	}
+}

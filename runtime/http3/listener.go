@@ -37,7 +37,7 @@ type Settings struct {
 	MaxStreams       int           // requests of a connection that are under way; 100
 	StreamWindow     int           // bytes of a request's body that its reader has not taken; 256 KiB
 	ConnWindow       int           // bytes of all bodies of a connection; 1 MiB
-	Nuisance         int           // resets before an answer, and frames that move nothing forward, in a second; 200
+	Nuisance         int           // frames in a second that move nothing forward; a reset before an answer is as five of them; 1000
 }
 
 func (s Settings) withDefaults() *Settings {
@@ -55,7 +55,7 @@ func (s Settings) withDefaults() *Settings {
 	for _, d := range [...]struct {
 		at    *int
 		value int
-	}{{&s.MaxStreams, 100}, {&s.StreamWindow, 256 << 10}, {&s.ConnWindow, 1 << 20}, {&s.Nuisance, 200}} {
+	}{{&s.MaxStreams, 100}, {&s.StreamWindow, 256 << 10}, {&s.ConnWindow, 1 << 20}, {&s.Nuisance, 1000}} {
 		if *d.at <= 0 {
 			*d.at = d.value
 		}

@@ -92,10 +92,10 @@ func (s *Stream) run(o *Settings) {
 		s.head.err = fault.New(fault.ClientTimeout, fault.Client, 408, "the request's head was not whole in time (limits.head_timeout)")
 	case errors.Is(err, errIncomplete):
 		s.refuse(errRequestIncomplete)
-		s.conn.annoyed()
+		s.conn.annoyed(annoyingReset)
 	default:
 		s.refuse(errRequestCancelled)
-		s.conn.annoyed()
+		s.conn.annoyed(annoyingReset)
 	}
 	if s.head.err != nil && !errors.As(s.head.err, &fe) {
 		giveBack(buffer)
@@ -225,6 +225,7 @@ func (s *Stream) Fill(r *http1.Request) error {
 		s.frames.length = r.Framing.Length
 	}
 	s.noBody = string(p.method) == "HEAD"
+	s.prioritize(r)
 	return nil
 }
 
