@@ -56,7 +56,7 @@ func newTransport(o *Options) (*transport, error) {
 
 func base(o *Options) *http.Transport {
 	return &http.Transport{
-		Proxy:                  proxies(o.Env),
+		Proxy:                  Proxies(o.Env),
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    dialTimeout,
@@ -153,8 +153,8 @@ func authorities(file string, system bool) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// proxies reads the variables that name proxies, as net/http does. Loopback addresses are reached without one.
-func proxies(env func(string) string) func(*http.Request) (*url.URL, error) {
+// Proxies reads the variables that name proxies, as net/http does. Loopback addresses are reached without one.
+func Proxies(env func(string) string) func(*http.Request) (*url.URL, error) {
 	either := func(name string) string {
 		if v := env(name); v != "" {
 			return v

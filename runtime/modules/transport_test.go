@@ -82,7 +82,7 @@ func TestOnlyLoopbackWithoutTLS(t *testing.T) {
 
 // TestProxies takes proxies from the environment that it is given, and none to loopback.
 func TestProxies(t *testing.T) {
-	of := proxies(func(name string) string {
+	of := Proxies(func(name string) string {
 		return map[string]string{"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "direct.example.com"}[name]
 	})
 	for url, want := range map[string]string{"https://ghcr.io/": "http://proxy:3128", "https://direct.example.com/": "", "https://127.0.0.1/": "", "http://other/": ""} {

@@ -16,6 +16,8 @@ type Live struct {
 	Plugins   map[string]PluginStats
 	Stores    map[string]StoreStats
 	Loops     []LoopStats // by the loop's index
+	// Certificates are those that are obtained by ACME, by their names.
+	Certificates map[string]CertificateStats
 }
 
 // GatewayStats are figures of the process as a whole.
@@ -113,7 +115,7 @@ var (
 )
 
 func (t *Telemetry) liveMetrics(p *page) {
-	l := &Live{Listeners: map[string]ListenerStats{}, Upstreams: map[string]UpstreamStats{}, Plugins: map[string]PluginStats{}, Stores: map[string]StoreStats{}}
+	l := &Live{Listeners: map[string]ListenerStats{}, Upstreams: map[string]UpstreamStats{}, Plugins: map[string]PluginStats{}, Stores: map[string]StoreStats{}, Certificates: map[string]CertificateStats{}}
 	for _, source := range t.sources {
 		source(l)
 	}
@@ -123,6 +125,7 @@ func (t *Telemetry) liveMetrics(p *page) {
 	l.plugins(p)
 	l.guests(p)
 	l.stores(p)
+	l.certificates(p)
 	t.turns.follow(l.Loops, time.Now())
 	l.loops(p)
 }

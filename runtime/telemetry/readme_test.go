@@ -155,6 +155,7 @@ func live(l *Live) {
 	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1}
 	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3, Members: map[string]int{"healthy": 1}, LearnedIdle: time.Second, DNSAge: time.Second}
 	l.Stores["limits"] = StoreStats{Keys: 1, Bytes: 2, MaxBytes: 3}
+	l.Certificates["a.example.com"] = CertificateStats{NotAfter: time.Unix(2e9, 0), Obtained: 1, Renewed: 2, Failed: 3}
 	l.Plugins["tenant"] = PluginStats{Calls: 1, Failures: map[string]uint64{"plugin_trap": 1}, BreakerOpen: true}
 	l.Loops = append(l.Loops, LoopStats{Busy: time.Second})
 }
