@@ -39,6 +39,9 @@ const (
 // parallel is how many certificates are obtained at a time; further names wait.
 const parallel = 4
 
+// writeTime is how long it takes to write a certificate and its key.
+const writeTime = 50 * time.Millisecond
+
 // Options say which issuer is asked, and how.
 type Options struct {
 	Directory string         // URL of the issuer's directory; empty: LetsEncrypt
@@ -209,6 +212,13 @@ func (m *Manager) Use(names []string) {
 // stored is the certificate of a name in the folder; nil if there is none that can be used.
 func (m *Manager) stored(text string) *tls.Certificate {
 	cert, err := m.folder.certificate(m.issuer.key, text)
+	for tries := 0; errors.Is(err, errBroken) && tries < 3; tries++ { // somebody may be writing it
+		select {
+		case <-m.ctx.Done():
+		case <-time.After(writeTime):
+		}
+		cert, err = m.folder.certificate(m.issuer.key, text)
+	}
 	switch {
 	case errors.Is(err, errBroken): // mend says so
 	case err != nil:
@@ -272,7 +282,7 @@ func (m *Manager) tend() {
 		}
 		for _, n := range *m.served.Load() {
 			m.publish(n)
-			if err := m.mend(n); err != nil {
+			if err := m.mend(m.ctx, n); err != nil {
 				m.log.Error().Err(err).Str("name", n.text).Msg("what is stored of a certificate is broken, and cannot be moved away")
 			}
 		}

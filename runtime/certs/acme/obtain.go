@@ -55,7 +55,7 @@ func (m *Manager) try(ctx context.Context, n *name) error {
 		return ctx.Err()
 	}
 	defer func() { <-m.slots }()
-	if err := m.mend(n); err != nil {
+	if err := m.mend(ctx, n); err != nil {
 		return err
 	}
 	if err := m.magic.Load().ManageSync(ctx, []string{n.text}); err != nil {
@@ -66,8 +66,8 @@ func (m *Manager) try(ctx context.Context, n *name) error {
 }
 
 // mend sees to it that what is stored of a name can be used, or is not there.
-func (m *Manager) mend(n *name) error {
-	kept, why, err := m.folder.setAside(m.issuer.key, n.text)
+func (m *Manager) mend(ctx context.Context, n *name) error {
+	kept, why, err := m.folder.setAside(ctx, m.issuer.key, n.text)
 	if why != nil {
 		m.log.Warn().Str("error", reason(why)).Str("name", n.text).Str("kept", kept).Msg("what is stored of a certificate is broken: another one is obtained")
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	lib "github.com/mholt/acmez/v3/acme"
 	"github.com/rs/zerolog"
 	"go.uber.org/zap"
@@ -155,6 +156,38 @@ func TestLocks(t *testing.T) {
 		t.Errorf("the lock of a folder that was closed: %v %v", ok, err)
 	}
 	a.close()
+}
+
+// Key and certificate are written one after the other: what looks broken meanwhile is left alone.
+func TestWhatIsBeingWrittenIsLeftAlone(t *testing.T) {
+	dir, ctx := t.TempDir()+"/c", context.Background()
+	f, err := openFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	for _, key := range []string{
+		certmagic.StorageKeys.SitePrivateKey("i", "a.example.com"), certmagic.StorageKeys.SiteCert("i", "a.example.com"), certmagic.StorageKeys.SiteMeta("i", "a.example.com"),
+	} {
+		if err := f.Store(ctx, key, []byte("half")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Lock(ctx, "issue_cert_a.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if where, why, err := f.setAside(ctx, "i", "a.example.com"); where != "" || why != nil || err != nil {
+		t.Errorf("what is being written was set aside: %q %v %v", where, why, err)
+	}
+	if err := f.Unlock(ctx, "issue_cert_a.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if where, why, err := f.setAside(ctx, "i", "a.example.com"); !strings.HasSuffix(where, "a.example.com.broken") || why == nil || err != nil {
+		t.Errorf("what is broken was not set aside: %q %v %v", where, why, err)
+	}
+	if where, why, err := f.setAside(ctx, "i", "a.example.com"); where != "" || why != nil || err != nil {
+		t.Errorf("what is not there was set aside: %q %v %v", where, why, err)
+	}
 }
 
 // An issuer that is not what it should be costs time and memory within bounds.

@@ -138,10 +138,18 @@ func (f *folder) certificate(issuer, name string) (*tls.Certificate, error) {
 }
 
 // setAside moves what is stored for a name out of the way if it is broken, and says where it is now, and what is wrong with
-// it. What was set aside before is deleted.
-func (f *folder) setAside(issuer, name string) (where string, why, err error) {
+// it. What was set aside before is deleted. While somebody writes there it is left alone: key and certificate are two files.
+func (f *folder) setAside(ctx context.Context, issuer, name string) (where string, why, err error) {
 	if _, why = f.certificate(issuer, name); !errors.Is(why, errBroken) {
 		return "", nil, nil // the library says what else is wrong
+	}
+	lock := "issue_cert_" + name // certmagic's
+	if ok, err := f.TryLock(ctx, lock); !ok || err != nil {
+		return "", nil, err
+	}
+	defer func() { _ = f.Unlock(ctx, lock) }()
+	if _, why = f.certificate(issuer, name); !errors.Is(why, errBroken) {
+		return "", nil, nil
 	}
 	where, err = f.aside(certmagic.StorageKeys.CertsSitePrefix(issuer, name))
 	return where, why, err
