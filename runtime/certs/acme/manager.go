@@ -39,8 +39,10 @@ const (
 // parallel is how many certificates are obtained at a time; further names wait.
 const parallel = 4
 
-// writeTime is how long it takes to write a certificate and its key.
-const writeTime = 50 * time.Millisecond
+const (
+	writeTime = 50 * time.Millisecond // in which a certificate and its key are written
+	stopTime  = 3 * time.Second       // that Close waits for the library
+)
 
 // Options say which issuer is asked, and how.
 type Options struct {
@@ -165,6 +167,9 @@ func (o *Options) check() error {
 }
 
 func (m *Manager) proxy(r *http.Request) (*url.URL, error) {
+	if err := m.ctx.Err(); err != nil {
+		return nil, err // questions about revocations have no context
+	}
 	if m.o.Proxy == nil {
 		return nil, nil
 	}
@@ -254,7 +259,8 @@ func (m *Manager) States() []State {
 	return list
 }
 
-// Close ends what is under way, and returns when all of it has ended. A second call does nothing.
+// Close ends what is under way, and returns when all of it has ended; but a question about a revocation that nobody answers
+// is not waited for longer than a few seconds. A second call does nothing.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	was := m.closed
@@ -264,7 +270,15 @@ func (m *Manager) Close() {
 		return
 	}
 	m.cancel()
-	m.cache.Stop()
+	stopped := make(chan struct{})
+	go func() {
+		m.cache.Stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(stopTime):
+	}
 	m.work.Wait()
 	m.issuer.close()
 	m.folder.close()

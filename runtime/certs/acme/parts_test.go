@@ -217,6 +217,17 @@ func TestIssuersAnswersAreBounded(t *testing.T) {
 	}
 }
 
+func TestNobodyIsAskedAfterTheEnd(t *testing.T) {
+	m := alone(t, t.TempDir()+"/c")
+	if _, err := m.proxy(httptest.NewRequest("GET", "http://ocsp.example.com/", nil)); err != nil {
+		t.Error(err)
+	}
+	m.Close()
+	if _, err := m.proxy(httptest.NewRequest("GET", "http://ocsp.example.com/", nil)); err == nil {
+		t.Error("questions are asked after the end")
+	}
+}
+
 func TestLibrariesLogInOurs(t *testing.T) {
 	var out bytes.Buffer
 	lines := func(least zerolog.Level, fn func(*zap.Logger, *slog.Logger)) string {
