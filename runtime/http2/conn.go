@@ -228,7 +228,9 @@ func (c *Conn) end(t *netloop.Task, err error) {
 		c.keeping.Stop()
 	}
 	for _, s := range c.streams {
-		s.fail(c.failure(s))
+		if s.fail(c.failure(s)); c.server != nil && !s.headDone {
+			s.Close() // it has no task
+		}
 	}
 	if c.sayGoAway() && !c.net.Closed() {
 		c.sayLast(t)

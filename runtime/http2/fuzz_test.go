@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -72,5 +73,54 @@ func FuzzServer(f *testing.F) {
 			}
 			_ = c.net.Close()
 		})
+	})
+}
+
+// FuzzClient sends whatever to a server, behind a preface, and closes: nothing panics, every request ends, and so does the connection.
+func FuzzClient(f *testing.F) {
+	seed := func(do func(v *visitor)) { f.Add(frames(f, func(p *peer) { do(&visitor{p}) })) }
+	seed(func(v *visitor) {
+		v.ask(1, true)
+		v.ask(3, false, "content-length", "4", "cookie", "a=b", "cookie", "c=d")
+		_ = v.WriteData(3, true, []byte("body"))
+		v.ask(5, false)
+		_ = v.WriteDataPadded(5, false, []byte("body"), make([]byte, 10))
+		v.head(5, true, "x-last", "1")
+	})
+	seed(func(v *visitor) {
+		_ = v.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10}, http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+		_ = v.WriteSettingsAck()
+		v.ask(1, true)
+		_ = v.WriteWindowUpdate(0, 100)
+		_ = v.WriteWindowUpdate(1, 100)
+		_ = v.WritePing(false, [8]byte{1})
+		_ = v.WriteRSTStream(1, http2.ErrCodeCancel)
+		_ = v.WriteGoAway(0, http2.ErrCodeNo, nil)
+	})
+	seed(func(v *visitor) {
+		_ = v.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: v.block(":method", "CONNECT", ":authority", "h:1")})
+		_ = v.WriteContinuation(1, true, v.block("a", "b"))
+		_ = v.WritePriority(3, http2.PriorityParam{StreamDep: 1})
+	})
+	var begun, done atomic.Int64
+	s := open(f, Options{}, func(task *netloop.Task, r *Request) {
+		begun.Add(1)
+		defer done.Add(1)
+		mirror(task, r)
+	})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := net.Dial("tcp", s.addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write(append([]byte(Preface), data...))
+		_ = c.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+		c.Close()
+		conn := <-s.conns
+		<-<-s.ended
+		if conn.Streams() != 0 || begun.Load() != done.Load() {
+			t.Errorf("%d streams are left, %d of %d requests have ended", conn.Streams(), done.Load(), begun.Load())
+		}
 	})
 }

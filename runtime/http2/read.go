@@ -22,11 +22,11 @@ func (c *Conn) readFrame() error {
 	}
 	f, err := framer.ReadFrameForHeader(h)
 	c.heard = c.loop.Now()
-	var one http2.StreamError
 	switch {
-	case errors.As(err, &one) && h.Type == http2.FrameWindowUpdate: // by nothing; only that stream is harmed
-		return c.streamBreach(one.StreamID, one.Code, "a window update of 0")
 	case err != nil:
+		if id, ok := windowOfNothing(h, err); ok {
+			return c.streamBreach(id, http2.ErrCodeProtocol, "a window update of 0")
+		}
 		return c.readError(err)
 	case !c.settled:
 		if s, ok := f.(*http2.SettingsFrame); !ok || s.IsAck() {
@@ -34,6 +34,12 @@ func (c *Conn) readFrame() error {
 		}
 	}
 	return c.frame(f)
+}
+
+// windowOfNothing says whether an error is about a window update by nothing, which harms that stream only.
+func windowOfNothing(h http2.FrameHeader, err error) (id uint32, ok bool) {
+	var one http2.StreamError
+	return h.StreamID, errors.As(err, &one) && h.Type == http2.FrameWindowUpdate
 }
 
 // readError says what a failure of the Framer means.
