@@ -132,6 +132,8 @@ func fresh(t reflect.Type) reflect.Value {
 	switch t {
 	case reflect.TypeFor[Listener]():
 		v.Set(reflect.ValueOf(DefaultListener()))
+	case reflect.TypeFor[ListenerTLS]():
+		v.Set(reflect.ValueOf(DefaultListenerTLS()))
 	case reflect.TypeFor[Upstream]():
 		v.Set(reflect.ValueOf(DefaultUpstream()))
 	case targetType:

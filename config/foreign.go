@@ -66,7 +66,7 @@ var foreignValues = map[string]map[string]string{
 		"up": "say `active`", "ready": "say `active`", "enabled": "say `active`",
 	},
 	"mode": {
-		"stream": "say `tcp`", "l4": "say `tcp`", "tls": "listeners terminate no TLS: `tcp` passes it on untouched, by name with `sni`", "https": "listeners terminate no TLS: `tcp` passes it on untouched, by name with `sni`",
+		"stream": "say `tcp`", "l4": "say `tcp`", "tls": "to end TLS here say `tls: {certificates: [...]}`, to pass it on untouched `tcp`, by name with `sni`", "https": "say `tls: {certificates: [...]}`, and `http`, the default, here",
 		"udp": "there are http and tcp", "l7": "say `http`", "http1": "say `http`",
 	},
 	"ping": {"100continue": "say `expect_continue`", "http": "say `expect_continue`", "continue": "say `expect_continue`", "none": "say `off`"},
@@ -82,19 +82,22 @@ var foreignValues = map[string]map[string]string{
 }
 
 const (
-	sayReuse   = "say `pool.reuse: always` (the default)"
-	sayConnect = "say `timeouts.connect`"
-	sayMax     = "say `pool.max_connections`"
-	sayBalance = "say `balance`: round_robin, least_requests, least_bytes, random_two, first or hash(...)"
-	sayWeight  = "say `targets: [{url: \"http://host:port\", weight: 2}]`"
-	saySticky  = "say `sticky.cookie`, `sticky.path_parameter` or `sticky.header`, and `route` for each target"
-	sayReverse = "say `rewrite.reverse: true` in the route"
-	sayActive  = "say `health.active: {type: http, path: /healthz}`"
-	sayPassive = "say `health.passive`: failures in a row, `eject_for`, `fail_on_status`"
-	sayUpper   = "say `upstreams`, a map of names to `{targets: [...]}`"
-	sayFetched = "say `module: https://HOST/FILE.wasm@sha256:DIGEST`, or the same with oci://; a file has its path alone"
-	sayOrder   = "plugins are asked in the order of `plugins` in a listener or a route"
-	sayRoutes  = "say `routes`, a list of `{match: ..., upstream: NAME}`"
+	sayReuse       = "say `pool.reuse: always` (the default)"
+	sayConnect     = "say `timeouts.connect`"
+	sayMax         = "say `pool.max_connections`"
+	sayBalance     = "say `balance`: round_robin, least_requests, least_bytes, random_two, first or hash(...)"
+	sayWeight      = "say `targets: [{url: \"http://host:port\", weight: 2}]`"
+	saySticky      = "say `sticky.cookie`, `sticky.path_parameter` or `sticky.header`, and `route` for each target"
+	sayReverse     = "say `rewrite.reverse: true` in the route"
+	sayActive      = "say `health.active: {type: http, path: /healthz}`"
+	sayPassive     = "say `health.passive`: failures in a row, `eject_for`, `fail_on_status`"
+	sayUpper       = "say `upstreams`, a map of names to `{targets: [...]}`"
+	sayFetched     = "say `module: https://HOST/FILE.wasm@sha256:DIGEST`, or the same with oci://; a file has its path alone"
+	sayOrder       = "plugins are asked in the order of `plugins` in a listener or a route"
+	sayListenerTLS = "say `tls: {certificates: [{cert: FILE.pem, key: FILE.key}]}`"
+	sayCiphers     = "the suites are those that are secure; say `tls.profile: strict` for TLS 1.3 alone"
+
+	sayRoutes = "say `routes`, a list of `{match: ..., upstream: NAME}`"
 )
 
 var foreign = map[string]string{
@@ -249,7 +252,7 @@ var foreign = map[string]string{
 	"workers":        "say `loops`",
 	"threads":        "say `loops`",
 	"port":           "say `listeners: [{address: \":8080\"}]`",
-	"ssl":            "for upstreams say `tls`, with https targets; listeners speak cleartext",
+	"ssl":            "for listeners say `tls: {certificates: [{cert: FILE, key: FILE}]}`; for upstreams `tls`, with https targets",
 }
 
 // foreignIn has words whose meaning depends on the section of the file that they stand in.
@@ -262,8 +265,13 @@ var foreignIn = map[string]map[string]string{
 	},
 	"listeners": {
 		"listen": "say `address`", "bind": "say `address`", "port": "say `address: \":8080\"`", "host": "say `address`",
-		"tls":              "listeners speak cleartext; put a terminator in front and name it in `trusted_proxies`",
-		"ssl":              "listeners speak cleartext; put a terminator in front and name it in `trusted_proxies`",
+		"ssl": sayListenerTLS, "https": sayListenerTLS, "cert": "say `tls.certificates[].cert`", "key": "say `tls.certificates[].key`", "crt": sayListenerTLS,
+		"certificate": sayListenerTLS, "certificates": sayListenerTLS, "sslcertificate": sayListenerTLS, "sslcertificatefile": sayListenerTLS, "cafile": "say `tls.client_ca`", "clientca": "say `tls.client_ca`",
+		"sslprotocols": "say `tls.min_version`", "sslprotocol": "say `tls.min_version`", "sslminver": "say `tls.min_version`", "protocols": "say `tls.alpn`, or `tls.min_version`",
+		"sslciphers": sayCiphers, "ciphers": sayCiphers, "sslciphersuite": sayCiphers, "ciphersuites": sayCiphers,
+		"sslverifyclient": "say `tls.client_auth: require`", "verify": "say `tls.client_auth: require`", "sslclientcertificate": "say `tls.client_ca`",
+		"sslsessiontickets": "say `tls.session_tickets`", "sslstapling": "say `tls.ocsp_stapling`", "sslusestapling": "say `tls.ocsp_stapling`",
+		"redirect": "say `redirect_https: true`", "redirectschemehttps": "say `redirect_https: true`",
 		"keepalivetimeout": "say `keep_alive.idle_timeout`", "routes": "routes stand at the top of the file, for all listeners",
 		"keepaliverequests": "say `keep_alive.max_requests`", "servername": "say `match.host` in a route",
 		"realip": "say `trusted_proxies`", "forwardfor": "say `forwarded.headers`", "timeout": "say `keep_alive.idle_timeout`, or `limits.head_timeout`; with mode tcp `idle_timeout`",

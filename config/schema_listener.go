@@ -11,6 +11,9 @@ type Listener struct {
 	SNI                []SNIRoute     `koanf:"sni" doc:"Mode tcp: where TLS connections go, by the server name that the client asks for. TLS is not terminated. An exact name counts before a suffix, and a longer suffix before a shorter one."`
 	IdleTimeout        Duration       `koanf:"idle_timeout" min:"1ms" example:"10m" doc:"Mode tcp: silence in both directions that ends a session. Mode http has keep_alive.idle_timeout."`
 	ProxyProtocol      []netip.Prefix `koanf:"proxy_protocol" example:"[10.0.0.0/8]" doc:"Peers whose connections must begin with a PROXY protocol header (version 1 or 2), as those of a network load balancer do: the client's address is the one in it. From anyone else it is not read."`
+	TLS                *ListenerTLS   `koanf:"tls" doc:"Speak TLS with the clients. Without it the listener speaks cleartext."`
+	RedirectHTTPS      bool           `koanf:"redirect_https" example:"true" doc:"Answer every request with 308 to the same authority, path and query by https, on redirect_port. A request that a trusted proxy says to have come by https (X-Forwarded-Proto) is served."`
+	RedirectPort       int            `koanf:"redirect_port" min:"0" max:"65535" example:"443" doc:"Port that redirect_https leads to. 0: 443 if a listener with TLS has it, or the port of the only one."`
 	KeepAlive          KeepAlive      `koanf:"keep_alive" doc:"Reuse of client connections. It has nothing to do with the reuse of upstream connections, which is upstreams.*.pool."`
 	AdvertiseKeepAlive bool           `koanf:"advertise_keep_alive" example:"true" doc:"Adds Connection: keep-alive and Keep-Alive: timeout=N, max=N to answers on connections that stay open, in HTTP/1.1 too, where it goes without saying. HTTP/1.0 clients that ask for keep-alive are always told."`
 	HTTP2              HTTP2          `koanf:"http2" doc:"HTTP/2 on this listener. Clients of HTTP/1.1 are served as well."`

@@ -32,12 +32,19 @@ func (v *validator) listeners() {
 		if q := p.key("http2"); l.HTTP2.Only && !l.HTTP2.Enabled {
 			v.fail(q.key("only"), "say `enabled: true`, or leave `only` out", "no client could say anything")
 		}
+		if l.TLS != nil && v.ok(p.key("tls")) {
+			v.listenerTLS(p.key("tls"), l.TLS)
+		}
 	}
+	v.redirects()
 }
 
 // modeKeys are, by mode, the keys of a listener that mean nothing in it, with what to say instead.
 var modeKeys = map[ListenerMode]map[string]string{
 	ModeTCP: {
+		"tls":                  "bytes pass untouched: TLS is between the client and the upstream",
+		"redirect_https":       "no requests are read, and none answered",
+		"redirect_port":        "no requests are read, and none answered",
 		"keep_alive":           "a session has no requests; its silence is bounded by `idle_timeout`",
 		"advertise_keep_alive": "bytes pass untouched: fields are the upstream's own",
 		"http2":                "bytes pass untouched, whatever protocol they are",

@@ -31,11 +31,12 @@ type key struct {
 
 // defaults are the values that begin an element of a list or a map.
 var defaults = map[reflect.Type]any{
-	reflect.TypeFor[config.Listener](): config.DefaultListener(),
-	reflect.TypeFor[config.Upstream](): config.DefaultUpstream(),
-	reflect.TypeFor[config.Target]():   config.DefaultTarget(),
-	reflect.TypeFor[config.Plugin]():   config.DefaultPlugin(),
-	reflect.TypeFor[config.Route]():    config.DefaultRoute(),
+	reflect.TypeFor[config.Listener]():    config.DefaultListener(),
+	reflect.TypeFor[config.ListenerTLS](): config.DefaultListenerTLS(),
+	reflect.TypeFor[config.Upstream]():    config.DefaultUpstream(),
+	reflect.TypeFor[config.Target]():      config.DefaultTarget(),
+	reflect.TypeFor[config.Plugin]():      config.DefaultPlugin(),
+	reflect.TypeFor[config.Route]():       config.DefaultRoute(),
 }
 
 // kinds are the types with a notation of their own.
