@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wasmgate/config"
-	"wasmgate/runtime/cli/watch"
+	"wasmgate/runtime/watch"
 	"wasmgate/runtime/gateway"
 	"wasmgate/runtime/telemetry"
 )

@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wasmgate/config"
-	"wasmgate/runtime/cli/watch"
+	"wasmgate/runtime/watch"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/gateway"

@@ -13,7 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"wasmgate/runtime/cli/watch"
+	"wasmgate/runtime/watch"
 	"wasmgate/runtime/plugintest"
 	"wasmgate/runtime/plugintest/suite"
 	"wasmgate/runtime/wasm"

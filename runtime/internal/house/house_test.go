@@ -29,6 +29,7 @@ fault, http1, netloop < exchange, wire, http2
 fault, http1, netloop < http3
 fault, http1          < route, session
 netloop               < secure
+secure, watch         < certs
 fault, http1, netloop, exchange < body
 fault, exchange, http1, netloop < filter
 
@@ -50,20 +51,21 @@ wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         <
 
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
-proxyproto, session, body                                                      < server
+proxyproto, session, body, secure                                              < server
 fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 upstream, upstream/balance, telemetry, admin/page                              < admin
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
+certs, secure                                                                  < gateway
 explain                                                                        < admin, gateway, cli
 upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin, http3                   < gateway
 kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi, telemetry < gateway
 
 config, gateway, telemetry, exchange, upstream/facts, plugins/tenant-router    < cli/demo
-config, fault, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, cli/watch, sdk < cli/plugin
+config, fault, gateway, telemetry, exchange, filter, upstream/facts, wasm, plugintest, plugintest/suite, watch, sdk < cli/plugin
 admin, cli/ask                                                                 < cli/top
-config, gateway, telemetry, cli/ask, cli/demo, cli/plugin, cli/top, cli/watch  < cli
+config, gateway, telemetry, cli/ask, cli/demo, cli/plugin, cli/top, watch      < cli
 cli                                                                            < main
 
 config  < config/internal/gen
@@ -87,7 +89,8 @@ runtime/telemetry: go.opentelemetry.io
 runtime/telemetry | runtime/cli/top: github.com/prometheus
 runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
 runtime/certs/acme: github.com/caddyserver/certmagic, github.com/mholt/acmez, go.uber.org/zap
-runtime/cli: github.com/spf13/cobra, github.com/fsnotify/fsnotify, golang.org/x/term
+runtime/cli: github.com/spf13/cobra, golang.org/x/term
+runtime/watch: github.com/fsnotify/fsnotify
 main | runtime/cli | examples | config/internal/gen: os/signal
 `
 
