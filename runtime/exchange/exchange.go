@@ -76,6 +76,7 @@ type Client struct {
 	Scheme  string // "http" or "https"
 	Version string // of HTTP: HTTP10, HTTP11, HTTP2 or HTTP3
 	Server  string // the listener's name
+	TLS     *TLS   // nil: the connection is cleartext
 	Line    Line   // says when the client goes; nil: nobody knows
 }
 

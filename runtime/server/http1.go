@@ -5,40 +5,52 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/secure"
 	"wasmgate/runtime/wire"
 )
 
 // http1Session is a client connection that speaks HTTP/1: requests one after the other.
 type http1Session struct {
 	Session
-	conn   *netloop.Conn
-	stream wire.Stream // conn, or TLS on top of it
-	idle   bool
+	conn    *netloop.Conn
+	stream  wire.Waiter // conn, or TLS on top of it
+	arrival *arrival    // TLS is to be negotiated; nil: it was, or there is none
+	idle    bool
+	waited  uint64 // how many requests there had been when it was waited for the next one; or never
 
 	awaitsProxy bool                // a PROXY protocol header has to come first
 	readable    func(*netloop.Conn) // onReadable and serve, made once so that waiting does not allocate
 	run         func(*netloop.Task, *netloop.Conn)
 }
 
+const never = ^uint64(0)
+
 // Accept takes a new connection; it is the listener's netloop.ListenOptions.Accept.
 func (srv *Server) Accept(c *netloop.Conn) {
 	snap := srv.snapshot.Load()
 	s := &http1Session{
 		Session: srv.sessionOf(c.Loop(), Origin{Conn: c.ID(), Peer: c.RemoteAddr(), Local: c.LocalAddr(), Scheme: "http"}),
-		conn:    c, stream: c, awaitsProxy: contains(snap.AcceptProxy, c.RemoteAddr().Addr()),
+		conn:    c, stream: c, waited: never, awaitsProxy: contains(snap.AcceptProxy, c.RemoteAddr().Addr()),
 	}
 	s.readable, s.run = s.onReadable, s.serve
 	c.Owner = s
+	if snap.TLS != nil {
+		s.arrive(snap.TLS)
+		return
+	}
 	s.wait(snap.HeadTimeout)
 }
 
-// wait makes the connection idle until something arrives or d has passed.
+// wait makes the connection idle until something arrives or d has passed. What turns out to be no request yet, as half of a
+// TLS record is none, gains no time.
 func (s *http1Session) wait(d time.Duration) {
-	s.idle = true
-	if s.Draining() && d > drainGrace {
-		d = drainGrace
+	if s.idle = true; s.requests != s.waited {
+		if s.Draining() && d > drainGrace {
+			d = drainGrace
+		}
+		s.waited = s.requests
+		s.conn.SetReadDeadline(s.loop.Now() + int64(d))
 	}
-	s.conn.SetReadDeadline(s.loop.Now() + int64(d))
 	s.conn.OnEvent(s.readable)
 }
 
@@ -51,15 +63,24 @@ func (s *http1Session) drain(by *Server) {
 
 func (s *http1Session) onReadable(c *netloop.Conn) {
 	if c.Quiet() { // its time is up
+		if s.arrival != nil {
+			s.unsafe(s.arrival, netloop.ErrDeadline)
+		}
 		s.close()
 		return
 	}
 	s.idle = false
+	if s.arrival != nil && !s.awaitsProxy && !s.heard() {
+		return
+	}
 	c.Go(s.run)
 }
 
 // close ends the connection.
 func (s *http1Session) close() {
+	if tls, is := s.stream.(*secure.Conn); is {
+		_ = tls.Close()
+	}
 	_ = s.conn.Close()
 	s.Close()
 }
@@ -69,7 +90,7 @@ func (s *http1Session) serve(t *netloop.Task, c *netloop.Conn) {
 	l := t.Loop()
 	w := s.server.take(l)
 	w.http1.open(c, s.stream, l, s.Snapshot().Limits)
-	keep := (!s.awaitsProxy || s.readProxy(t, w)) && s.requestsInBuffer(t, w)
+	keep := (!s.awaitsProxy || s.readProxy(t, w)) && (s.arrival == nil || s.negotiate(t, w)) && s.requestsInBuffer(t, w)
 	var h2 *http2Session
 	if w.http2 {
 		h2, keep, w.http2 = s.toHTTP2(w.http1.in.Buffered()), true, false
@@ -138,7 +159,7 @@ func (s *http1Session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, i
 				return true, false
 			}
 		}
-		more, err := in.TryFill(s.conn)
+		more, err := in.TryFill(s.stream)
 		if err == nil && !more {
 			if len(in.Buffered()) == 0 {
 				return false, true
@@ -162,7 +183,8 @@ func (s *http1Session) readHead(t *netloop.Task, w *work, snap *Snapshot) (ok, i
 // the answer. So our side ends, and what comes is read for a moment.
 func (s *http1Session) finish(t *netloop.Task, w *work, o outcome) {
 	const most, patience = 1 << 20, int64(time.Second)
-	if o == broken || s.conn.CloseWrite() != nil {
+	s.conn.SetWriteDeadline(t.Loop().Now() + patience)
+	if o == broken || w.http1.closeWrite(t) != nil {
 		return
 	}
 	w.http1.sent()

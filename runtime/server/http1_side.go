@@ -4,6 +4,7 @@ import (
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/secure"
 	"wasmgate/runtime/wire"
 )
 
@@ -12,6 +13,7 @@ type http1Side struct {
 	in     wire.Reader
 	conn   *netloop.Conn // nil: there is none, and what would be sent stays in out; see Rehearse
 	stream wire.Stream
+	secure *secure.Conn // stream, if it is TLS
 	loop   *netloop.Loop
 
 	out     []byte // the answer that is put together, while there is one
@@ -29,6 +31,7 @@ var _ Side = (*http1Side)(nil)
 // open makes the side ready for a connection's requests.
 func (h *http1Side) open(c *netloop.Conn, s wire.Stream, l *netloop.Loop, limits *http1.Limits) {
 	h.conn, h.stream, h.loop, h.tunnel, h.ended = c, s, l, false, false
+	h.secure, _ = s.(*secure.Conn)
 	h.in.Open(s, l, limits)
 }
 
@@ -36,7 +39,7 @@ func (h *http1Side) open(c *netloop.Conn, s wire.Stream, l *netloop.Loop, limits
 func (h *http1Side) close() {
 	h.in.Close()
 	h.sent()
-	h.conn, h.stream = nil, nil
+	h.conn, h.stream, h.secure = nil, nil, nil
 }
 
 // sent gives the answer's memory back, when it was sent or never will be.
@@ -124,9 +127,17 @@ func (h *http1Side) Flush(t *netloop.Task) error {
 	err := h.send(t, h.out)
 	h.out = h.out[:0]
 	if err == nil && h.ended {
-		return h.conn.CloseWrite()
+		return h.closeWrite(t)
 	}
 	return err
+}
+
+// closeWrite ends our half of the connection.
+func (h *http1Side) closeWrite(t *netloop.Task) error {
+	if h.secure != nil {
+		return h.secure.CloseWrite(t)
+	}
+	return h.conn.CloseWrite()
 }
 
 // Write is Side's.
@@ -184,7 +195,9 @@ func (h *http1Side) Abort() {
 
 // Close is Side's.
 func (h *http1Side) Close() {
-	if h.conn != nil {
+	if h.secure != nil {
+		_ = h.secure.Close()
+	} else if h.conn != nil {
 		_ = h.conn.Close()
 	}
 }

@@ -45,7 +45,7 @@ func (s *http1Session) readProxy(t *netloop.Task, w *work) (ok bool) {
 }
 
 func (s *http1Session) introduce(h *proxyproto.Header) {
-	s.awaitsProxy = false
+	s.awaitsProxy, s.waited = false, never
 	if h.Local {
 		return
 	}

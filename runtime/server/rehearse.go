@@ -48,6 +48,9 @@ func Rehearse(t *netloop.Task, snap *Snapshot, o Observer, asked *Asked, why Wit
 		srv.observers[l.Index()] = o
 	}
 	s := srv.NewSession(l, Origin{Peer: asked.Client, Local: asked.Local, Scheme: "http"})
+	if snap.TLS != nil {
+		s.Scheme = "https"
+	}
 	w := &work{why: why}
 	r := &Rehearsal{Exchange: &w.x, Flight: &w.flight}
 	side := &w.http1

@@ -28,6 +28,9 @@ func (s *Session) admit(w *work, snap *Snapshot) *fault.Error {
 	if http1.HasToken(req.Upgrade, "h2c") {
 		req.Upgrade = nil // a tunnel of HTTP/2 would take requests past every route
 	}
+	if err := s.acceptable(w, snap); err != nil {
+		return err
+	}
 	req.StripHopByHop()
 	s.identify(w, snap)
 	return nil
@@ -42,7 +45,10 @@ func (s *Session) identify(w *work, snap *Snapshot) {
 	if trusted {
 		x.Client.Addr = s.clientBehind(w, snap)
 	} else {
-		removeIdentity(&req.Head)
+		removeIdentity(&req.Head, snap.Identity)
+	}
+	if snap.TLS != nil && s.TLS != nil && s.TLS.Peer != nil {
+		snap.TLS.Headers.apply(w, s.TLS.Peer, trusted)
 	}
 	f := &snap.Forwarded
 	tell := !contains(f.Except, x.Client.Peer.Addr())
@@ -77,8 +83,15 @@ var identity = [...]string{"X-Real-IP", "Forwarded", "X-Client-IP", "X-Cluster-C
 const identityPrefix = "X-Forwarded-"
 
 // removeIdentity deletes the identity fields in every spelling. Most requests have none: a name that begins with
-// neither x nor f is passed over by its first letter.
-func removeIdentity(h *http1.Head) {
+// neither x nor f is passed over by its first letter. more are names of fields that are the gateway's own too.
+func removeIdentity(h *http1.Head, more [][]byte) {
+	for _, own := range more {
+		for i := h.Len() - 1; i >= 0; i-- {
+			if sameSpelling(h.Name(i), own) {
+				h.DelAt(i)
+			}
+		}
+	}
 	for i := 0; i < h.Len(); i++ {
 		if c := h.Name(i)[0] | 0x20; c != 'x' && c != 'f' {
 			continue
@@ -103,7 +116,7 @@ func isIdentity(name []byte) bool {
 }
 
 // sameSpelling compares names without regard to case, with '_' and '-' alike, as many applications do.
-func sameSpelling(name []byte, as string) bool {
+func sameSpelling[T string | []byte](name []byte, as T) bool {
 	if len(name) != len(as) {
 		return false
 	}
@@ -111,6 +124,9 @@ func sameSpelling(name []byte, as string) bool {
 		d := as[i]
 		if c == '_' {
 			c = '-'
+		}
+		if d == '_' {
+			d = '-'
 		}
 		if c != d && c|0x20 != d|0x20 {
 			return false

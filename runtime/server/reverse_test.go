@@ -20,10 +20,10 @@ func appAtBase() reversal {
 	}
 }
 
-func stripped(v reversal) reversal { v.rewrite = &Rewrite{StripPrefix: []byte("/app")}; return v }
-func plain(v reversal) reversal    { v.rewrite = &Rewrite{}; return v }
-func captured(v reversal) reversal { v.rewrite = &Rewrite{Path: &route.Template{}}; return v }
-func secure(v reversal) reversal   { v.scheme = "https"; return v }
+func stripped(v reversal) reversal  { v.rewrite = &Rewrite{StripPrefix: []byte("/app")}; return v }
+func plain(v reversal) reversal     { v.rewrite = &Rewrite{}; return v }
+func captured(v reversal) reversal  { v.rewrite = &Rewrite{Path: &route.Template{}}; return v }
+func encrypted(v reversal) reversal { v.scheme = "https"; return v }
 func preserved(v reversal) reversal {
 	v.sent = v.client
 	return v
@@ -47,15 +47,15 @@ func TestURLsOfTheUpstream(t *testing.T) {
 		{"an absolute path", base, "/base/x?y", "/app/x?y"},
 		{"the base itself", base, "/base", "/app"},
 		{"the base with a query", base, "http://users.internal:8080/base?q", "http://gate.example/app?q"},
-		{"to a client that is encrypted", secure(base), "http://users.internal:8080/base/x", "https://gate.example/app/x"},
+		{"to a client that is encrypted", encrypted(base), "http://users.internal:8080/base/x", "https://gate.example/app/x"},
 		{"stripped", stripped(base), "http://users.internal:8080/x", "http://gate.example/app/x"},
 		{"stripped, no path", stripped(base), "http://users.internal:8080", "http://gate.example/app/"},
 		{"stripped, only a query", stripped(base), "http://users.internal:8080?q", "http://gate.example/app/?q"},
 		{"stripped, the root", stripped(base), "/", "/app/"},
 		{"not rewritten", plain(base), "http://users.internal:8080/x", "http://gate.example/x"},
 		{"Host preserved", preserved(base), "http://gate.example/base/x", "http://gate.example/app/x"},
-		{"Host preserved, TLS in front", preserved(secure(base)), "http://gate.example/base/x", "https://gate.example/app/x"},
-		{"Host preserved, TLS known of", preserved(secure(base)), "https://gate.example/base/x", "https://gate.example/app/x"},
+		{"Host preserved, TLS in front", preserved(encrypted(base)), "http://gate.example/base/x", "https://gate.example/app/x"},
+		{"Host preserved, TLS known of", preserved(encrypted(base)), "https://gate.example/base/x", "https://gate.example/app/x"},
 		{"captures: the authority", captured(base), "http://users.internal:8080/y?z", "http://gate.example/y?z"},
 		{"a path that begins like another site", func(v reversal) reversal { v.rewrite = &Rewrite{AddPrefix: []byte("/base")}; return v }(base),
 			"/base//evil.example/x", "http://gate.example//evil.example/x"},
@@ -168,7 +168,7 @@ func FuzzReverse(f *testing.F) {
 		if !http1.ValidFieldValue(value) {
 			return
 		}
-		for _, v := range []reversal{appAtBase(), stripped(appAtBase()), captured(secure(appAtBase())), {rewrite: &Rewrite{AddPrefix: []byte("/base")}}} {
+		for _, v := range []reversal{appAtBase(), stripped(appAtBase()), captured(encrypted(appAtBase())), {rewrite: &Rewrite{AddPrefix: []byte("/base")}}} {
 			var h http1.Head
 			for _, name := range []string{"Location", "Refresh", "URI", "Set-Cookie"} {
 				h.Add(name, value)

@@ -45,12 +45,17 @@ type Server struct {
 	draining  atomic.Bool
 	observers []Observer
 	http2     *http2.Server
+
+	handshakes handshakes // with clients, by how they ended
 }
 
-// loopState is what a loop keeps for its requests: the storage of those that have ended.
+// loopState is what a loop keeps for its requests: the storage of those that have ended, and the TLS handshakes under way, the
+// oldest first.
 type loopState struct {
-	free []*work
-	_    [40]byte
+	free       []*work
+	arriving   []*arrival
+	handshakes int
+	_          [8]byte
 }
 
 // work is the storage of one request in flight.

@@ -15,6 +15,7 @@ type Origin struct {
 	Peer, Local netip.AddrPort // the ends of the socket
 	Scheme      string         // "http" or "https"
 	Version     string         // of HTTP; "": each request says it itself
+	TLS         *exchange.TLS  // nil: the connection is cleartext
 }
 
 // Session is one client connection, in whatever version of HTTP: who is there, and what it has asked so far. It belongs to a
@@ -86,7 +87,7 @@ func (s *Session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 	x.Started, x.WallStarted, x.HeadRead = l.Now(), l.WallNow(), l.Now()
 	c := &x.Client // every field of it
 	c.Conn, c.Peer, c.Local, c.Line = s.Conn, s.Peer, s.Local, w
-	c.Ordinal, c.Scheme, c.Version, c.Server = s.requests, s.Scheme, s.Version, snap.Name
+	c.Ordinal, c.Scheme, c.Version, c.TLS, c.Server = s.requests, s.Scheme, s.Version, s.TLS, snap.Name
 	if c.Conn == 0 {
 		c.Line = nil
 	}
@@ -140,7 +141,7 @@ func (s *Session) handle(t *netloop.Task, w *work, snap *Snapshot) outcome {
 	if err := s.admit(w, snap); err != nil {
 		return s.refuse(t, w, err)
 	}
-	if s.challenge(t, w, snap) {
+	if s.challenge(t, w, snap) || snap.Redirect != 0 && w.redirect(snap.Redirect) {
 		return s.respond(t, w, snap, nil)
 	}
 	f := &w.flight

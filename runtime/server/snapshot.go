@@ -26,6 +26,9 @@ type Snapshot struct {
 	Trusted     []netip.Prefix // peers whose forwarding fields are believed
 	Forwarded   Forwarded
 	Challenges  Challenges   // before everything else; nil: there are none
+	TLS         *TLS         // nil: clients speak cleartext
+	Redirect    int          // the port of https that every request is sent to instead; 0: none
+	Identity    [][]byte     // names of fields that only the gateway, or a peer that it trusts, may write
 	Filters     filter.Chain // before routes are matched
 	Routes      *route.Table[*Route]
 	Upstreams   []Upstream // by id
