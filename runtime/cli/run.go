@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"wasmgate/config"
-	"wasmgate/runtime/watch"
 	"wasmgate/runtime/gateway"
 	"wasmgate/runtime/telemetry"
+	"wasmgate/runtime/watch"
 )
 
 // noConfig is what run says where there is nothing to run.

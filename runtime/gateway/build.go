@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wasmgate/config"
+	"wasmgate/runtime/certs"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
@@ -28,6 +29,7 @@ type state struct {
 	plugins   map[string]*plugin
 	missing   map[config.Module]error // that plugins wait for, and why they could not be fetched
 	listeners []blueprint             // beside config.Listeners
+	certs     []*certs.Set            // of those with TLS
 	names     *telemetry.Names        // of all that counts
 	bound     []netip.AddrPort        // beside them too: the addresses that they have, once they are open
 	wrap      func(name string, f filter.Filter) filter.Filter

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"wasmgate/config"
+	"wasmgate/runtime/certs"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/kv"
@@ -66,6 +67,7 @@ type Gateway struct {
 	modules      *modules.Manager
 	shared       *proxywasm.Shared // what Proxy-Wasm plugins have in common
 	stores       kv.Stores         // of plugins
+	certs        *certs.Store
 	observers    []*observer
 	admin        *http.Server
 	adminAddr    netip.AddrPort
@@ -101,7 +103,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	c := o.Config
 	g := &Gateway{
-		options: o, log: o.Log, listeners: map[string]*listener{}, started: time.Now(), explaining: make(chan struct{}, 1),
+		options: o, log: o.Log, certs: certs.New(o.Log), listeners: map[string]*listener{}, started: time.Now(), explaining: make(chan struct{}, 1),
 		shared: proxywasm.NewShared(proxywasm.SharedOptions{DataBytes: int64(c.PluginState.MaxSize)}),
 	}
 	var err error
@@ -267,6 +269,9 @@ func (g *Gateway) swap(old, next *state) {
 
 // discard closes what only s has, and other has not.
 func (g *Gateway) discard(s, other *state) {
+	for _, set := range s.certs {
+		set.Close()
+	}
 	for key, u := range s.upstreams {
 		if other == nil || other.upstreams[key].Upstream != u.Upstream {
 			u.Close(facts.CloseDraining)
@@ -336,6 +341,7 @@ func (g *Gateway) close() {
 		g.fetcher.Close()
 		g.modules.Close()
 	}
+	g.certs.Close()
 	g.names.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

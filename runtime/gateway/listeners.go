@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wasmgate/config"
+	"wasmgate/runtime/certs"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/server"
 	"wasmgate/runtime/tcp"
@@ -18,6 +19,7 @@ type blueprint struct {
 	name string
 	http *server.Snapshot
 	tcp  *tcp.Snapshot
+	set  *certs.Set // of its certificates; nil: it speaks cleartext
 }
 
 // listener is a socket and who serves it.
@@ -58,6 +60,9 @@ func (g *Gateway) buildListener(s *state, i int, common *server.Snapshot) (bluep
 		XForwarded: l.Forwarded.Headers == config.ForwardedX || l.Forwarded.Headers == config.ForwardedBoth,
 		RFC7239:    l.Forwarded.Headers == config.ForwardedRFC || l.Forwarded.Headers == config.ForwardedBoth,
 		Except:     l.Forwarded.Except,
+	}
+	if err := g.secured(s, i, &b, common); err != nil {
+		return b, err
 	}
 	b.http = common.Prepare(loops)
 	return b, nil
@@ -153,15 +158,18 @@ func (l *listener) serve(g *Gateway, b blueprint) func(*netloop.Conn) {
 }
 
 func (b *blueprint) mode() string {
-	if b.tcp != nil {
+	switch {
+	case b.tcp != nil:
 		return "tcp"
+	case b.set != nil:
+		return "https"
 	}
 	return "http"
 }
 
 // refusal is what a connection over the limit is told: in TCP mode nothing that a protocol would have to understand.
 func (b *blueprint) refusal() []byte {
-	if b.tcp != nil {
+	if b.tcp != nil || b.set != nil {
 		return nil
 	}
 	return server.Refusal()

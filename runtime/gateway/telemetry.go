@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"wasmgate/config"
+	"wasmgate/runtime/certs"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/server"
 	"wasmgate/runtime/telemetry"
 )
 
@@ -65,6 +67,8 @@ func protocol(endpoint string, p config.TraceProtocol) string {
 type namedSocket struct {
 	name   string
 	socket *netloop.Listener
+	http   *server.Server // nil: it is of TCP mode
+	set    *certs.Set     // nil: it speaks cleartext
 }
 
 // nameSockets notes down the listeners in force for those who count.
@@ -72,7 +76,7 @@ func (g *Gateway) nameSockets(s *state) {
 	var list []namedSocket
 	for i, key := range listenerKeys(s.config) {
 		if l := g.listeners[key]; l != nil {
-			list = append(list, namedSocket{s.listeners[i].name, l.socket})
+			list = append(list, namedSocket{s.listeners[i].name, l.socket, l.http, s.listeners[i].set})
 		}
 	}
 	g.sockets.Store(&list)
@@ -87,8 +91,25 @@ func (g *Gateway) liveSockets(l *telemetry.Live) {
 	for _, one := range *list {
 		s, sum := one.socket.Stats(), l.Listeners[one.name]
 		sum.Accepted, sum.Refused, sum.Open = sum.Accepted+s.Accepted, sum.Refused+s.Refused, sum.Open+s.Open
+		if one.set != nil {
+			sum.Handshakes = addHandshakes(sum.Handshakes, one.http.Handshakes())
+			for _, c := range one.set.Certificates() {
+				l.Shown = append(l.Shown, telemetry.ShownCertificate{Listener: one.name, Name: c.Name, NotAfter: c.NotAfter})
+			}
+		}
 		l.Listeners[one.name] = sum
 	}
+}
+
+// addHandshakes adds up how handshakes ended.
+func addHandshakes(sum map[string]uint64, h server.Handshakes) map[string]uint64 {
+	if sum == nil {
+		sum = map[string]uint64{}
+	}
+	for result, n := range h {
+		sum[server.HandshakeResult(result).String()] += n
+	}
+	return sum
 }
 
 // inForce are the names that counters are kept under.

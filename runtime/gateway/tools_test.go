@@ -184,8 +184,14 @@ func load(t *testing.T, text string) *config.Config {
 
 func start(t *testing.T, text string) *gate {
 	t.Helper()
+	return startListening(t, "listeners: [{ name: test, address: '127.0.0.1:0' }]\n"+text)
+}
+
+// startListening is start with a config that has listeners, one of them called test.
+func startListening(t *testing.T, text string) *gate {
+	t.Helper()
 	before := runtime.NumGoroutine()
-	c := load(t, "listeners: [{ name: test, address: '127.0.0.1:0' }]\n"+text)
+	c := load(t, text)
 	log := &testkit.Buffer{}
 	g, err := gateway.New(gateway.Options{Config: c, Log: zerolog.New(log)})
 	if err != nil {

@@ -64,7 +64,7 @@ func (s *http1Session) drain(by *Server) {
 func (s *http1Session) onReadable(c *netloop.Conn) {
 	if c.Quiet() { // its time is up
 		if s.arrival != nil {
-			s.unsafe(s.arrival, netloop.ErrDeadline)
+			s.unsafe(s.arrival, "", netloop.ErrDeadline)
 		}
 		s.close()
 		return

@@ -30,8 +30,9 @@ type TLS struct {
 // HandshakeFailure is a handshake that did not end well.
 type HandshakeFailure struct {
 	Origin
-	Reason HandshakeResult
-	Err    error
+	Reason     HandshakeResult
+	ServerName string // that the client has asked for, as far as is known
+	Err        error
 }
 
 // HandshakeResult is how a handshake ended.
@@ -104,7 +105,7 @@ func (s *http1Session) heard() bool {
 	for {
 		n, err := s.conn.TryRead(b)
 		if err != nil {
-			s.unsafe(a, err)
+			s.unsafe(a, "", err)
 			s.close()
 			return false
 		}
@@ -143,7 +144,7 @@ func (s *http1Session) negotiate(t *netloop.Task, w *work) bool {
 	s.server.leave(t.Loop(), a)
 	t.SetPatient(false)
 	if err != nil {
-		s.unsafe(a, err)
+		s.unsafe(a, c.State().ServerName, err)
 		return false
 	}
 	s.arrival, s.waited = nil, never
@@ -160,7 +161,7 @@ func (s *http1Session) negotiate(t *netloop.Task, w *work) bool {
 
 // notTLS ends a connection that does not speak TLS. Who speaks HTTP is told.
 func (s *http1Session) notTLS(t *netloop.Task, w *work, a *arrival) {
-	s.unsafe(a, errNotTLS)
+	s.unsafe(a, "", errNotTLS)
 	if c := a.ahead[0]; c < 'A' || c > 'Z' {
 		return
 	}
@@ -207,7 +208,7 @@ func (srv *Server) leave(l *netloop.Loop, a *arrival) {
 }
 
 // unsafe counts a handshake that failed, and reports it.
-func (s *http1Session) unsafe(a *arrival, err error) {
+func (s *http1Session) unsafe(a *arrival, name string, err error) {
 	r := resultOf(err)
 	if a.crowded {
 		r = HandshakeCrowded
@@ -216,7 +217,7 @@ func (s *http1Session) unsafe(a *arrival, err error) {
 	if a.tls.Failed != nil {
 		o := s.Origin
 		o.Peer = s.client()
-		a.tls.Failed(&HandshakeFailure{o, r, err})
+		a.tls.Failed(&HandshakeFailure{o, r, name, err})
 	}
 }
 
@@ -276,16 +277,21 @@ func factsOf(c *secure.Conn, began, ended int64) *exchange.TLS {
 var versions = map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3"}
 
 // acceptable says whether a request may come on a connection that is secured like this one. Connections outlive
-// configurations: what a listener demands now may be more than when the connection was made.
+// configurations: what a listener demands now may be more than when the connection was made, and then it ends.
 func (s *Session) acceptable(w *work, snap *Snapshot) *fault.Error {
 	t := snap.TLS
+	if t == nil || w.why != nil { // nothing has come on a connection
+		return nil
+	}
+	x := &w.x
 	switch {
-	case t == nil || w.why != nil: // nothing has come on a connection
 	case s.TLS == nil:
+		x.Request.KeepAlive = false
 		return fault.New(fault.Denied, fault.Client, 421, "this port speaks TLS by now: connect anew")
 	case t.RequireClient && s.TLS.Peer == nil:
+		x.Request.KeepAlive = false
 		return fault.New(fault.Denied, fault.Client, 421, "clients need a certificate by now: connect anew")
-	case t.ClientAuth && !servedBy(s.TLS.ServerName, w.x.Request.Authority):
+	case t.ClientAuth && !servedBy(s.TLS.ServerName, x.Request.Authority):
 		return fault.New(fault.Denied, fault.Client, 421, "the connection was made for another server name: connect anew")
 	}
 	return nil

@@ -33,6 +33,7 @@ func (r *Recorder) line(x *exchange.Exchange) {
 		e.Bytes("query", r.scratch)
 	}
 	text(e, "protocol", protocolOf(x))
+	lineTLS(e, x.Client.TLS)
 	e.Int("status", x.StatusSent).Int64("bytes_in", x.BytesIn).Int64("bytes_out", x.BytesOut)
 	e.Int64("duration_us", micros(x.Ended-x.Started))
 	if x.FirstByte != 0 {

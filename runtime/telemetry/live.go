@@ -18,6 +18,8 @@ type Live struct {
 	Loops     []LoopStats // by the loop's index
 	// Certificates are those that are obtained by ACME, by their names.
 	Certificates map[string]CertificateStats
+	// Shown are the certificates of listeners that are in files, in any order.
+	Shown []ShownCertificate
 }
 
 // GatewayStats are figures of the process as a whole.
@@ -35,6 +37,8 @@ type ListenerStats struct {
 	Accepted uint64
 	Refused  uint64 // turned away at a limit of the process
 	Open     int
+	// Handshakes of TLS, by how they ended; nil: the listener speaks cleartext.
+	Handshakes map[string]uint64
 }
 
 // UpstreamStats is the state of an upstream: its members, and their pools together.
@@ -120,6 +124,7 @@ func (t *Telemetry) liveMetrics(p *page) {
 		source(l)
 	}
 	l.gateway(p)
+	l.secured(p)
 	l.pools(p)
 	l.members(p)
 	l.plugins(p)

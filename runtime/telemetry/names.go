@@ -49,6 +49,11 @@ const (
 	attrExcMessage     = semconv.ExceptionMessageKey          // exception.message
 	attrTLSVersion     = semconv.TLSProtocolVersionKey        // tls.protocol.version
 	attrTLSALPN        = semconv.TLSNextProtocolKey           // tls.next_protocol
+	attrTLSCipher      = semconv.TLSCipherKey                 // tls.cipher
+	attrTLSResumed     = semconv.TLSResumedKey                // tls.resumed
+	attrTLSSubject     = semconv.TLSClientSubjectKey          // tls.client.subject
+	attrTLSIssuer      = semconv.TLSClientIssuerKey           // tls.client.issuer
+	attrTLSHash        = semconv.TLSClientHashSha256Key       // tls.client.hash.sha256
 	attrQuestion       = semconv.DNSQuestionNameKey           // dns.question.name
 )
 

@@ -80,6 +80,10 @@ func emitEverything(t *testing.T, r *Recorder) {
 	closed := failure(fault.UpstreamClosed, fault.Upstream, 502, "closed")
 
 	x := request(t, "BREW /users/42?page=2 HTTP/1.1", "Host: api.test:8080", "User-Agent: curl/8", callerParent)
+	x.Client.TLS = &exchange.TLS{
+		Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256", ALPN: "http/1.1", ServerName: "api.test", Resumed: true,
+		Peer: &exchange.Certificate{Subject: "CN=alice", Issuer: "CN=authority", SHA256: "0a0b"},
+	}
 	r.Begin(x)
 	x.Route, x.Routed, x.FirstByte, x.BytesIn, x.BytesOut = "user-by-id", at(2), at(15), 10, 20
 	x.Calls = append(x.Calls, exchange.PluginCall{Plugin: "tenant", Phase: "request_head", Started: at(1), Took: 1, Fuel: 5, Outcome: "trap", Err: trap})
@@ -152,7 +156,8 @@ func emitKept(t *testing.T, r *Recorder, c *facts.Connection, trap *fault.Error)
 // live fills in what other packages know.
 func live(l *Live) {
 	l.Gateway = GatewayStats{Panics: 1, Reloaded: time.Unix(0, wall)}
-	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1}
+	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1, Handshakes: map[string]uint64{"done": 2, "timeout": 1}}
+	l.Shown = append(l.Shown, ShownCertificate{"public", "api.test", time.Unix(0, wall)}, ShownCertificate{"public", "api.test", time.Unix(0, wall+1)})
 	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3, Members: map[string]int{"healthy": 1}, LearnedIdle: time.Second, DNSAge: time.Second}
 	l.Stores["limits"] = StoreStats{Keys: 1, Bytes: 2, MaxBytes: 3}
 	l.Certificates["a.example.com"] = CertificateStats{NotAfter: time.Unix(2e9, 0), Obtained: 1, Renewed: 2, Failed: 3}

@@ -141,6 +141,7 @@ func (m *spanMaker) request(r *record) {
 	}
 	s.setAddress(attrPeerAddress, attrPeerPort, r.client.Peer)
 	s.set(attrProtocol.String(cmp.Or(r.client.Version, exchange.HTTP11)))
+	s.setTLS(r.client.TLS)
 	s.setCount(attrClientConn, r.client.Conn)
 	s.setCount(attrClientOrdinal, r.client.Ordinal)
 	s.set(attrRequestBody.Int64(r.bytesIn), attrResponseBody.Int64(r.bytesOut))

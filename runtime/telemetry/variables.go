@@ -48,6 +48,12 @@ var variables = map[string]*variable{
 		session: func(_ *Recorder, b []byte, s *exchange.Session) []byte { return append(b, s.Client.Scheme...) }},
 	"sni": {request: nothing,
 		session: func(_ *Recorder, b []byte, s *exchange.Session) []byte { return appendText(b, s.SNI) }},
+	"tls_version":             tlsText(func(t *exchange.TLS) string { return t.Version }),
+	"tls_cipher":              tlsText(func(t *exchange.TLS) string { return t.Cipher }),
+	"tls_server_name":         tlsText(func(t *exchange.TLS) string { return t.ServerName }),
+	"tls_resumed":             tlsText(func(t *exchange.TLS) string { return strconv.FormatBool(t.Resumed) }),
+	"client_cert_subject":     peerText(func(c *exchange.Certificate) string { return c.Subject }),
+	"client_cert_fingerprint": peerText(func(c *exchange.Certificate) string { return c.SHA256 }),
 	"client_connection": count(
 		func(x *exchange.Exchange) uint64 { return x.Client.Conn }, func(s *exchange.Session) uint64 { return s.Client.Conn }),
 	"client_ordinal": count(func(x *exchange.Exchange) uint64 { return x.Client.Ordinal }, nil),

@@ -20,12 +20,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"wasmgate/config"
-	"wasmgate/runtime/watch"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/gateway"
 	"wasmgate/runtime/plugintest"
 	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/watch"
 )
 
 // trying is a gateway around one plugin.

@@ -13,10 +13,10 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"wasmgate/runtime/watch"
 	"wasmgate/runtime/plugintest"
 	"wasmgate/runtime/plugintest/suite"
 	"wasmgate/runtime/wasm"
+	"wasmgate/runtime/watch"
 )
 
 // trial is how plugin test was asked for.

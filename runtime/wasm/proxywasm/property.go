@@ -170,11 +170,12 @@ func (c *context) wellKnown(dst []byte, path string) ([]byte, bool) {
 		switch rest {
 		case "id":
 			return appendInt(dst, int64(x.Client.Conn)), true //nolint:gosec // an id
-		case "mtls":
-			return append(dst, 0), true
 		case "requested_server_name":
-			return append(dst, s.sni...), s.sni != ""
+			if s.sni != "" { // of TCP mode
+				return append(dst, s.sni...), true
+			}
 		}
+		return secureProperty(dst, x.Client.TLS, rest)
 	case "upstream":
 		if n := len(x.Attempts); n > 0 {
 			return addressProperty(dst, x.Attempts[n-1].Address, rest)
