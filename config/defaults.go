@@ -12,7 +12,7 @@ func Default() Config {
 	return Config{
 		Limits: Limits{
 			Head: 32 * KiB, Fields: 100, Target: 8 * KiB,
-			HeadTimeout: 10 * sec, BodyIdleTimeout: 30 * sec, DrainTimeout: 30 * sec,
+			HeadTimeout: 10 * sec, BodyIdleTimeout: 30 * sec, DrainTimeout: 30 * sec, CompressMemory: 256 * MiB,
 		},
 		Telemetry: Telemetry{
 			Traces:  Traces{Protocol: TraceHTTP, Segment: 30 * sec, KeepErrors: true, Slow: 5 * sec, KeepRate: 100, Propagation: []Propagation{PropagateW3C}},
@@ -86,4 +86,4 @@ func DefaultPlugin() Plugin {
 }
 
 // DefaultRoute is a route about which nothing was said.
-func DefaultRoute() Route { return Route{Dynamic: defaultDynamic()} }
+func DefaultRoute() Route { return Route{Dynamic: defaultDynamic(), Decompress: defaultDecompress()} }

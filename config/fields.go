@@ -142,6 +142,8 @@ func fresh(t reflect.Type) reflect.Value {
 		v.Set(reflect.ValueOf(DefaultPlugin()))
 	case reflect.TypeFor[Route]():
 		v.Set(reflect.ValueOf(DefaultRoute()))
+	case reflect.TypeFor[Compression]():
+		v.Set(reflect.ValueOf(DefaultCompression()))
 	}
 	return v
 }

@@ -97,7 +97,8 @@ const (
 	sayListenerTLS = "say `tls: {certificates: [{cert: FILE.pem, key: FILE.key}]}`"
 	sayCiphers     = "the suites are those that are secure; say `tls.profile: strict` for TLS 1.3 alone"
 
-	sayRoutes = "say `routes`, a list of `{match: ..., upstream: NAME}`"
+	sayCompress = "say `compression: {encodings: [zstd, br, gzip], level: default, types: [text/*]}`"
+	sayRoutes   = "say `routes`, a list of `{match: ..., upstream: NAME}`"
 )
 
 var foreign = map[string]string{
@@ -302,6 +303,9 @@ var foreignIn = map[string]map[string]string{
 		"memory": "say `limits.memory`", "timeout": "calls are bounded by `limits.fuel`", "maxmemory": "say `limits.memory`", "environment": "say `env`",
 	},
 	"routes": {
+		"gzip": sayCompress, "gzipstatic": sayCompress, "gzipcomplevel": sayCompress, "gziptypes": sayCompress, "gzipminlength": sayCompress,
+		"brotli": sayCompress, "zstd": sayCompress, "encode": sayCompress, "compress": sayCompress, "deflate": sayCompress,
+		"compressor": sayCompress, "gunzip": "say `decompress: { responses: true }`", "decompressor": "say `decompress: { responses: true }`",
 		"path": "say `match.path`", "prefix": "say `match.path_prefix`", "regex": "say `match.path_regex`", "methods": "say `match.methods`",
 		"method": "say `methods` in `match`", "hosts": "say `match.host`", "domains": "say `match.host`", "servername": "say `match.host`",
 		"pathregexp": "say `path_regex`", "pathprefix": "say `match.path_prefix`", "proxypass": "say `upstream`", "backend": "say `upstream`",

@@ -30,6 +30,7 @@ type Limits struct {
 	HeadTimeout     Duration `koanf:"head_timeout" min:"1ms" example:"5s" doc:"Longest time from the first byte of a request to the end of its head; then 408."`
 	BodyIdleTimeout Duration `koanf:"body_idle_timeout" min:"1ms" example:"1m" doc:"Longest wait for a client to send or to take the next bytes of a body."`
 	DrainTimeout    Duration `koanf:"drain_timeout" min:"0s" example:"10s" doc:"When the gateway stops or a listener goes away: how long requests under way may take to finish. 0s cuts them at once."`
+	CompressMemory  Size     `koanf:"compression_memory" min:"1MiB" example:"64MiB" doc:"Most memory of all compressions under way, and again of all decompressions. Beyond it answers are sent as they are, and a request with a body that would have to be decompressed, or with such an answer, is answered 503."`
 }
 
 // Admin is the endpoint for operators.

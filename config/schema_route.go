@@ -18,6 +18,8 @@ type Route struct {
 	Timeouts        RouteTimeouts `koanf:"timeouts" doc:"Instead of the upstream's, for this route."`
 	Retries         RouteRetries  `koanf:"retries" doc:"Instead of the upstream's, for this route."`
 	Host            HostPolicy    `koanf:"host" example:"upstream" doc:"Instead of the upstream's host, for this route."`
+	Compression     *Compression  `koanf:"compression" doc:"Answers are compressed for clients that take it (runtime/compress/README.md says which, and what there is to know). Default: none are; {} turns it on as it stands below."`
+	Decompress      Decompress    `koanf:"decompress" doc:"Bodies lose their content coding for the plugins that ask for them."`
 }
 
 // Match is a condition on a request; every part that is given must hold.

@@ -54,6 +54,7 @@ func (v *validator) routes() {
 		v.headerOps(p.key("request_headers"), r.RequestHeaders, unchangeableRequest)
 		v.headerOps(p.key("response_headers"), r.ResponseHeaders, unchangeable)
 		v.hostPolicy(p.key("host"), r.Host)
+		v.compression(p, r)
 	}
 	for i := range routes {
 		if r := &routes[i]; r.Name == "" {

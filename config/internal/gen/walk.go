@@ -37,6 +37,7 @@ var defaults = map[reflect.Type]any{
 	reflect.TypeFor[config.Target]():      config.DefaultTarget(),
 	reflect.TypeFor[config.Plugin]():      config.DefaultPlugin(),
 	reflect.TypeFor[config.Route]():       config.DefaultRoute(),
+	reflect.TypeFor[config.Compression](): config.DefaultCompression(),
 }
 
 // kinds are the types with a notation of their own.
