@@ -130,7 +130,7 @@ var digests = [...]string{"Content-Digest", "Repr-Digest", "Digest", "Content-MD
 func (p *Pools) Recoded(l *netloop.Loop, h *http1.Head) { recoded(h, &p.of(l).scratch) }
 
 func recoded(h *http1.Head, scratch *[]byte) {
-	withoutDigests(h)
+	WithoutDigests(h)
 	h.Del("Accept-Ranges")
 	if tag, ok := h.GetID(http1.FieldETag); ok && !isWeak(tag) {
 		*scratch = append(append((*scratch)[:0], "W/"...), tag...)
@@ -138,7 +138,8 @@ func recoded(h *http1.Head, scratch *[]byte) {
 	}
 }
 
-func withoutDigests(h *http1.Head) {
+// WithoutDigests removes what does not hold of a body any more that has got another coding.
+func WithoutDigests(h *http1.Head) {
 	for _, name := range digests {
 		h.Del(name)
 	}

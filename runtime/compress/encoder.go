@@ -47,10 +47,14 @@ func (e *Encoder) Close() {
 		e.shelf.putWriter(e.coding, e.level, e.w)
 		e.w = nil
 	}
-	if e.source, e.rest = nil, nil; cap(e.out) > keepOut {
+	e.source, e.rest, e.coding, e.In, e.Out = nil, nil, Identity, 0, 0
+	if cap(e.out) > keepOut {
 		e.out = nil
 	}
 }
+
+// Coding is the coding of a body that was begun; Identity after Close.
+func (e *Encoder) Coding() Coding { return e.coding }
 
 // sink is where the encoder of the library writes to.
 type sink Encoder
@@ -152,21 +156,23 @@ func (e *Encoder) Done() bool { return e.w == nil }
 func (e *Encoder) Trailers() *http1.Head {
 	h := e.source.Trailers()
 	if h != nil {
-		withoutDigests(h)
+		WithoutDigests(h)
 	}
 	return h
 }
 
-// AppendAll appends a whole body with the coding c, which r.Answer has chosen. A body over 64 KiB keeps its loop busy: it is
-// for what is in memory because it is small.
-func (e *Encoder) AppendAll(l *netloop.Loop, r *Rules, c Coding, dst, data []byte) []byte {
-	e.Begin(l, r, c, nil, false)
+// AppendAll appends a whole body with the coding c, which r.Answer has chosen. It parks t after each slice. In and Out are there
+// until Close.
+func (e *Encoder) AppendAll(t *netloop.Task, r *Rules, c Coding, dst, data []byte) []byte {
+	e.Begin(t.Loop(), r, c, nil, false)
 	e.rest, e.last, e.out = data, true, e.out[:0]
 	for e.w != nil {
+		if e.turn >= slice {
+			e.turn = 0
+			t.Yield()
+		}
 		e.encode()
 	}
 	e.Out = int64(len(e.out))
-	dst = append(dst, e.out...)
-	e.Close()
-	return dst
+	return append(dst, e.out...)
 }

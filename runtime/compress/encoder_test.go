@@ -150,7 +150,11 @@ func TestWholeBodies(t *testing.T) {
 	onLoop(t, func(task *netloop.Task, p *Pools) {
 		for _, c := range encodings {
 			var e Encoder
-			out := e.AppendAll(task.Loop(), &Rules{Pools: p}, c, []byte("x"), records(20_000))
+			out := e.AppendAll(task, &Rules{Pools: p}, c, []byte("x"), records(20_000))
+			if e.In != 20_000 || e.Out != int64(len(out)-1) {
+				t.Errorf("%s: in %d, out %d", c, e.In, e.Out)
+			}
+			e.Close()
 			if got, err := decoded(c, out[1:]); out[0] != 'x' || err != nil || !bytes.Equal(got, records(20_000)) {
 				t.Errorf("%s: %d bytes, %v", c, len(got), err)
 			}

@@ -195,7 +195,10 @@ func all(t *netloop.Task, s source) (out []byte, err error) {
 func decode(t *netloop.Task, l *Limits, c Coding, p *pieces, from fault.Source) (out []byte, d *Decoder, err error) {
 	d = &Decoder{}
 	d.Begin(t.Loop(), l, c, p, from)
-	defer d.Close()
 	out, err = all(t, d)
+	if d.Out < int64(len(out)) {
+		panic("more has come than is counted")
+	}
+	d.Close()
 	return out, d, err
 }

@@ -56,6 +56,9 @@ type Exchange struct {
 	StatusSent  int   // 0: nothing was sent
 	WallStarted int64 // Started, as Unix nanoseconds
 	Err         *fault.Error
+
+	// What content codings did to the answer for the client, and to bodies for filters.
+	Compressed, Decompressed Recoded
 }
 
 // The versions of HTTP, as OpenTelemetry's network.protocol.version has them.
@@ -65,6 +68,12 @@ const (
 	HTTP2  = "2"
 	HTTP3  = "3"
 )
+
+// Recoded is what a content coding did to bodies.
+type Recoded struct {
+	Coding  string // as Content-Encoding has it; "": nothing was done
+	In, Out int64  // bytes before and after
+}
 
 // Client is the peer that sent the request.
 type Client struct {
@@ -299,6 +308,7 @@ func (x *Exchange) Reset() {
 	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
 	x.Started, x.HeadRead, x.Matched, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0, 0
 	x.BytesIn, x.BytesOut, x.StatusSent, x.Err = 0, 0, 0, nil
+	x.Compressed, x.Decompressed = Recoded{}, Recoded{}
 }
 
 // Word is the context word of the filter at a place: 0 until that sets it. It is valid until the next call of Word.

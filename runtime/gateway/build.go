@@ -108,7 +108,7 @@ func (g *Gateway) buildListeners(s *state) error {
 	for i := range c.Listeners {
 		b, err := g.buildListener(s, i, &server.Snapshot{
 			Limits: limits, MaxBody: int64(c.Limits.Body), HeadTimeout: c.Limits.HeadTimeout.Std(), BodyIdle: c.Limits.BodyIdleTimeout.Std(),
-			Routes: routes, Upstreams: s.servers,
+			Routes: routes, Upstreams: s.servers, Compresses: compresses(c),
 		})
 		errs = append(errs, err)
 		s.listeners = append(s.listeners, b)

@@ -129,7 +129,7 @@ func (f *finding) forwarded(r *server.Rehearsal) {
 	if route != nil && route.Host != "" {
 		u.Host = hostWords(route.Host)
 	}
-	u.Rules = rules(&c, r)
+	u.Rules = append(rules(&c, r), codingRules(route, r)...)
 	if r.Sent != nil {
 		f.members(&r.Sent.Choice)
 		if u.Authority != "" && len(u.Members) == 0 && r.Sent.Choice.Err == nil {

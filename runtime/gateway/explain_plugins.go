@@ -35,7 +35,7 @@ type explainer struct {
 func (g *Gateway) newExplainer(s *state, modules map[string]*wasm.Compiled) (*explainer, error) {
 	e := &explainer{of: s, caller: s.caller}
 	e.own = &Gateway{
-		options: g.options, log: zerolog.Nop(), group: g.group, telemetry: g.telemetry, names: g.names, engine: g.engine, observers: g.observers,
+		options: g.options, log: zerolog.Nop(), group: g.group, telemetry: g.telemetry, names: g.names, engine: g.engine, observers: g.observers, codings: g.codings,
 		shared: proxywasm.NewShared(proxywasm.SharedOptions{DataBytes: int64(s.config.PluginState.MaxSize)}),
 	}
 	e.own.heard = e.hear

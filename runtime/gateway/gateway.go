@@ -20,6 +20,7 @@ import (
 
 	"wasmgate/config"
 	"wasmgate/runtime/certs"
+	"wasmgate/runtime/compress"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/kv"
@@ -68,6 +69,7 @@ type Gateway struct {
 	shared       *proxywasm.Shared // what Proxy-Wasm plugins have in common
 	stores       kv.Stores         // of plugins
 	certs        *certs.Store
+	codings      *compress.Pools
 	observers    []*observer
 	admin        *http.Server
 	adminAddr    netip.AddrPort
@@ -111,6 +113,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	loops := len(g.group.Loops())
+	g.codings = compress.NewPools(loops)
 	if g.telemetry, err = telemetry.New(g.telemetryOptions(loops)); err != nil {
 		g.group.Close()
 		return nil, fmt.Errorf("telemetry: %w", err)
@@ -226,9 +229,10 @@ func (g *Gateway) reload(c *config.Config, from origin) error {
 }
 
 // settle follows what is in force: modules that are missing are tried again, and no others; stores that no plugin names any
-// more are forgotten.
+// more are forgotten; compression has its memory.
 func (g *Gateway) settle() {
 	g.modules.Retry(g.state.missing)
+	g.codings.SetMemory(int64(g.state.config.Limits.CompressMemory))
 	wanted := map[string]bool{}
 	for _, p := range g.state.config.Plugins {
 		for _, name := range p.State {

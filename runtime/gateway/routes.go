@@ -26,6 +26,7 @@ func (g *Gateway) buildRoutes(s *state) (*route.Table[*server.Route], error) {
 			errs = append(errs, fmt.Errorf("routes[%d] %s: %w", i, c.Name, err))
 			continue
 		}
+		r.Compression, r.Decompress = g.compression(c.Compression), g.decompress(&c.Decompress)
 		rules = append(rules, rule(c))
 		payloads = append(payloads, r)
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 
+	"wasmgate/runtime/compress"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
@@ -33,6 +34,7 @@ type Rehearsal struct {
 	Sent     *proxy.Rehearsal   // what the upstream would get; nil: nothing
 	Answer   []byte             // what the client would get of the gateway itself; empty: nothing
 	Head     int                // so many bytes of Answer are the head
+	Accepts  compress.Accepted  // what the client takes, where routes compress
 	Keep     bool               // the client's connection could carry another request after the answer
 }
 
@@ -70,6 +72,10 @@ func Rehearse(t *netloop.Task, snap *Snapshot, o Observer, asked *Asked, why Wit
 	if r.Answer = side.out; len(r.Answer) > 0 {
 		r.Head = bytes.Index(r.Answer, []byte("\r\n\r\n")) + 4
 	}
+	if w.coding != nil {
+		r.Accepts = w.coding.accepts
+	}
+	w.uncode()
 	w.leave(snap)
 	snap.Filters.End(&w.x, 0)
 	side.in.Close()

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"wasmgate/runtime/compress"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
@@ -32,6 +33,9 @@ func (s *Session) admit(w *work, snap *Snapshot) *fault.Error {
 		return err
 	}
 	req.StripHopByHop()
+	if snap.Compresses {
+		w.coded().accepts = compress.Accepts(&req.Head)
+	}
 	s.identify(w, snap)
 	return nil
 }
@@ -229,7 +233,11 @@ func (s *Session) decide(t *netloop.Task, w *work, snap *Snapshot) (*Route, *fau
 			return r, err
 		}
 		w.offer(t, r.Chain)
+		if r.Decompress.Requests != nil {
+			w.showPlain(t, r.Decompress.Requests)
+		}
 		v, after, ferr := r.Chain.Request(x, filter.Route, snap.chainPlace(), next)
+		w.shown(t)
 		next, w.passed.route = after, after
 		switch {
 		case ferr != nil:

@@ -29,7 +29,8 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 	}
 	source := f.Output()
 	if len(r.Chain)+len(snap.Filters) > 0 {
-		w.answer.Init(t, source, resp.Framing, resp.Framing.Kind == http1.NoBody)
+		from := w.plainAnswer(t.Loop(), r, source)
+		w.answer.Init(t, from, resp.Framing, resp.Framing.Kind == http1.NoBody)
 		x.ResponseBody = &w.answer
 	}
 	status := resp.Status
@@ -48,7 +49,8 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 		f.Finish(t)
 		return s.respond(t, w, snap, r)
 	}
-	if x.ResponseBody != nil && w.answer.Touched() {
+	touched := x.ResponseBody != nil && w.answer.Touched()
+	if w.answerShown(t.Loop(), r, touched); touched {
 		source, resp.Framing = &w.answer, w.answer.Framing()
 	}
 	if resp.Status != status {
@@ -58,6 +60,9 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 		w.tell(&snap.Upstreams[x.Target.Upstream].Affinity)
 	}
 	r.Response.apply(&resp.Head)
+	if r.Compression != nil {
+		source = w.compress(t.Loop(), r, source)
+	}
 	framing, keep := s.frame(w, snap)
 	x.StatusSent = resp.Status
 	w.side.Head(resp, http1.ResponseOut{
@@ -251,6 +256,9 @@ func (s *Session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) ou
 	}
 	if string(x.Request.Method) == "HEAD" {
 		framing, body = http1.Framing{Kind: http1.NoBody, Length: framing.Length}, nil
+	}
+	if r != nil && r.Compression != nil {
+		framing, body = w.compressLocal(t, r, framing, body)
 	}
 	if framing.Kind == http1.Length && x.Local.Trailers.Len() > 0 && x.Request.Minor > 0 {
 		framing.Kind = http1.Chunked

@@ -84,6 +84,7 @@ type work struct {
 		watch exchange.Watch
 		on    bool
 	}
+	coding  *coding // nil: there was no use for it
 	scratch []byte
 	why     Witness // nil: nobody asks why, and the request is served; see Rehearse
 	sent    *proxy.Rehearsal

@@ -129,6 +129,7 @@ func (s *Session) exchange(t *netloop.Task, w *work) outcome {
 	defer snap.users.Leave(l)
 	s.begin(t, w, snap)
 	o := s.handle(t, w, snap)
+	w.uncode()
 	w.leave(snap)
 	snap.Filters.End(&w.x, 0)
 	s.end(t, w)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"wasmgate/runtime/compress"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 	"wasmgate/runtime/http1"
@@ -32,6 +33,7 @@ type Snapshot struct {
 	Filters     filter.Chain // before routes are matched
 	Routes      *route.Table[*Route]
 	Upstreams   []Upstream // by id
+	Compresses  bool       // one of the routes does
 
 	users netloop.Users
 }
@@ -100,6 +102,9 @@ type Route struct {
 	Upstream  int             // exchange.NoUpstream: a plugin must choose
 	Authority *route.Template // of a dynamic upstream; may be nil
 	Override  *Override       // what it changes of its upstream's plan; nil: nothing
+
+	Compression *compress.Rules // of answers; nil: none
+	Decompress  Decompress
 }
 
 // Override is what a route changes of a plan; nil fields change nothing.

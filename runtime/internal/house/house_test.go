@@ -31,6 +31,7 @@ fault, http1          < route, session
 netloop               < secure
 secure, watch         < certs
 fault, http1, netloop, exchange < body
+fault, netloop, http1, body < compress
 fault, exchange, http1, netloop < filter
 
 fault                                                                          < upstream/facts
@@ -51,7 +52,8 @@ wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         <
 
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
-proxyproto, session, body, secure                                              < server
+proxyproto, session, body, secure, compress                                    < server
+compress                                                                       < gateway
 fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 upstream, upstream/balance, telemetry, admin/page                              < admin
@@ -87,6 +89,7 @@ runtime/wasm: github.com/tetratelabs/wazero
 runtime/http3: github.com/quic-go
 runtime/telemetry: go.opentelemetry.io
 runtime/telemetry | runtime/cli/top: github.com/prometheus
+runtime/compress: github.com/klauspost/compress, github.com/andybalholm/brotli
 runtime/modules: oras.land, github.com/opencontainers, golang.org/x/net/http/httpproxy
 runtime/certs/acme: github.com/caddyserver/certmagic, github.com/mholt/acmez, go.uber.org/zap
 runtime/cli: github.com/spf13/cobra, golang.org/x/term
@@ -98,7 +101,7 @@ main | runtime/cli | examples | config/internal/gen: os/signal
 const never = `
 runtime/fault | runtime/netloop | runtime/http1 | runtime/wire | runtime/secure | runtime/exchange | runtime/route | runtime/session: net/http
 runtime/filter | runtime/wasm | runtime/upstream | runtime/proxy | runtime/server | runtime/proxyproto | runtime/tcp: net/http
-runtime/http3: net/http
+runtime/http3 | runtime/compress: net/http
 runtime/http1 | runtime/proxyproto: net, os
 `
 
