@@ -35,6 +35,9 @@ func (r *Recorder) line(x *exchange.Exchange) {
 	text(e, "protocol", protocolOf(x))
 	lineTLS(e, x.Client.TLS)
 	e.Int("status", x.StatusSent).Int64("bytes_in", x.BytesIn).Int64("bytes_out", x.BytesOut)
+	if c := &x.Compressed; c.Coding != "" {
+		e.Str("compressed", c.Coding).Int64("bytes_plain", c.In)
+	}
 	e.Int64("duration_us", micros(x.Ended-x.Started))
 	if x.FirstByte != 0 {
 		e.Int64("first_byte_us", micros(x.FirstByte-x.Started))

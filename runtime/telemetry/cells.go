@@ -37,7 +37,10 @@ type cells struct {
 	spansLimited atomic.Uint64 // there were too many of their kind
 	kept         [len(keptReasons)]atomic.Uint64
 	linesDropped atomic.Uint64
-	_            [cacheLine]byte
+
+	compressed, decompressed codingCells
+
+	_ [cacheLine]byte
 }
 
 type requestKey struct{ listener, route, upstream string }

@@ -90,6 +90,7 @@ func write(to io.Writer, families []*dto.MetricFamily, format expfmt.Format) err
 func (t *Telemetry) metrics() []*dto.MetricFamily {
 	p := &page{}
 	t.requestMetrics(p)
+	t.codingMetrics(p)
 	t.sessionMetrics(p)
 	t.errorMetrics(p)
 	t.upstreamMetrics(p)

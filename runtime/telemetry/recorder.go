@@ -183,6 +183,12 @@ func (r *Recorder) count(x *exchange.Exchange, traced bool) {
 	if x.BytesOut > 0 {
 		s.bytesOut.Add(uint64(x.BytesOut))
 	}
+	if x.Compressed.Coding != "" {
+		r.cells.compressed.add(&x.Compressed)
+	}
+	if x.Decompressed.Coding != "" {
+		r.cells.decompressed.add(&x.Decompressed)
+	}
 	if x.Err != nil {
 		r.cells.errors[x.Err.Kind][x.Err.Source].Add(1)
 	}

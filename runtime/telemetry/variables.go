@@ -82,8 +82,15 @@ var variables = map[string]*variable{
 	"status": {ours: true,
 		request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte { return appendStatus(b, x.StatusSent) },
 		session: func(_ *Recorder, b []byte, s *exchange.Session) []byte { return appendStatus(b, sessionStatus(s)) }},
-	"bytes_in":    number(func(x *exchange.Exchange) int64 { return x.BytesIn }, func(s *exchange.Session) int64 { return s.BytesIn }),
-	"bytes_out":   number(func(x *exchange.Exchange) int64 { return x.BytesOut }, func(s *exchange.Session) int64 { return s.BytesOut }),
+	"bytes_in":  number(func(x *exchange.Exchange) int64 { return x.BytesIn }, func(s *exchange.Session) int64 { return s.BytesIn }),
+	"bytes_out": number(func(x *exchange.Exchange) int64 { return x.BytesOut }, func(s *exchange.Session) int64 { return s.BytesOut }),
+	"bytes_plain": {ours: true, request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte {
+		if x.Compressed.Coding == "" {
+			return b
+		}
+		return strconv.AppendInt(b, x.Compressed.In, 10)
+	}},
+	"compressed":  {ours: true, request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte { return append(b, x.Compressed.Coding...) }},
 	"duration_us": number(func(x *exchange.Exchange) int64 { return micros(x.Ended - x.Started) }, func(s *exchange.Session) int64 { return micros(s.Ended - s.Started) }),
 	"duration_s": {ours: true,
 		request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte { return appendMillis(b, x.Ended-x.Started) },
