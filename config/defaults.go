@@ -13,6 +13,7 @@ func Default() Config {
 		Limits: Limits{
 			Head: 32 * KiB, Fields: 100, Target: 8 * KiB,
 			HeadTimeout: 10 * sec, BodyIdleTimeout: 30 * sec, DrainTimeout: 30 * sec, CompressMemory: 256 * MiB,
+			TunnelGrace: 10 * sec,
 		},
 		Telemetry: Telemetry{
 			Traces:  Traces{Protocol: TraceHTTP, Segment: 30 * sec, KeepErrors: true, Slow: 5 * sec, KeepRate: 100, Propagation: []Propagation{PropagateW3C}},
@@ -59,7 +60,7 @@ func DefaultUpstream() Upstream {
 			MaxConnections: 1024, IdleTimeout: 60 * sec, LearnIdleTimeout: true, AcquireTimeout: sec,
 			Ping: PingSocket, PingTimeout: sec, Reuse: ReuseAlways, MaxAgeJitter: 0.1,
 		},
-		Timeouts:      Timeouts{Connect: 3 * sec, TLSHandshake: 10 * sec, ResponseHeader: 60 * sec, IdleRead: 60 * sec},
+		Timeouts:      Timeouts{Connect: 3 * sec, TLSHandshake: 10 * sec, ResponseHeader: 60 * sec, IdleRead: 60 * sec, TunnelIdle: 3600 * sec},
 		TCP:           TCP{KeepAlive: 15 * sec},
 		Protocol:      ProtocolHTTP11,
 		ProxyProtocol: ProxyProtocolOff,
@@ -86,4 +87,4 @@ func DefaultPlugin() Plugin {
 }
 
 // DefaultRoute is a route about which nothing was said.
-func DefaultRoute() Route { return Route{Dynamic: defaultDynamic(), Decompress: defaultDecompress()} }
+func DefaultRoute() Route { return Route{Dynamic: defaultDynamic(), Decompress: defaultDecompress(), Upgrades: []string{"websocket"}} }

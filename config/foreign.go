@@ -211,7 +211,7 @@ var foreign = map[string]string{
 	"redispatch":  "say `retries.attempts`: each attempt tries another target", "optionredispatch": "say `retries.attempts`: each attempt tries another target",
 	"retryon":  "say `retries.on`",
 	"hashtype": "hashes are consistent; there is nothing to set", "hashbalancefactor": "say `hash_load`",
-	"timeouttunnel":      "for mode tcp say `listeners[].idle_timeout`, for upgraded connections `timeouts.idle_read`",
+	"timeouttunnel":      "for mode tcp say `listeners[].idle_timeout`, for upgraded connections `timeouts.tunnel_idle`",
 	"timeouthttprequest": "say `limits.head_timeout`", "timeouthttpkeepalive": "say `listeners[].keep_alive.idle_timeout`",
 	"resolveprefer": "say `dns.family`",
 	"defaultserver": "an anchor (`<<: *name`) repeats settings",

@@ -31,6 +31,7 @@ type Limits struct {
 	BodyIdleTimeout Duration `koanf:"body_idle_timeout" min:"1ms" example:"1m" doc:"Longest wait for a client to send or to take the next bytes of a body."`
 	DrainTimeout    Duration `koanf:"drain_timeout" min:"0s" example:"10s" doc:"When the gateway stops or a listener goes away: how long requests under way may take to finish. 0s cuts them at once."`
 	CompressMemory  Size     `koanf:"compression_memory" min:"1MiB" example:"64MiB" doc:"Most memory of all compressions under way, and again of all decompressions. Beyond it answers are sent as they are, and a request with a body that would have to be decompressed, or with such an answer, is answered 503."`
+	TunnelGrace     Duration `koanf:"tunnel_grace" min:"0s" example:"30s" doc:"When tunnels are to end, because the gateway stops, or their listener, upstream or target goes away: within how long, each at a moment of its own, WebSockets are told so (Close 1001), so that not all clients come back at once. What has not ended drain_timeout after the beginning is cut."`
 }
 
 // Admin is the endpoint for operators.

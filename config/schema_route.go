@@ -15,6 +15,7 @@ type Route struct {
 	Upstream        string        `koanf:"upstream" ref:"upstreams" example:"users" doc:"Name of the upstream, which a plugin may override; or an origin (http://host:port) with default settings, whose host and port may hold captures ($1) if dynamic.allow covers them."`
 	Authority       string        `koanf:"authority" example:"$1.internal:8080" doc:"For an upstream with dynamic.allow: the address, with captures of match.path_regex."`
 	Dynamic         Dynamic       `koanf:"dynamic" doc:"For an upstream written as an origin with captures: which addresses are allowed."`
+	Upgrades        []string      `koanf:"upgrades" example:"[]" doc:"Protocols that clients may switch to (Upgrade): the connection becomes a tunnel to the upstream. \"*\" is any but h2c, which would take requests past every route. A request for another one is forwarded as one that did not ask."`
 	Timeouts        RouteTimeouts `koanf:"timeouts" doc:"Instead of the upstream's, for this route."`
 	Retries         RouteRetries  `koanf:"retries" doc:"Instead of the upstream's, for this route."`
 	Host            HostPolicy    `koanf:"host" example:"upstream" doc:"Instead of the upstream's host, for this route."`
@@ -63,6 +64,8 @@ type RouteTimeouts struct {
 	Connect        *Duration `koanf:"connect" min:"1ms" example:"500ms" doc:"As timeouts.connect of an upstream."`
 	ResponseHeader *Duration `koanf:"response_header" min:"0s" example:"10s" doc:"As timeouts.response_header of an upstream."`
 	IdleRead       *Duration `koanf:"idle_read" min:"0s" example:"5m" doc:"As timeouts.idle_read of an upstream."`
+	TunnelIdle     *Duration `koanf:"tunnel_idle" min:"0s" example:"10m" doc:"As timeouts.tunnel_idle of an upstream."`
+	TunnelMax      *Duration `koanf:"tunnel_max" min:"0s" example:"24h" doc:"As timeouts.tunnel_max of an upstream."`
 	Request        *Duration `koanf:"request" min:"0s" example:"30s" doc:"As timeouts.request of an upstream."`
 }
 
@@ -73,7 +76,7 @@ func (r RouteTimeouts) Over(base Timeouts) Timeouts {
 		from *Duration
 	}{
 		{&base.Connect, r.Connect}, {&base.ResponseHeader, r.ResponseHeader},
-		{&base.IdleRead, r.IdleRead}, {&base.Request, r.Request},
+		{&base.IdleRead, r.IdleRead}, {&base.TunnelIdle, r.TunnelIdle}, {&base.TunnelMax, r.TunnelMax}, {&base.Request, r.Request},
 	} {
 		if o.from != nil {
 			*o.to = *o.from

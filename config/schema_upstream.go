@@ -93,7 +93,9 @@ type Timeouts struct {
 	Connect        Duration `koanf:"connect" min:"1ms" example:"500ms" doc:"From dialling to an established TCP connection."`
 	TLSHandshake   Duration `koanf:"tls_handshake" min:"1ms" example:"5s" doc:"From an established TCP connection to a finished TLS handshake."`
 	ResponseHeader Duration `koanf:"response_header" min:"0s" example:"10s" doc:"From the end of the request to the end of the response's head. 0s means no limit."`
-	IdleRead       Duration `koanf:"idle_read" min:"0s" example:"5m" doc:"Longest silence within a response body, or within an upgraded connection. 0s means no limit."`
+	IdleRead       Duration `koanf:"idle_read" min:"0s" example:"5m" doc:"Longest silence within a response body. 0s means no limit."`
+	TunnelIdle     Duration `koanf:"tunnel_idle" min:"0s" example:"10m" doc:"Longest silence in both directions of a tunnel: a WebSocket, or whatever else a connection was upgraded to (routes[].upgrades). Then it is ended, a WebSocket with Close 1001. 0s means no limit."`
+	TunnelMax      Duration `koanf:"tunnel_max" min:"0s" example:"24h" doc:"Age at which a tunnel is ended, a WebSocket with Close 1001 between two messages. 0s means no limit."`
 	Request        Duration `koanf:"request" min:"0s" example:"30s" doc:"The whole request: waiting for a connection, every attempt, the whole response. 0s means no limit."`
 }
 

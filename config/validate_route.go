@@ -55,6 +55,7 @@ func (v *validator) routes() {
 		v.headerOps(p.key("response_headers"), r.ResponseHeaders, unchangeable)
 		v.hostPolicy(p.key("host"), r.Host)
 		v.compression(p, r)
+		v.upgrades(p.key("upgrades"), r.Upgrades)
 	}
 	for i := range routes {
 		if r := &routes[i]; r.Name == "" {
@@ -64,6 +65,18 @@ func (v *validator) routes() {
 	}
 	v.shadows(regexes)
 	v.unused()
+}
+
+// upgrades checks the names of protocols (RFC 9110 section 16.7).
+func (v *validator) upgrades(p keyPath, list []string) {
+	for i, name := range list {
+		switch {
+		case strings.EqualFold(name, "h2c"):
+			v.fail(p.index(i), "clients of HTTP/2 need no upgrade", "h2c would take requests past every route")
+		case name != "*" && !isToken(strings.Replace(name, "/", "", 1)):
+			v.fail(p.index(i), "write the name of a protocol, such as `websocket`, or `*`", "%s is not the name of a protocol", quote(name))
+		}
+	}
 }
 
 // routeName describes a match in a few letters.

@@ -51,7 +51,8 @@ type Exchange struct {
 	Routed      int64 // route and request filters were done
 	FirstByte   int64 // the head of the answer was there
 	Ended       int64
-	BytesIn     int64 // body bytes from the client
+	Tunnel      Tunnel
+	BytesIn     int64 // body bytes from the client, or what it has sent through the tunnel
 	BytesOut    int64 // body bytes to the client
 	StatusSent  int   // 0: nothing was sent
 	WallStarted int64 // Started, as Unix nanoseconds
@@ -74,6 +75,22 @@ type Recoded struct {
 	Coding  string // as Content-Encoding has it; "": nothing was done
 	In, Out int64  // bytes before and after
 }
+
+// Tunnel is what a request becomes whose protocol was switched (RFC 9110 section 7.8).
+type Tunnel struct {
+	Protocol string // one of the Tunnel protocols; "": it was not
+	Began    int64
+	Why      string // it has ended: one of the End reasons
+}
+
+// What tunnels are told apart by.
+const (
+	TunnelWebSocket = "websocket"
+	TunnelOther     = "other" // whatever else a route allows
+)
+
+// TunnelProtocols are both.
+var TunnelProtocols = []string{TunnelWebSocket, TunnelOther}
 
 // Client is the peer that sent the request.
 type Client struct {
@@ -307,7 +324,7 @@ func (x *Exchange) Reset() {
 	x.Route, x.Plugin, x.Local = "", "", LocalResponse{Body: x.Local.Body[:0]}
 	x.Attempts, x.Calls, x.Tags = x.Attempts[:0], x.Calls[:0], x.Tags[:0]
 	x.Started, x.HeadRead, x.Matched, x.Routed, x.FirstByte, x.Ended, x.WallStarted = 0, 0, 0, 0, 0, 0, 0
-	x.BytesIn, x.BytesOut, x.StatusSent, x.Err = 0, 0, 0, nil
+	x.BytesIn, x.BytesOut, x.StatusSent, x.Err, x.Tunnel = 0, 0, 0, nil, Tunnel{}
 	x.Compressed, x.Decompressed = Recoded{}, Recoded{}
 }
 

@@ -52,9 +52,10 @@ const (
 	EndNoRoute        = "no_route"        // no upstream for the server name, and none for all others
 	EndConnectFailed  = "connect_failed"  // the upstream gave no connection
 	EndPlugin         = "plugin"          // a plugin closed it, or failed
+	EndMaxAge         = "max_age"         // it was as old as it may become; tunnels only
 	EndError          = "error"           // something else; Err says what
 )
 
 // EndReasons lists every reason for a session's end.
 var EndReasons = []string{EndClientClosed, EndUpstreamClosed, EndClientReset, EndUpstreamReset, EndIdleTimeout, EndDrained,
-	EndHelloTimeout, EndMalformed, EndNoRoute, EndConnectFailed, EndPlugin, EndError}
+	EndHelloTimeout, EndMalformed, EndNoRoute, EndConnectFailed, EndPlugin, EndMaxAge, EndError}

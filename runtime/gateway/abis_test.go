@@ -305,7 +305,7 @@ plugins:
   native: { module: %q, config: { response: { set: { x-native: "{status}" }, remove: x-secret } } }
   envoy: { module: %q, config: "response copy 2 :status 2 x-envoy\nresponse_body setbody 1 0 0 never" }
   traefik: { module: %q }
-routes: [{ plugins: [native, envoy, traefik], upstream: echo }]
+routes: [{ plugins: [native, envoy, traefik], upstream: echo, upgrades: [echo] }]
 `, echo, goPlugin(t, "../../plugins/header-policy"), module(t, probe), module(t, kit)))
 	c, err := net.Dial("tcp", g.addr.String())
 	if err != nil {

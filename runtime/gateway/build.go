@@ -109,6 +109,7 @@ func (g *Gateway) buildListeners(s *state) error {
 		b, err := g.buildListener(s, i, &server.Snapshot{
 			Limits: limits, MaxBody: int64(c.Limits.Body), HeadTimeout: c.Limits.HeadTimeout.Std(), BodyIdle: c.Limits.BodyIdleTimeout.Std(),
 			Routes: routes, Upstreams: s.servers, Compresses: compresses(c),
+			Tunnels: server.Tunnels{Grace: c.Limits.TunnelGrace.Std(), Drain: c.Limits.DrainTimeout.Std()},
 		})
 		errs = append(errs, err)
 		s.listeners = append(s.listeners, b)

@@ -251,6 +251,10 @@ func rules(c *config.Upstream, r *server.Rehearsal) (list []explain.Rule) {
 	add("timeouts.response_header", duration(o.ResponseHeader))
 	add("timeouts.idle_read", duration(o.IdleRead))
 	add("timeouts.request", duration(whole))
+	if x.Request.Upgrade != nil {
+		add("timeouts.tunnel_idle", duration(o.TunnelIdle)+", if it becomes a tunnel")
+		add("timeouts.tunnel_max", duration(o.TunnelMax))
+	}
 	limit := "no limit"
 	if c.Pool.MaxConnections > 0 {
 		limit = strconv.Itoa(c.Pool.MaxConnections) + " for each address"

@@ -59,7 +59,8 @@ func conditions(m map[string]config.ValueMatch) []route.Condition {
 func (s *state) route(c *config.Route) (*server.Route, error) {
 	r := &server.Route{
 		Name: c.Name, Chain: s.chain(c.Plugins), Respond: respond(c), Override: override(c),
-		Request: edits(&c.RequestHeaders), Response: edits(&c.ResponseHeaders), Upstream: exchange.NoUpstream,
+		Upgrades: upgrades(c.Upgrades),
+		Request:  edits(&c.RequestHeaders), Response: edits(&c.ResponseHeaders), Upstream: exchange.NoUpstream,
 		Rewrite: server.Rewrite{StripPrefix: []byte(c.Rewrite.StripPrefix), AddPrefix: []byte(c.Rewrite.AddPrefix), Reverse: c.Rewrite.Reverse},
 	}
 	if c.Match.Plugin != "" {
@@ -100,6 +101,18 @@ func (s *state) chain(names []string) filter.Chain {
 	return c
 }
 
+// upgrades is the protocols that may be switched to.
+func upgrades(names []string) (u server.Upgrades) {
+	for _, name := range names {
+		if name == "*" {
+			u.Any = true
+			continue
+		}
+		u.Protocols = append(u.Protocols, name)
+	}
+	return u
+}
+
 // respond is the route's own answer; an excluded route without one says 404.
 func respond(c *config.Route) *server.Response {
 	if c.Respond == nil {
@@ -138,6 +151,7 @@ func override(c *config.Route) *server.Override {
 		from *config.Duration
 	}{
 		{&o.Connect, c.Timeouts.Connect}, {&o.ResponseHeader, c.Timeouts.ResponseHeader}, {&o.IdleRead, c.Timeouts.IdleRead},
+		{&o.TunnelIdle, c.Timeouts.TunnelIdle}, {&o.TunnelMax, c.Timeouts.TunnelMax},
 		{&o.Request, c.Timeouts.Request}, {&o.PerTry, c.Retries.PerTryTimeout},
 	} {
 		if p.from != nil {

@@ -200,6 +200,7 @@ func plan(c *config.Upstream, limits *http1.Limits) (server.Plan, error) {
 	p := server.Plan{
 		Options: proxy.Options{
 			ResponseHeader: c.Timeouts.ResponseHeader.Std(), IdleRead: c.Timeouts.IdleRead.Std(),
+			TunnelIdle: c.Timeouts.TunnelIdle.Std(), TunnelMax: c.Timeouts.TunnelMax.Std(),
 			Attempts: c.Retries.Attempts, PerTry: c.Retries.PerTryTimeout.Std(), Backoff: c.Retries.Backoff.Std(),
 			Hedge: c.Hedge.After.Std(), HTTP10: c.Protocol == config.ProtocolHTTP10, HTTP2: c.Protocol == config.ProtocolHTTP2, Owned: c.ProxyProtocol != config.ProxyProtocolOff, Limits: limits,
 		},

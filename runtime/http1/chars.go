@@ -167,6 +167,17 @@ func nextMember(list []byte) (member, rest []byte, more bool) {
 	return trim(list), nil, false
 }
 
+// AllTokens says whether every member of the comma-separated list is one that ok accepts. An empty list has one, which is empty.
+func AllTokens(list []byte, ok func(m []byte) bool) bool {
+	for more := true; more; {
+		var m []byte
+		if m, list, more = nextMember(list); !ok(m) {
+			return false
+		}
+	}
+	return true
+}
+
 // HasToken says whether the comma-separated list has tok as a member, in any case.
 func HasToken(list []byte, tok string) bool {
 	for more := true; more; {

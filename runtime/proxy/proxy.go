@@ -37,6 +37,8 @@ type Options struct {
 	Connect        time.Duration // instead of the upstream's own; 0: that
 	ResponseHeader time.Duration // from the end of the request to the head of the answer; 0: no limit
 	IdleRead       time.Duration // between two reads of a body, and between two writes; 0: no limit
+	TunnelIdle     time.Duration // without a byte either way; 0: no limit
+	TunnelMax      time.Duration // the age of a tunnel; 0: no limit
 	Attempts       int           // how often a request is given to the upstream at most; 0 is 1
 	RetryOn        RetryOn
 	PerTry         time.Duration // from the start of an attempt to the head of its answer; 0: no limit of its own
@@ -347,8 +349,8 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 		}
 		if n > 0 {
 			f.Answer.Consume(n)
-			if x.Response.Status == 101 && x.Request.Upgrade == nil {
-				return f.hedged(t, fault.New(fault.Malformed, fault.Upstream, 502, "switched protocols although nobody had asked for it"))
+			if x.Response.Status == 101 && !switchable(&x.Request, &x.Response) {
+				return f.hedged(t, fault.New(fault.Malformed, fault.Upstream, 502, "switched to a protocol that nobody had asked for"))
 			}
 			if x.Response.Status >= 200 || x.Response.Status == 101 {
 				f.loseHedge(t)
@@ -388,6 +390,14 @@ func (f *Flight) head(t *netloop.Task) *fault.Error {
 			return f.hedged(t, f.headError(l, err))
 		}
 	}
+}
+
+// switchable says whether the client has asked for all that the upstream switches to (RFC 9110 section 7.8).
+func switchable(r *http1.Request, resp *http1.Response) bool {
+	if r.Upgrade == nil {
+		return false
+	}
+	return http1.AllTokens(resp.Upgrade, func(protocol []byte) bool { return len(protocol) > 0 && http1.HasToken(r.Upgrade, string(protocol)) })
 }
 
 // headUntil is when the time is over for the head of the answer to an attempt that has started at a time.
@@ -477,6 +487,10 @@ func (f *Flight) StartBody() {
 
 // Member is the member of the upstream that the answer comes from.
 func (f *Flight) Member() *upstream.Member { return f.up.Member }
+
+// Leaving says that the upstream's connection, or whom it leads to, is to be taken out of service, as far as that was decided
+// after the request was given to it.
+func (f *Flight) Leaving() bool { return f.up.Leaving() }
 
 // Stream is the upstream's connection, for a tunnel after 101.
 func (f *Flight) Stream() (wire.Stream, *netloop.Conn) { return f.up.Stream, f.up.Net }

@@ -82,7 +82,7 @@ func (shout) Chunk(_ *netloop.Task, dst, data []byte, last bool, _ *http1.Head) 
 
 func chain(list ...filter.Filter) change {
 	return func(s *Snapshot, _ *upstream.Config) {
-		s.Routes = tableOf(&Route{Name: "all", Upstream: 0, Chain: list})
+		s.Routes = tableOf(&Route{Name: "all", Upstream: 0, Chain: list, Upgrades: Upgrades{Any: true}})
 	}
 }
 

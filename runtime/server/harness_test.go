@@ -144,7 +144,7 @@ func newGate(t *testing.T, b *backend, changes ...change) *gate {
 	snap := &Snapshot{
 		Name: "test", Limits: &limits, HeadTimeout: 5 * time.Second, BodyIdle: 5 * time.Second,
 		KeepAlive: KeepAlive{Enabled: true, IdleTimeout: 10 * time.Second},
-		Routes:    tableOf(&Route{Name: "all", Upstream: 0}),
+		Routes:    tableOf(&Route{Name: "all", Upstream: 0, Upgrades: Upgrades{Any: true}}),
 		Upstreams: []Upstream{{Plan: Plan{Options: proxy.Options{ResponseHeader: 5 * time.Second, IdleRead: 5 * time.Second, Attempts: 2, Limits: &limits}}}},
 	}
 	cfg := upstream.Config{

@@ -32,6 +32,9 @@ func (s *Session) admit(w *work, snap *Snapshot) *fault.Error {
 	if err := s.acceptable(w, snap); err != nil {
 		return err
 	}
+	if k := req.Framing.Kind; k == http1.Chunked || k == http1.Length && req.Framing.Length > 0 {
+		req.Upgrade = nil // where the body ends and the tunnel begins, two may see differently
+	}
 	req.StripHopByHop()
 	if snap.Compresses {
 		w.coded().accepts = compress.Accepts(&req.Head)
@@ -451,6 +454,9 @@ func (s *Session) address(l *netloop.Loop, w *work, snap *Snapshot, r *Route) *U
 	x := &w.x
 	u := &snap.Upstreams[x.Target.Upstream]
 	options, timeout, host := r.plan(u, w, x)
+	if req := &x.Request; req.Upgrade != nil && !r.Upgrades.allow(req.Upgrade) {
+		req.Upgrade = nil
+	}
 	w.setHost(host, u)
 	w.belong(&u.Affinity)
 	f := &w.flight

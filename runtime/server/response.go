@@ -20,7 +20,7 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 	x, f := &w.x, &w.flight
 	resp := &x.Response
 	if resp.Status == 101 {
-		return s.tunnel(t, w, snap, r)
+		return s.openTunnel(t, w, snap, r)
 	}
 	f.StartBody()
 	resp.StripHopByHop()

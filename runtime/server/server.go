@@ -49,13 +49,16 @@ type Server struct {
 	handshakes handshakes // with clients, by how they ended
 }
 
-// loopState is what a loop keeps for its requests: the storage of those that have ended, and the TLS handshakes under way, the
-// oldest first.
+// loopState is what a loop keeps for its requests: the storage of those that have ended, tunnels, and the TLS handshakes under
+// way, the oldest first.
 type loopState struct {
 	free       []*work
 	arriving   []*arrival
 	handshakes int
-	_          [8]byte
+	tunnels    []*tunnel
+	sweep      *netloop.Timer // of tunnels, while there are some
+	swept      int            // how far
+	_          [40]byte
 }
 
 // work is the storage of one request in flight.
@@ -69,6 +72,7 @@ type work struct {
 	answer  body.Body
 	routing routing
 	snap    *Snapshot // that the request is served by
+	user    bool      // of snap
 	entered *Route    // whose filters have to do with the request
 	// How many filters have let the request pass: those see an answer of our own too, as they would an upstream's. They are
 	// the listener's and the route's.
@@ -120,6 +124,7 @@ func (srv *Server) Drain() {
 					o.drain(srv)
 				}
 			})
+			srv.drainTunnels(l)
 		})
 	}
 }

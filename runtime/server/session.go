@@ -126,7 +126,8 @@ func (s *Session) reject(t *netloop.Task, w *work, err error) outcome {
 func (s *Session) exchange(t *netloop.Task, w *work) outcome {
 	snap, l := s.Snapshot(), t.Loop()
 	snap.users.Enter(l)
-	defer snap.users.Leave(l)
+	w.user = true
+	defer w.unused(l, snap)
 	s.begin(t, w, snap)
 	o := s.handle(t, w, snap)
 	w.uncode()
@@ -134,6 +135,14 @@ func (s *Session) exchange(t *netloop.Task, w *work) outcome {
 	snap.Filters.End(&w.x, 0)
 	s.end(t, w)
 	return o
+}
+
+// unused tells the snapshot, once, that the request does not need it any more.
+func (w *work) unused(l *netloop.Loop, snap *Snapshot) {
+	if w.user {
+		w.user = false
+		snap.users.Leave(l)
+	}
 }
 
 // handle decides about the request, and has it forwarded or answers it.

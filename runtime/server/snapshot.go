@@ -24,6 +24,7 @@ type Snapshot struct {
 	KeepAlive   KeepAlive
 	HTTP2       HTTP2
 	AcceptProxy []netip.Prefix // peers that must begin with a PROXY protocol header; from others it is not read
+	Tunnels     Tunnels
 	Trusted     []netip.Prefix // peers whose forwarding fields are believed
 	Forwarded   Forwarded
 	Challenges  Challenges   // before everything else; nil: there are none
@@ -99,6 +100,7 @@ type Route struct {
 	Rewrite   Rewrite
 	Request   Edits
 	Response  Edits
+	Upgrades  Upgrades
 	Upstream  int             // exchange.NoUpstream: a plugin must choose
 	Authority *route.Template // of a dynamic upstream; may be nil
 	Override  *Override       // what it changes of its upstream's plan; nil: nothing
@@ -109,10 +111,10 @@ type Route struct {
 
 // Override is what a route changes of a plan; nil fields change nothing.
 type Override struct {
-	Connect, ResponseHeader, IdleRead, Request *time.Duration
-	PerTry                                     *time.Duration
-	Attempts                                   *int
-	Host                                       *HostPolicy
+	Connect, ResponseHeader, IdleRead, TunnelIdle, TunnelMax, Request *time.Duration
+	PerTry                                                            *time.Duration
+	Attempts                                                          *int
+	Host                                                              *HostPolicy
 }
 
 // Response is an answer from the configuration.
@@ -169,6 +171,12 @@ func (r *Route) plan(u *Upstream, w *work, x *exchange.Exchange) (*proxy.Options
 		}
 		if o.IdleRead != nil {
 			options.IdleRead = *o.IdleRead
+		}
+		if o.TunnelIdle != nil {
+			options.TunnelIdle = *o.TunnelIdle
+		}
+		if o.TunnelMax != nil {
+			options.TunnelMax = *o.TunnelMax
 		}
 		if o.Request != nil {
 			timeout = *o.Request

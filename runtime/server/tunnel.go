@@ -1,16 +1,48 @@
 package server
 
 import (
+	"errors"
+
+	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
-	"wasmgate/runtime/proxy"
 	"wasmgate/runtime/upstream/facts"
+	"wasmgate/runtime/websocket"
 	"wasmgate/runtime/wire"
 )
 
-// tunnel passes bytes both ways after 101 (RFC 9110 section 7.8), each direction in a task of its own, until both
-// sides have ended, or nothing has moved for the upstream's idle_read. Filters see the head before, and may answer otherwise.
-func (s *Session) tunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) outcome {
+// tunnel is a client's side and an upstream's connection that have become one after 101 (RFC 9110 section 7.8). Each direction
+// has a task of its own, which holds no buffer while it waits. When it ends is in tunnels.go.
+type tunnel struct {
+	session  *Session
+	work     *work
+	stream   wire.Stream // to the upstream
+	upstream *netloop.Conn
+	up, down direction // to the upstream, and to the client
+	place    int       // in the loop's list
+	main     *netloop.Task
+
+	idle, most int64 // without a byte, and in all; 0: no limit
+	moved      int64 // loop time of the last byte
+	timer      *netloop.Timer
+	seen       *Snapshot // by which leaving was answered
+	half       int64     // loop time at which a WebSocket of which one end has gone is cut; 0: both are there
+	notice     notice
+	over       bool // it was cut
+}
+
+// direction is what flows one way.
+type direction struct {
+	frames websocket.Frames
+	bytes  int64
+	ended  bool // the sender has ended it
+	ours   bool // the last frame in it is ours: what still comes goes nowhere
+	done   bool // its task has ended
+}
+
+// openTunnel answers 101, and passes bytes both ways until both sides have ended. Filters see the head before, and may answer
+// otherwise.
+func (s *Session) openTunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) outcome {
 	x, f := &w.x, &w.flight
 	protocol := append([]byte(nil), x.Response.Upgrade...)
 	x.Response.StripHopByHop()
@@ -31,102 +63,214 @@ func (s *Session) tunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route) out
 			return s.respond(t, w, snap, r)
 		}
 	}
+	r.Response.apply(&x.Response.Head)
 	w.side.Head(&x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol})
 	w.side.Tunnel()
 	x.StatusSent = 101
 	f.Abandon(facts.CloseUpgradeEnded)
 	if x.Err = s.flush(t, w, snap); x.Err == nil {
-		tunnelBetween(t, w.side, f, &x.BytesIn, &x.BytesOut)
+		if len(r.Chain)+len(snap.Filters) == 0 {
+			w.unused(t.Loop(), snap) // a tunnel may outlive many
+		}
+		x.Tunnel.Protocol, x.Tunnel.Began = exchange.TunnelOther, t.Loop().Now()
+		if http1.EqualFold(protocol, exchange.TunnelWebSocket) {
+			x.Tunnel.Protocol = exchange.TunnelWebSocket
+		}
+		s.pass(t, w)
 	}
 	f.Finish(t)
 	return broken
 }
 
-// tunnelled is a client's side and an upstream's connection that have become one.
-type tunnelled struct {
-	side     Side
-	stream   wire.Stream // to the upstream
-	upstream *netloop.Conn
-	idle     int64
-	main     *netloop.Task
-	ended    bool // the direction to the upstream
-}
-
-// tunnelBetween moves bytes both ways to their end, and counts them.
-func tunnelBetween(t *netloop.Task, side Side, f *proxy.Flight, in, out *int64) {
-	stream, upstream := f.Stream()
-	tn := &tunnelled{side: side, stream: stream, upstream: upstream, idle: int64(f.Options.IdleRead), main: t}
-	tn.touch(t.Loop())
-	t.Loop().Go(func(t *netloop.Task) {
-		*in = tn.fromClient(t)
-		tn.ended = true
-		tn.main.Wake()
+// pass moves bytes both ways to their end.
+func (s *Session) pass(t *netloop.Task, w *work) {
+	f, l := &w.flight, t.Loop()
+	n := &tunnel{session: s, work: w, main: t, idle: int64(f.Options.TunnelIdle), most: int64(f.Options.TunnelMax), moved: l.Now()}
+	n.stream, n.upstream = f.Stream()
+	n.deadlines(0, 0)
+	s.server.opened(l, n)
+	l.Go(func(t *netloop.Task) {
+		n.fromClient(t)
+		n.up.done = true
+		n.main.Wake()
 	})
-	*out = tn.fromUpstream(t, &f.Answer)
-	for !tn.ended {
+	n.fromUpstream(t, &f.Answer)
+	for n.down.done = true; !n.up.done; {
 		t.Park()
 	}
+	w.x.BytesIn, w.x.BytesOut = n.up.bytes, n.down.bytes
+	s.server.closed(l, n)
 }
 
-// touch begins the time of silence anew, in both directions.
-func (tn *tunnelled) touch(l *netloop.Loop) {
-	at := int64(0)
-	if tn.idle > 0 {
-		at = l.Now() + tn.idle
-	}
-	tn.side.SetReadDeadline(at)
-	tn.side.SetWriteDeadline(at)
-	tn.upstream.SetReadDeadline(at)
-	tn.upstream.SetWriteDeadline(at)
+// deadlines sets until when each side is read and written.
+func (n *tunnel) deadlines(read, write int64) {
+	n.work.side.SetReadDeadline(read)
+	n.work.side.SetWriteDeadline(write)
+	n.upstream.SetReadDeadline(read)
+	n.upstream.SetWriteDeadline(write)
 }
 
-// fromClient moves bytes until the client ends its direction, and passes the end on. A failure ends both.
-func (tn *tunnelled) fromClient(t *netloop.Task) (moved int64) {
+// fromClient moves what the client sends.
+func (n *tunnel) fromClient(t *netloop.Task) {
+	side, d := n.work.side, &n.up
 	for {
-		tn.side.Rest() // a tunnel that is silent holds no memory
-		data, err := tn.side.Next(t)
-		if err == nil {
-			if _, err = tn.stream.Write(t, data); err == nil {
-				moved += int64(len(data))
-				tn.touch(t.Loop())
-				continue
+		side.Rest() // a tunnel that is silent holds no memory
+		data, err := side.Next(t)
+		switch {
+		case err == nil:
+			err = n.move(t, d, data, n.toUpstream)
+			if err != nil {
+				n.broke(exchange.EndUpstreamReset, err)
+				return
 			}
-		} else if isEOF(err) && tn.upstream.CloseWrite() == nil {
-			return moved
+		case n.awake(err):
+			side.SetReadDeadline(0)
+			if err := n.move(t, d, nil, n.toUpstream); err != nil {
+				n.broke(exchange.EndUpstreamReset, err)
+				return
+			}
+		case isEOF(err):
+			if n.ends(t, d, exchange.EndClientClosed); n.endUpstream(t) != nil {
+				n.cut(exchange.EndUpstreamReset)
+			}
+			return
+		default:
+			n.broke(exchange.EndClientReset, err)
+			return
 		}
-		tn.cut()
-		return moved
 	}
 }
 
-// fromUpstream is fromClient for the other direction.
-func (tn *tunnelled) fromUpstream(t *netloop.Task, from *wire.Reader) (moved int64) {
+// fromUpstream moves what the upstream sends.
+func (n *tunnel) fromUpstream(t *netloop.Task, from *wire.Reader) {
+	side, d := n.work.side, &n.down
 	for {
 		if b := from.Buffered(); len(b) > 0 {
-			if tn.side.Write(t, b) != nil {
-				break
+			if err := n.move(t, d, b, side.Write); err != nil {
+				n.broke(exchange.EndClientReset, err)
+				return
 			}
-			moved += int64(len(b))
 			from.Consume(len(b))
-			tn.touch(t.Loop())
 		}
 		from.Rest()
 		err := from.Fill(t)
-		if err == nil {
-			continue
-		}
-		if isEOF(err) {
-			if tn.side.End(nil); tn.side.Flush(t) == nil {
-				return moved
+		switch {
+		case err == nil:
+		case n.awake(err):
+			n.upstream.SetReadDeadline(0)
+			if err := n.move(t, d, nil, side.Write); err != nil {
+				n.broke(exchange.EndClientReset, err)
+				return
 			}
+		case isEOF(err):
+			n.ends(t, d, exchange.EndUpstreamClosed)
+			if side.End(nil); side.Flush(t) != nil {
+				n.cut(exchange.EndClientReset)
+			}
+			return
+		default:
+			n.broke(exchange.EndUpstreamReset, err)
+			return
 		}
-		break
 	}
-	tn.cut()
-	return moved
 }
 
-func (tn *tunnelled) cut() {
-	tn.side.Close()
-	_ = tn.upstream.Close()
+func (n *tunnel) toUpstream(t *netloop.Task, data []byte) error {
+	_, err := n.stream.Write(t, data)
+	return err
+}
+
+// endUpstream tells the upstream that nothing more comes.
+func (n *tunnel) endUpstream(t *netloop.Task) error {
+	if s, ok := n.stream.(interface {
+		CloseWrite(*netloop.Task) error
+	}); ok {
+		return s.CloseWrite(t)
+	}
+	return n.upstream.CloseWrite()
+}
+
+// move passes data on, and says what is to be said itself as soon as it may be. What comes behind that goes nowhere.
+func (n *tunnel) move(t *netloop.Task, d *direction, data []byte, write func(*netloop.Task, []byte) error) error {
+	if len(data) > 0 && !d.ours {
+		rest := data
+		if n.webSocket() {
+			stop := n.notice.stop()
+			rest = data[:d.frames.Pass(data, stop)]
+			if stop == websocket.Nowhere {
+				n.noteClose(d)
+				rest = data
+			}
+		}
+		if err := write(t, rest); err != nil {
+			return err
+		}
+		d.bytes += int64(len(rest))
+		n.moved = t.Loop().Now()
+		data = data[len(rest):]
+	}
+	if n.mayTell(d) {
+		var frame [128]byte
+		d.ours = true
+		if err := write(t, websocket.AppendClose(frame[:0], websocket.GoingAway, n.notice.reason, d == &n.up)); err != nil {
+			return err
+		}
+	}
+	if d.ours {
+		for len(data) > 0 && !d.frames.Closed() {
+			data = data[d.frames.Pass(data, websocket.AtFrame):]
+		}
+	}
+	n.noteClose(d)
+	return nil
+}
+
+func (n *tunnel) webSocket() bool { return n.work.x.Tunnel.Protocol == exchange.TunnelWebSocket }
+
+// noteClose notes who closes a WebSocket, and ends it where both have, if they were told to.
+func (n *tunnel) noteClose(d *direction) {
+	if !d.frames.Closed() {
+		return
+	}
+	if d == &n.up {
+		n.because(exchange.EndClientClosed)
+	} else {
+		n.because(exchange.EndUpstreamClosed)
+	}
+	if n.notice.told && n.up.frames.Closed() && n.down.frames.Closed() {
+		n.cut("")
+	}
+}
+
+// ends notes that the sender has ended a direction. Of a WebSocket that is the end of both: nobody will answer what is still said.
+func (n *tunnel) ends(t *netloop.Task, d *direction, why string) {
+	d.ended = true
+	n.because(why)
+	if n.webSocket() && n.half == 0 {
+		n.half = t.Loop().Now() + int64(closeTime)
+		n.arm(t.Loop())
+	}
+}
+
+// because notes why the tunnel ends, if that is not known yet.
+func (n *tunnel) because(why string) {
+	if x := &n.work.x; x.Tunnel.Why == "" {
+		x.Tunnel.Why = why
+	}
+}
+
+// broke ends both directions because one has failed.
+func (n *tunnel) broke(why string, err error) {
+	if errors.Is(err, netloop.ErrClosed) { // not by us, or that is known: the group is being closed
+		why = exchange.EndDrained
+	}
+	n.cut(why)
+}
+
+// cut ends both directions at once.
+func (n *tunnel) cut(why string) {
+	n.because(why)
+	n.over = true
+	n.work.side.Close()
+	_ = n.upstream.Close()
 }

@@ -24,6 +24,7 @@ type Acquired struct {
 	Failed []*fault.Error // of those tried in vain, the first maxFailed; without the error that Acquire returns
 
 	breaker *breaker.Shared // nil: it was told
+	state   balance.State   // of the member, when it was chosen
 	moved   uint64          // bytes on the connection before
 	begun   int64           // loop time
 }
@@ -31,7 +32,7 @@ type Acquired struct {
 // take gives the connection to a request.
 func (m *Member) take(c *pool.Conn, why string) Acquired {
 	m.load.Start()
-	return Acquired{Conn: c, Member: m, WhyNew: why, Chosen: facts.ChosenBalance, moved: c.Facts.BytesIn + c.Facts.BytesOut, begun: c.Net.Loop().Now()}
+	return Acquired{state: m.choice.Load().State, Conn: c, Member: m, WhyNew: why, Chosen: facts.ChosenBalance, moved: c.Facts.BytesIn + c.Facts.BytesOut, begun: c.Net.Loop().Now()}
 }
 
 // Report tells the member, and the upstream's breaker, how an attempt went, and says whether that has ejected the member. A
@@ -42,6 +43,17 @@ func (a *Acquired) Report(l *netloop.Loop, o health.Outcome) (ejected bool) {
 		a.breaker = nil
 	}
 	return a.Member.report(l, o, a.begun)
+}
+
+// Leaving says that the connection, or its member, is to be taken out of service, and that this was decided after the connection
+// was acquired: an operator closes it, or the member's target was drained, disabled or removed, or its upstream has ended.
+// A use that may last is to end then.
+func (a *Acquired) Leaving() bool {
+	if a.Condemned() || a.Member.ended.Load() {
+		return true
+	}
+	now := a.Member.choice.Load().State
+	return now != a.state && (now == balance.Drain || now == balance.Disabled)
 }
 
 // Cancel tells that the attempt says nothing about the member: the client went away, or it was not needed.

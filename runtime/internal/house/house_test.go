@@ -52,7 +52,7 @@ wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         <
 
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
-proxyproto, session, body, secure, compress                                    < server
+proxyproto, session, body, secure, compress, websocket                         < server
 compress                                                                       < gateway
 fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
