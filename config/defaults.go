@@ -87,4 +87,6 @@ func DefaultPlugin() Plugin {
 }
 
 // DefaultRoute is a route about which nothing was said.
-func DefaultRoute() Route { return Route{Dynamic: defaultDynamic(), Decompress: defaultDecompress(), Upgrades: []string{"websocket"}} }
+func DefaultRoute() Route {
+	return Route{Dynamic: defaultDynamic(), Decompress: defaultDecompress(), Upgrades: []string{"websocket"}}
+}

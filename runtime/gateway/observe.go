@@ -26,6 +26,8 @@ var (
 	_ server.Observer = (*observer)(nil)
 	_ server.Answerer = (*observer)(nil)
 	_ tcp.Observer    = (*observer)(nil)
+
+	_ server.TunnelObserver = (*observer)(nil)
 )
 
 // observersAs are the loops' observers, as O has them.
@@ -38,6 +40,9 @@ func observersAs[O any](g *Gateway) []O {
 }
 
 func (o *observer) Begin(x *exchange.Exchange) { o.recorder.Begin(x) }
+
+// TunnelBegan is told of a request that has become a tunnel.
+func (o *observer) TunnelBegan(x *exchange.Exchange) { o.recorder.TunnelBegan(x) }
 
 func (o *observer) AttemptStarted(x *exchange.Exchange, a *exchange.Attempt) {
 	o.recorder.StartAttempt(x, a)

@@ -42,6 +42,7 @@ func (r *Recorder) line(x *exchange.Exchange) {
 	if x.FirstByte != 0 {
 		e.Int64("first_byte_us", micros(x.FirstByte-x.Started))
 	}
+	lineTunnel(e, x)
 	text(e, "route", x.Route)
 	if a := x.Attempt(); a != nil {
 		r.lineAttempt(e, x, a)

@@ -28,10 +28,12 @@ type cells struct {
 	requests  map[requestKey]*requestSeries
 	upstreams map[string]*upstreamSeries
 	sessions  map[sessionKey]*sessionSeries
+	tunnels   map[tunnelKey]*tunnelSeries
 
 	requestList  atomic.Pointer[[]*requestSeries]
 	upstreamList atomic.Pointer[[]*upstreamSeries]
 	sessionList  atomic.Pointer[[]*sessionSeries]
+	tunnelList   atomic.Pointer[[]*tunnelSeries]
 
 	spansDropped atomic.Uint64 // the ring was full
 	spansLimited atomic.Uint64 // there were too many of their kind
@@ -123,10 +125,11 @@ func reasonAt(list []string, i int) string {
 }
 
 func newCells() *cells {
-	c := &cells{requests: map[requestKey]*requestSeries{}, upstreams: map[string]*upstreamSeries{}, sessions: map[sessionKey]*sessionSeries{}}
+	c := &cells{requests: map[requestKey]*requestSeries{}, upstreams: map[string]*upstreamSeries{}, sessions: map[sessionKey]*sessionSeries{}, tunnels: map[tunnelKey]*tunnelSeries{}}
 	c.requestList.Store(new([]*requestSeries))
 	c.upstreamList.Store(new([]*upstreamSeries))
 	c.sessionList.Store(new([]*sessionSeries))
+	c.tunnelList.Store(new([]*tunnelSeries))
 	return c
 }
 

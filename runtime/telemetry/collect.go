@@ -92,6 +92,7 @@ func (t *Telemetry) metrics() []*dto.MetricFamily {
 	t.requestMetrics(p)
 	t.codingMetrics(p)
 	t.sessionMetrics(p)
+	t.tunnelMetrics(p)
 	t.errorMetrics(p)
 	t.upstreamMetrics(p)
 	t.memberMetrics(p)

@@ -63,6 +63,10 @@ func (r *Recorder) Forget(n *Names, now int64) {
 		}
 		return over
 	})
+	forget(c.tunnels, &c.tunnelList, func(k tunnelKey, s *tunnelSeries) bool {
+		inForce := s.open.Load() != 0 || n.has(n.Listeners, k.listener) && n.has(n.Upstreams, k.upstream)
+		return s.rest.over(inForce, s.count, now, r.forget)
+	})
 	forget(c.upstreams, &c.upstreamList, func(name string, s *upstreamSeries) bool {
 		return s.rest.over(n.has(n.Upstreams, name), s.count, now, r.forget) && !used[s]
 	})

@@ -68,6 +68,8 @@ const (
 	attrSessionBytesIn  = attribute.Key("wasmgate.session.bytes_in")
 	attrSessionBytesOut = attribute.Key("wasmgate.session.bytes_out")
 	attrSessionWhyEnded = attribute.Key("wasmgate.session.why_ended")
+	attrTunnel          = attribute.Key("wasmgate.tunnel.protocol")
+	attrTunnelWhyEnded  = attribute.Key("wasmgate.tunnel.why_ended")
 	attrConnHealthCheck = attribute.Key("wasmgate.connection.health_check")
 	attrClientConn      = attribute.Key("wasmgate.client.connection.id")
 	attrClientOrdinal   = attribute.Key("wasmgate.client.connection.ordinal")

@@ -105,7 +105,9 @@ func emitEverything(t *testing.T, r *Recorder) {
 	x = request(t, "GET / HTTP/1.1", "Host: a")
 	r.Begin(x)
 	attempt(x, r, c)
-	end(r, x, 200)
+	x.Tunnel.Protocol, x.Tunnel.Why, x.BytesIn = exchange.TunnelWebSocket, exchange.EndDrained, 1
+	r.TunnelBegan(x)
+	end(r, x, 101)
 	emitKept(t, r, c, trap)
 	c.Closed, c.WhyClosed, c.Err = wall+int64(time.Minute), facts.CloseError, closed
 	r.ConnClosed(c)

@@ -41,6 +41,7 @@ type record struct {
 	started, headRead, matched, routed, firstByte, ended, wall int64
 	bytesIn, bytesOut                                          int64
 	status                                                     int
+	tunnel                                                     exchange.Tunnel
 	err                                                        *fault.Error
 	attempts                                                   []exchange.Attempt
 	calls                                                      []exchange.PluginCall

@@ -136,6 +136,7 @@ func (r *Recorder) End(x *exchange.Exchange) {
 	}
 	rec := r.told(x)
 	r.count(x, rec != nil)
+	r.countTunnel(x)
 	if r.recent != nil {
 		r.recent.end(r, x)
 	}

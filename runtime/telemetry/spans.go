@@ -148,6 +148,8 @@ func (m *spanMaker) request(r *record) {
 	if r.status != 0 {
 		s.set(attrStatus.Int(r.status))
 	}
+	s.setText(attrTunnel, r.tunnel.Protocol)
+	s.setText(attrTunnelWhyEnded, r.tunnel.Why)
 	for i, t := range r.tags {
 		if !hasTag(r.tags[i+1:], t.Key) { // the last one counts: keys must be unique
 			s.set(attribute.String(attrTagPrefix+valid(t.Key), valid(t.Value)))

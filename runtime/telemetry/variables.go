@@ -152,6 +152,10 @@ var variables = map[string]*variable{
 		return strconv.AppendInt(b, int64(len(x.Attempts)), 10)
 	}},
 	"attempt_why": {ours: true, request: ofAttempt(func(b []byte, a *exchange.Attempt) []byte { return append(b, a.Why...) })},
+	"tunnel": {ours: true,
+		request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte { return append(b, x.Tunnel.Protocol...) }},
+	"tunnel_why_ended": {ours: true,
+		request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte { return append(b, x.Tunnel.Why...) }},
 	"why_ended": {ours: true, request: nothing,
 		session: func(_ *Recorder, b []byte, s *exchange.Session) []byte { return append(b, s.Why...) }},
 
