@@ -102,7 +102,7 @@ type Connection struct {
 
 // Use is what uses a connection.
 type Use struct {
-	Kind     string  `json:"kind" enum:"request,session,call" doc:"A client's request, a session of TCP mode, or a request of a plugin's own."`
+	Kind     string  `json:"kind" enum:"request,tunnel,session,call" doc:"A client's request, what it became when the protocol was switched (a WebSocket), a session of TCP mode, or a request of a plugin's own."`
 	Listener string  `json:"listener,omitempty"`
 	Route    string  `json:"route,omitempty"`
 	Plugin   string  `json:"plugin,omitempty" doc:"Whose request it is."`

@@ -141,8 +141,11 @@ func requestUse(l *netloop.Loop, x *exchange.Exchange) *admin.Use {
 		Kind: "request", Listener: x.Client.Server, Route: x.Route, Plugin: x.Plugin, Method: text(x.Request.Method, 32), Path: text(x.Request.Path, maxUsePath),
 		For: ms(l.Now() - x.Started),
 	}
-	if x.Plugin != "" {
+	switch {
+	case x.Plugin != "":
 		u.Kind = "call"
+	case x.Tunnel.Protocol != "":
+		u.Kind = "tunnel"
 	}
 	if x.Client.Addr.IsValid() {
 		u.Client = x.Client.Addr.Unmap().WithZone("").String()
