@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -18,11 +20,14 @@ import (
 type webSockets struct {
 	addr string
 	open atomic.Int64
+
+	mu     sync.Mutex
+	closed map[websocket.StatusCode]int // how connections have ended: what the client said, -1 for nothing
 }
 
 func startWebSockets(t *testing.T) *webSockets {
 	t.Helper()
-	e := &webSockets{}
+	e := &webSockets{closed: map[websocket.StatusCode]int{}}
 	server := httptest.NewServer(e)
 	ctx, cancel := context.WithCancel(context.Background())
 	server.Config.BaseContext = func(net.Listener) context.Context { return ctx }
@@ -46,9 +51,21 @@ func (e *webSockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer e.open.Add(-1)
 	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(-1)
-	for echoed := true; echoed; {
-		echoed = e.once(c) == nil
+	for {
+		if err := e.once(c); err != nil {
+			e.mu.Lock()
+			e.closed[websocket.CloseStatus(err)]++
+			e.mu.Unlock()
+			return
+		}
 	}
+}
+
+// closedWith is how many connections have ended with this code.
+func (e *webSockets) closedWith(code websocket.StatusCode) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closed[code]
 }
 
 var errNotText = errors.New("text that is not UTF-8")
@@ -63,4 +80,55 @@ func (e *webSockets) once(c *websocket.Conn) error {
 		return errNotText
 	}
 	return c.Write(context.Background(), kind, data)
+}
+
+// chat is a WebSocket client.
+type chat struct {
+	*testing.T
+	*websocket.Conn
+}
+
+// patienceOfChats is how long a client waits for anything.
+const patienceOfChats = 20 * time.Second
+
+func dialChat(t *testing.T, addr, path string) *chat {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patienceOfChats)
+	defer cancel()
+	c, resp, err := websocket.Dial(ctx, "ws://"+addr+path, &websocket.DialOptions{Subprotocols: []string{"chat"}})
+	if err != nil {
+		t.Fatalf("%v (%v)", err, resp)
+	}
+	t.Cleanup(func() { _ = c.CloseNow() })
+	c.SetReadLimit(-1)
+	return &chat{t, c}
+}
+
+// says sends a message and wants it back.
+func (c *chat) says(text string) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patienceOfChats)
+	defer cancel()
+	if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+		c.Fatal(err)
+	}
+	if _, back, err := c.Read(ctx); err != nil || string(back) != text {
+		c.Fatalf("%.50q, %v; want %.50q", back, err, text)
+	}
+}
+
+// ends waits until the server closes, and returns how.
+func (c *chat) ends() (code websocket.StatusCode, reason string) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patienceOfChats)
+	defer cancel()
+	for {
+		if _, _, err := c.Read(ctx); err != nil {
+			var closed websocket.CloseError
+			if !errors.As(err, &closed) {
+				c.Errorf("it ended without a Close frame: %v", err)
+			}
+			return closed.Code, closed.Reason
+		}
+	}
 }
