@@ -70,7 +70,7 @@ var foreignValues = map[string]map[string]string{
 		"udp": "there are http and tcp", "l7": "say `http`", "http1": "say `http`",
 	},
 	"ping": {"100continue": "say `expect_continue`", "http": "say `expect_continue`", "continue": "say `expect_continue`", "none": "say `off`"},
-	"type": {"httpchk": "say `http`", "https": "say `http`: https targets are asked over TLS", "connect": "say `tcp`", "none": "say `off`"},
+	"type": {"httpchk": "say `http`", "https": "say `http`: https targets are asked over TLS", "connect": "say `tcp`", "none": "say `off`", "grpchealthcheck": "say `grpc`", "grpchealthv1": "say `grpc`"},
 	"protocol": {
 		"http1": "say `http1.1`", "http": "say `http1.1`", "11": "say `http1.1`", "http/11": "say `http1.1`", "http/10": "say `http1.0`", "10": "say `http1.0`",
 		"h2": "say `http2`", "h2c": "say `http2`", "http/2": "say `http2`", "http20": "say `http2`", "2": "say `http2`", "grpc": "say `http2`",
@@ -205,6 +205,7 @@ var foreign = map[string]string{
 	"httpserverclose":     "say `pool.reuse: never`", "optionhttpserverclose": "say `pool.reuse: never`",
 	"httpclose": "say `listeners[].keep_alive.enabled: false` and `pool.reuse: never`", "optionhttpclose": "say `listeners[].keep_alive.enabled: false` and `pool.reuse: never`",
 	"check": sayActive, "httpchk": sayActive, "optionhttpchk": sayActive, "tcpcheck": "say `health.active: {type: tcp}`",
+	"grpchealthcheck": "say `health.active: {type: grpc}`", "servicename": "say `health.active.service`",
 	"inter": "say `health.active.interval`", "timeoutcheck": "say `health.active.timeout`", "observe": sayPassive, "errorlimit": "say `health.passive.failures`",
 	"sendproxy": "say `proxy_protocol: v1` in the upstream", "sendproxyv2": "say `proxy_protocol: v2` in the upstream",
 	"acceptproxy": "say `listeners[].proxy_protocol: [10.0.0.0/8]`, with the peers that send it",

@@ -38,11 +38,12 @@ type PassiveHealth struct {
 
 // ActiveHealth is a check of each address that the gateway makes.
 type ActiveHealth struct {
-	Type     CheckType     `koanf:"type" enum:"off,http,tcp" example:"http" doc:"off: none. http: a GET must be answered with one of status. tcp: a connection (for https: with its TLS handshake) must open."`
+	Type     CheckType     `koanf:"type" enum:"off,http,tcp,grpc" example:"http" doc:"off: none. http: a GET must be answered with one of status. tcp: a connection (for https: with its TLS handshake) must open. grpc: grpc.health.v1.Health/Check must be answered SERVING."`
 	Interval Duration      `koanf:"interval" min:"100ms" example:"10s" doc:"Time from one check of an address to the next."`
 	Timeout  Duration      `koanf:"timeout" min:"1ms" example:"500ms" doc:"Longest time that one check may take."`
 	Path     string        `koanf:"path" example:"/healthz" doc:"For http: path, and query if there is one."`
-	Host     string        `koanf:"host" example:"users.example.com" doc:"For http: the Host field. Default: the target's."`
+	Host     string        `koanf:"host" example:"users.example.com" doc:"For http and grpc: the Host field. Default: the target's."`
+	Service  string        `koanf:"service" example:"acme.Users" doc:"For grpc: the service that is asked about. Default: the server as a whole."`
 	Status   []StatusRange `koanf:"status" example:"[200, 204]" doc:"For http: status codes that mean good health, alone or as ranges."`
 	Rise     int           `koanf:"rise" min:"1" max:"100" example:"1" doc:"Good checks in a row after which an address takes requests again."`
 	Fall     int           `koanf:"fall" min:"1" max:"100" example:"2" doc:"Failed checks in a row after which an address takes none."`

@@ -47,6 +47,7 @@ const (
 	CheckOff  CheckType = "off"
 	CheckHTTP CheckType = "http"
 	CheckTCP  CheckType = "tcp"
+	CheckGRPC CheckType = "grpc"
 )
 
 // SameSite is the attribute of that name of a cookie.

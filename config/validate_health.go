@@ -21,19 +21,24 @@ func (v *validator) passive(p keyPath, h *PassiveHealth) {
 }
 
 // active checks the checks.
-func (v *validator) active(p keyPath, h *ActiveHealth) {
+func (v *validator) active(p keyPath, h *ActiveHealth, protocol Protocol) {
 	switch h.Type {
 	case CheckOff:
-		v.idle(p, "say `type: http` or `type: tcp`", "type is off", "interval", "timeout", "path", "host", "status", "rise", "fall")
+		v.idle(p, "say `type: http` or `type: tcp`", "type is off", "interval", "timeout", "path", "host", "service", "status", "rise", "fall")
 		return
 	case CheckTCP:
-		v.idle(p, "say `type: http`, or remove it", "type is tcp", "path", "host", "status")
+		v.idle(p, "say `type: http`, or remove it", "type is tcp", "path", "host", "service", "status")
 		return
+	case CheckGRPC:
+		v.idle(p, "say `type: http`, or remove it", "type is grpc", "path", "status")
+		v.grpcCheck(p, h, protocol)
+	default:
+		v.idle(p, "say `type: grpc`, or remove it", "type is http", "service")
 	}
 	if h.Timeout > h.Interval && v.ok(p) {
 		v.warn(p.key("timeout"), "write `"+h.Interval.String()+"` or less", "is longer than interval (%s): a check may still run when the next one is due", h.Interval)
 	}
-	if q := p.key("path"); v.ok(q) {
+	if q := p.key("path"); h.Type == CheckHTTP && v.ok(q) {
 		switch {
 		case !strings.HasPrefix(h.Path, "/"):
 			v.fail(q, "write `/"+h.Path+"`", "%s does not begin with /", quote(h.Path))
@@ -46,8 +51,18 @@ func (v *validator) active(p keyPath, h *ActiveHealth) {
 			v.failErr(q, err)
 		}
 	}
-	if q := p.key("status"); len(h.Status) == 0 && !v.hurt[q.String()] {
+	if q := p.key("status"); h.Type == CheckHTTP && len(h.Status) == 0 && !v.hurt[q.String()] {
 		v.fail(q, "write `status: [200-399]`", "is empty: every check would fail")
+	}
+}
+
+// grpcCheck checks what a check by gRPC needs.
+func (v *validator) grpcCheck(p keyPath, h *ActiveHealth, protocol Protocol) {
+	if q := p.key("type"); protocol != ProtocolHTTP2 && v.ok(q) {
+		v.fail(q, "say `protocol: http2` for the upstream, or `type: tcp`", "a check by gRPC needs an upstream of HTTP/2")
+	}
+	if q := p.key("service"); v.ok(q) && (len(h.Service) > 256 || strings.ContainsFunc(h.Service, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' })) {
+		v.fail(q, "write it as in `acme.Users`: package and service", "%s is not the name of a service", quote(h.Service))
 	}
 }
 

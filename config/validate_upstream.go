@@ -28,7 +28,7 @@ func (v *validator) upstream(p keyPath, u *Upstream) {
 	}
 	v.sticky(p.key("sticky"), u)
 	v.passive(p.key("health").key("passive"), &u.Health.Passive)
-	v.active(p.key("health").key("active"), &u.Health.Active)
+	v.active(p.key("health").key("active"), &u.Health.Active, u.Protocol)
 	v.retries(p, u)
 	v.pool(p, u)
 	v.protocols(p, u)

@@ -98,6 +98,9 @@ type Error struct {
 	ConnBegan int64 // loop time in nanoseconds: the effort to open it; 0: it was not for a request
 	ConnEnded int64
 	Ejected   bool // with it, the server's address had failed too often, and is given no requests for a while
+	// The peer has ended the stream of HTTP/2 with ResetCode (RST_STREAM), and not its connection.
+	Reset     bool
+	ResetCode uint32
 	Plugin    string
 	Phase     string
 	Detail    string // what exactly, and what to do about it

@@ -166,7 +166,10 @@ func healthRules(c *config.Upstream) upstream.Health {
 		return h
 	}
 	h.Active = &upstream.Check{Active: health.Active{Rise: a.Rise, Fall: a.Fall}, Interval: a.Interval.Std(), Timeout: a.Timeout.Std()}
-	if a.Type == config.CheckHTTP {
+	switch a.Type {
+	case config.CheckGRPC:
+		h.Active.Probe = (&probe.GRPC{Service: a.Service, Host: a.Host, Timeout: a.Timeout.Std()}).Probe
+	case config.CheckHTTP:
 		probe := &probe.HTTP{Target: a.Path, Host: a.Host, Status: ranges(a.Status), HTTP10: c.Protocol == config.ProtocolHTTP10}
 		h.Active.Probe = probe.Probe
 		if c.Protocol == config.ProtocolHTTP2 {

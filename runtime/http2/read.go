@@ -305,7 +305,7 @@ func (c *Conn) resetByPeer(f *http2.RSTStreamFrame) error {
 	s.refused = f.ErrCode == http2.ErrCodeRefusedStream && !s.headDone
 	s.fail(&fault.Error{
 		Kind: fault.UpstreamClosed, Source: fault.Upstream, Status: 502, Retryable: !s.headDone,
-		Detail: "the upstream has reset the stream: " + f.ErrCode.String(),
+		Detail: "the upstream has reset the stream: " + f.ErrCode.String(), Reset: true, ResetCode: uint32(f.ErrCode),
 	})
 	return nil
 }

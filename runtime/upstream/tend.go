@@ -41,16 +41,29 @@ func (m *Member) check(t *netloop.Task) {
 			return
 		}
 		if !m.pool.Parked() && m.choice.Load().State != balance.Disabled {
-			well := m.probe(t, c) == nil
+			failure := failureOf(m.probe(t, c))
 			if m.ended.Load() || l.Closing() {
 				return
 			}
-			if m.tracker.Probe(well, l.Now()) {
+			if m.tracker.Probe(failure, l.Now()) {
 				m.apply(l)
 			}
 		}
 		t.Sleep(c.Interval - time.Duration(rand.Int64N(int64(c.Interval)/10+1))) // so that not all are asked at once
 	}
+}
+
+// failureOf says what was wrong with a check, to people who know which address it was of.
+func failureOf(err *fault.Error) string {
+	switch {
+	case err == nil:
+		return ""
+	case err.Detail != "":
+		return err.Detail
+	case err.Err != nil:
+		return err.Kind.String() + ": " + err.Err.Error()
+	}
+	return err.Kind.String()
 }
 
 // probe asks once, over a connection of its own.

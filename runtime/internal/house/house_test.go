@@ -33,13 +33,14 @@ secure, watch         < certs
 fault, http1, netloop, exchange < body
 fault, netloop, http1, body < compress
 fault, exchange, http1, netloop < filter
+fault, http1                    < grpc
 
 fault                                                                          < upstream/facts
 fault, netloop                                                                 < upstream/resolve
 fault, netloop, upstream/facts                                                 < upstream/pool
 fault, netloop, secure, upstream/facts, upstream/pool, upstream/resolve        < upstream
 breaker, upstream/balance, upstream/health                                     < upstream
-fault, netloop, http1, http2, wire, upstream/health, upstream/pool             < upstream/probe
+fault, netloop, http1, http2, grpc, wire, upstream/health, upstream/pool       < upstream/probe
 
 wasm/meter, breaker, fault, netloop                                            < wasm
 internal/private                                                               < wasm, modules, certs/acme

@@ -244,11 +244,11 @@ func (t *Tracker) eject(p *Passive, o Outcome, now int64) {
 	t.ejections++
 }
 
-// Probe tells how a check went.
-func (t *Tracker) Probe(ok bool, now int64) (changed bool) {
+// Probe tells how a check went: failure says what was wrong, and is empty if nothing was.
+func (t *Tracker) Probe(failure string, now int64) (changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	rules := t.options.Load()
+	rules, ok := t.options.Load(), failure == ""
 	if rules.Active == (Active{}) {
 		return false
 	}
@@ -267,7 +267,7 @@ func (t *Tracker) Probe(ok bool, now int64) (changed bool) {
 	case !ok && t.checks >= rules.Active.Fall:
 		t.unhealthy, t.checks, t.slow = true, 0, false
 		t.falls++
-		t.why = fmt.Sprintf("%d checks in a row failed", max(rules.Active.Fall, 1))
+		t.why = fmt.Sprintf("%d checks in a row failed, the last: %s", max(rules.Active.Fall, 1), failure)
 	}
 	return t.update(now)
 }

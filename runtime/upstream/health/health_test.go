@@ -184,14 +184,14 @@ func TestChecks(t *testing.T) {
 	probe := func(now int64, changes bool, list ...bool) {
 		t.Helper()
 		for i, ok := range list {
-			if got := k.Probe(ok, now); got != (changes && i == len(list)-1) {
+			if got := k.Probe(said(ok), now); got != (changes && i == len(list)-1) {
 				t.Fatalf("check %d: changed %v", i, got)
 			}
 		}
 	}
 	probe(0, false, true, false, false, true, false, false)
 	probe(second, true, false)
-	is(t, k, Unhealthy, 0, 0, "3 checks in a row failed")
+	is(t, k, Unhealthy, 0, 0, "3 checks in a row failed, the last: it is ill")
 	tell(t, k, second, false, Success, Success) // requests do not bring it back
 	probe(2*second, false, true, false, true)
 	probe(2*second, true, true)
@@ -214,7 +214,7 @@ func TestChecks(t *testing.T) {
 	}
 	off := New(rules())
 	for range 10 {
-		if off.Probe(false, 0) {
+		if off.Probe(said(false), 0) {
 			t.Fatal("checks that are off matter")
 		}
 	}
@@ -266,7 +266,7 @@ func TestRulesChange(t *testing.T) {
 	} {
 		k := New(o)
 		tell(t, k, 0, true, Reset, Reset, Reset)
-		k.Probe(false, 0)
+		k.Probe(said(false), 0)
 		now := o
 		if change(&now); k.SetOptions(now) {
 			t.Errorf("%s: failed checks are forgotten", name)
@@ -308,7 +308,7 @@ func TestAnyTelling(t *testing.T) {
 			case 1:
 				changed = k.Report(Success, now)
 			case 2:
-				changed = k.Probe(r.IntN(2) == 0, now)
+				changed = k.Probe(said(r.IntN(2) == 0), now)
 			default:
 				changed, ticked = k.Tick(now), true
 			}
@@ -341,7 +341,7 @@ func TestManyAtOnce(t *testing.T) {
 				case 1:
 					k.Tick(n * second)
 				case 2:
-					k.Probe(n%2 == 0, n*second)
+					k.Probe(said(n%2 == 0), n*second)
 				case 3:
 					k.SetOptions(rules())
 					k.Counts()
@@ -382,4 +382,12 @@ func TestWords(t *testing.T) {
 	if Healthy.String() != "healthy" || Unhealthy.String() != "unhealthy" || State(9).String() != "unknown" {
 		t.Error("states have other names")
 	}
+}
+
+// said is what a check says.
+func said(ok bool) string {
+	if ok {
+		return ""
+	}
+	return "it is ill"
 }

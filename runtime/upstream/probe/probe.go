@@ -1,9 +1,10 @@
-// Package probe asks a target whether it is well, over a connection that was opened for the question: one GET of
-// HTTP/1.1, and the status of the answer. It is package upstream's Check.Probe; the TCP kind of check needs nothing but
+// Package probe asks a target whether it is well, over a connection that was opened for the question: by one GET, and the
+// status of the answer, or by a call of gRPC. It is package upstream's Check.Probe; the TCP kind of check needs nothing but
 // the connection itself.
 //
 // A target under check may be anything: the answer's head is bounded and parsed as strictly as any upstream's, and of
-// its body no byte is read.
+// its body no byte is read; of gRPC's no more than the message that it must be. That is read by protobuf's own protowire:
+// one field each way is not worth generated code.
 package probe
 
 import (
