@@ -52,7 +52,7 @@ type ActiveHealth struct {
 // Retries bound how often a request is sent.
 type Retries struct {
 	Attempts      int              `koanf:"attempts" min:"1" max:"10" example:"1" doc:"How often a request may be sent in all, the first time included. A pooled connection found closed before a byte was written does not count."`
-	On            []RetryCondition `koanf:"on" example:"[connect, reset, 503]" doc:"What lets a request be sent again. connect: no connection could be opened. reset: the connection ended before the answer began. timeout: the answer did not come in time. Status codes of the answer, alone or as ranges (502-504)."`
+	On            []RetryCondition `koanf:"on" example:"[connect, reset, 503]" doc:"What lets a request be sent again. connect: no connection could be opened. reset: the connection ended before the answer began. timeout: the answer did not come in time. Status codes of the answer, alone or as ranges (502-504). grpc-unavailable and the other statuses of gRPC: a call that is answered so without a message is made again, whatever its method does."`
 	Budget        Ratio            `koanf:"budget" example:"10%" doc:"Most requests that are sent again, as a part of all requests, so that retries do not multiply the load of a failing upstream."`
 	BudgetLeast   int              `koanf:"budget_least" min:"0" max:"100000" example:"3" doc:"Requests that may be sent again beside budget, for upstreams with few requests."`
 	PerTryTimeout Duration         `koanf:"per_try_timeout" min:"0s" example:"2s" doc:"Longest time that one attempt may take to the answer's head; the next one follows if on has timeout. 0s means no limit but timeouts."`

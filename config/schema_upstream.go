@@ -19,6 +19,7 @@ type Upstream struct {
 	TLS           TLS             `koanf:"tls" doc:"For https targets."`
 	TCP           TCP             `koanf:"tcp" doc:"Settings of the sockets."`
 	Protocol      Protocol        `koanf:"protocol" enum:"http1.1,http1.0,http2" example:"http2" doc:"What the targets speak. http1.0: no chunked bodies, and connections stay open only if the target says so. http2: many requests at a time on one connection, as gRPC needs it; http targets must take it without being asked (prior knowledge), https targets choose h2 (ALPN). It has nothing to do with what clients speak."`
+	GRPCWeb       bool            `koanf:"grpc_web" example:"true" doc:"For targets that speak gRPC (protocol: http2): whether requests of gRPC-Web, which browsers send, are translated. The plugin cors lets pages of other origins send them."`
 	ProxyProtocol ProxyProtocol   `koanf:"proxy_protocol" enum:"off,v1,v2" example:"v2" doc:"Begins every connection with a PROXY protocol header that tells the target the client's address. Such a connection carries only requests of that client's connection."`
 	Host          HostPolicy      `koanf:"host" example:"upstream" doc:"The Host field that the upstream sees. preserve: the client's. upstream: the target's. Anything else is sent as it is."`
 	DNS           DNS             `koanf:"dns" doc:"How names of targets become addresses."`

@@ -265,9 +265,23 @@ const (
 	RetryStatus  RetryOn = "status"
 )
 
-var retryWords = []string{string(RetryConnect), string(RetryReset), string(RetryTimeout)}
+// grpcStatuses are the statuses of gRPC but OK, each at the place of its number, as RetryOn has them.
+var grpcStatuses = [...]RetryOn{
+	1: "grpc-cancelled", "grpc-unknown", "grpc-invalid-argument", "grpc-deadline-exceeded", "grpc-not-found", "grpc-already-exists",
+	"grpc-permission-denied", "grpc-resource-exhausted", "grpc-failed-precondition", "grpc-aborted", "grpc-out-of-range",
+	"grpc-unimplemented", "grpc-internal", "grpc-unavailable", "grpc-data-loss", "grpc-unauthenticated",
+}
 
-// RetryCondition is what lets a request be sent again. In a file it is connect, reset or timeout, or a StatusRange.
+var retryWords = func() []string {
+	words := []string{string(RetryConnect), string(RetryReset), string(RetryTimeout)}
+	for _, s := range grpcStatuses[1:] {
+		words = append(words, string(s))
+	}
+	return words
+}()
+
+// RetryCondition is what lets a request be sent again. In a file it is connect, reset or timeout, a StatusRange, or a status
+// of gRPC as in grpc-unavailable.
 type RetryCondition struct {
 	On     RetryOn
 	Status StatusRange // of RetryStatus; else zero
@@ -279,6 +293,12 @@ func (c RetryCondition) String() string {
 		return c.Status.String()
 	}
 	return string(c.On)
+}
+
+// GRPC is the number of the status of gRPC that c is; not ok if it is none.
+func (c RetryCondition) GRPC() (code int, ok bool) {
+	code = slices.Index(grpcStatuses[1:], c.On) + 1
+	return code, code > 0
 }
 
 // MarshalText writes c as String does.
@@ -302,7 +322,10 @@ func (c *RetryCondition) UnmarshalText(b []byte) error {
 		*c = RetryCondition{RetryStatus, r}
 		return nil
 	}
-	help := "write connect, reset, timeout, a status code (503) or a range (502-504)"
+	help := "write connect, reset, timeout, a status code (503), a range (502-504) or a status of gRPC (grpc-unavailable)"
+	if slices.Contains(retryWords, "grpc-"+strings.ReplaceAll(strings.ToLower(s), "_", "-")) {
+		help = "say `grpc-" + strings.ReplaceAll(strings.ToLower(s), "_", "-") + "`: statuses of gRPC begin with grpc-"
+	}
 	if foreign := foreignValue("on", s); foreign != "" {
 		help = foreign
 	} else if near := nearest(s, retryWords); near != "" {

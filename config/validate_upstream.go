@@ -76,6 +76,9 @@ func (v *validator) protocols(p keyPath, u *Upstream) {
 	if u.Protocol == ProtocolHTTP2 {
 		v.http2(p, u)
 	}
+	if q := p.key("grpc_web"); u.GRPCWeb && u.Protocol != ProtocolHTTP2 && v.ok(q) {
+		v.fail(q, "say `protocol: http2`", "gRPC needs an upstream of HTTP/2")
+	}
 	if q := p.key("proxy_protocol"); u.ProxyProtocol != ProxyProtocolOff && v.ok(q) && !v.given(p.key("pool").key("reuse")) && (v.httpUpstreams()[p[1]] || v.http["*"]) {
 		v.warn(q, "say `pool.reuse: always` to show that this is meant, or `never`", "a connection that begins with a client's address is reused for that client's connection only")
 	}

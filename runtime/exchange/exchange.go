@@ -29,6 +29,7 @@ type Exchange struct {
 	Trace  Trace
 	Target Target
 
+	RPC          RPC
 	Route        string // the name of the route that matched
 	Plugin       string // whose request it is, if that is not a client's (package filter, Caller)
 	CallsDropped int    // calls that Calls has no room for
@@ -91,6 +92,16 @@ const (
 
 // TunnelProtocols are both.
 var TunnelProtocols = []string{TunnelWebSocket, TunnelOther}
+
+// RPC is what there is to know of a request that is a call of gRPC, or of gRPC-Web.
+type RPC struct {
+	Is     bool
+	Known  bool // how it went
+	Status uint8
+}
+
+// Ended notes with which status of gRPC the call has ended.
+func (r *RPC) Ended(status uint8) { r.Known, r.Status = true, status }
 
 // Client is the peer that sent the request.
 type Client struct {
@@ -317,6 +328,7 @@ func (x *Exchange) Reset() {
 	x.Trace = Trace{}
 	x.Asked = Asked{buf: x.Asked.buf, noted: x.Asked.noted[:0]}
 	x.Target = Target{Upstream: NoUpstream, Dynamic: x.Target.Dynamic[:0], Session: x.Target.Session[:0]}
+	x.RPC = RPC{}
 	x.RequestBody, x.ResponseBody = nil, nil
 	clear(x.states)
 	x.words, x.states = x.words[:0], x.states[:0]

@@ -207,7 +207,7 @@ func plan(c *config.Upstream, limits *http1.Limits) (server.Plan, error) {
 			Attempts: c.Retries.Attempts, PerTry: c.Retries.PerTryTimeout.Std(), Backoff: c.Retries.Backoff.Std(),
 			Hedge: c.Hedge.After.Std(), HTTP10: c.Protocol == config.ProtocolHTTP10, HTTP2: c.Protocol == config.ProtocolHTTP2, Owned: c.ProxyProtocol != config.ProxyProtocolOff, Limits: limits,
 		},
-		Timeout: c.Timeouts.Request.Std(), Host: hostPolicy(c.Host),
+		Timeout: c.Timeouts.Request.Std(), GRPCWeb: c.GRPCWeb, Host: hostPolicy(c.Host),
 		Affinity: server.Affinity{HashOn: hashOns[c.Balance.On], Name: c.Balance.Name},
 	}
 	if c.Pool.Ping == config.PingExpectContinue {
@@ -223,6 +223,9 @@ func plan(c *config.Upstream, limits *http1.Limits) (server.Plan, error) {
 			p.RetryOn.Timeout = true
 		case config.RetryStatus:
 			p.RetryOn.Status = append(p.RetryOn.Status, health.StatusRange{First: on.Status.First, Last: on.Status.Last})
+		}
+		if code, ok := on.GRPC(); ok {
+			p.RetryOn.Calls |= 1 << code
 		}
 	}
 	if !c.Sticky.Enabled() {

@@ -150,7 +150,7 @@ func AppendTimeout(dst []byte, d time.Duration) []byte {
 }
 
 // MaxMessage is how much of a text AppendMessage takes, in bytes: fields are bounded where they arrive.
-const MaxMessage = 1 << 10
+const MaxMessage = 4 << 10
 
 // AppendMessage appends a text as the value of grpc-message. White space around it, which no field can have, is left out.
 func AppendMessage(dst, text []byte) []byte {

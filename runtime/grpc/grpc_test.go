@@ -98,7 +98,7 @@ func TestMessages(t *testing.T) {
 		" 100 %\n":                "100 %25",
 		"übel: \r\n\x00~\x7f":     "%C3%BCbel: %0D%0A%00~%7F",
 		"":                        "",
-		strings.Repeat("x", 5000): strings.Repeat("x", MaxMessage),
+		strings.Repeat("x", 9000): strings.Repeat("x", MaxMessage),
 	} {
 		value := AppendMessage(nil, []byte(text))
 		if string(value) != want || !http1.ValidFieldValue(value) {

@@ -18,6 +18,7 @@ func (f *Flight) Abandon(reason string) {
 func (f *Flight) Finish(t *netloop.Task) {
 	f.pump.stop(t, f)
 	f.finish(t.Loop())
+	f.call.is = false
 }
 
 func (f *Flight) finish(l *netloop.Loop) {

@@ -67,6 +67,9 @@ func (f *Flight) open(t *netloop.Task) *fault.Error {
 	if f.up.Facts.TLS {
 		scheme = "https"
 	}
+	if err := f.tellTimeout(l); err != nil {
+		return err
+	}
 	end := f.replay && len(f.body) == 0 && noTrailers(f.source)
 	s, err := session.Open(&x.Request, http2.Outgoing{Scheme: scheme, Framing: f.framing, Trailers: x.Request.TETrailers, End: end})
 	if err != nil {
@@ -104,10 +107,15 @@ func (p *pump) frames(t *netloop.Task) error {
 	}
 	for !f.replay && !p.stopping {
 		data, err := f.source.Next(t)
+		if err == nil {
+			f.flowed(t.Loop())
+			p.keep(data)
+		}
 		if p.stopping {
 			return netloop.ErrClosed
 		}
 		if err == io.EOF {
+			f.replay = p.kept
 			break
 		}
 		if err != nil {
@@ -181,6 +189,7 @@ func (f *Flight) frameError(l *netloop.Loop, err error) *fault.Error {
 // endStream ends the stream, and the request's use of its connection: that stays, unless it was the connection that
 // failed.
 func (f *Flight) endStream() (whyClosed string) {
+	f.settle(f.X.Task.Loop())
 	f.stream.Close()
 	f.stream = nil
 	whyClosed = f.up.Release("")

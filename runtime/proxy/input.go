@@ -41,8 +41,14 @@ func (in *input) Next(t *netloop.Task) ([]byte, error) {
 			return nil, err
 		}
 	}
-	f.Client.SetReadDeadline(deadline(t.Loop(), f.BodyIdle))
-	data, err = f.Client.Next(t)
+	f.Client.SetReadDeadline(deadline(t.Loop(), f.bodyIdle()))
+	for data, err = f.Client.Next(t); err != nil && !f.pump.stopping; data, err = f.Client.Next(t) {
+		until, ok := f.livesOn(t.Loop(), err)
+		if !ok {
+			break
+		}
+		f.Client.SetReadDeadline(until)
+	}
 	switch {
 	case err == io.EOF:
 		return nil, err

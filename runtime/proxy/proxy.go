@@ -27,7 +27,6 @@ import (
 	"wasmgate/runtime/http2"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream"
-	"wasmgate/runtime/upstream/health"
 	"wasmgate/runtime/upstream/pool"
 	"wasmgate/runtime/wire"
 )
@@ -68,8 +67,10 @@ type Flight struct {
 	Options  *Options
 	Observer Observer // may be nil
 	Deadline int64    // of the whole request, loop time; 0: none
-	BodyIdle time.Duration
-	MaxBody  int64 // of the request's body in bytes; 0: no limit
+	// Impatient says that the Deadline is the client's own: that the request took longer says nothing of the upstream.
+	Impatient bool
+	BodyIdle  time.Duration
+	MaxBody   int64 // of the request's body in bytes; 0: no limit
 
 	Answer wire.Reader // the answer's body comes from here, after Forward
 
@@ -82,6 +83,7 @@ type Flight struct {
 	framing   http1.Framing
 	source    body.Source
 	replay    bool // body is all of it, so the request can be sent again
+	call      call
 	sentBytes uint64
 	pump      pump
 	hedge     *hedge
@@ -92,8 +94,17 @@ type Flight struct {
 
 // Forward gives the request to the upstream and returns when x.Response holds the head of its answer.
 func (f *Flight) Forward(t *netloop.Task) *fault.Error {
+	err := f.forward(t)
+	if err != nil {
+		f.call.is = false
+	}
+	return err
+}
+
+func (f *Flight) forward(t *netloop.Task) *fault.Error {
 	f.reason, f.pump.state, f.hedge, f.noPing, f.tried = "", pumpIdle, nil, false, f.tried[:0]
 	f.stream, f.reset, f.cancelled = nil, false, false
+	f.beginCall(t.Loop())
 	if err := f.takeBody(t); err != nil {
 		return err
 	}
@@ -216,6 +227,9 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	acquired, err := f.Upstream.Acquire(t, f.wanted(n))
 	if err != nil {
 		a.Queued, a.Passed, a.Failed = acquired.Queued, acquired.Passed, acquired.Failed
+		if err.Kind == fault.PoolExhausted && f.pastDeadline(l) {
+			return f.tooLong()
+		}
 		return err
 	}
 	f.up = acquired
@@ -239,7 +253,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	}
 	a = x.Attempt() // a hedge may have come between
 	a.FirstByte, a.Status = l.Now(), x.Response.Status
-	a.Ejected = f.up.Report(l, health.Status(x.Response.Status))
+	a.Ejected = f.judge(l)
 	if timeout, most := x.Response.KeepAliveHint(); timeout > 0 || most > 0 {
 		f.up.Hint(timeout, most)
 	}
@@ -256,6 +270,7 @@ func (f *Flight) wanted(n int) upstream.Request {
 		Key:       x.Target.HashKey,
 		HasKey:    x.Target.HashKey != 0,
 		Token:     x.Target.Session,
+		Until:     f.Deadline,
 	}
 	if n > 1 {
 		r.Avoid = f.tried
@@ -464,7 +479,11 @@ func (f *Flight) NextBody(t *netloop.Task) (data []byte, err error) {
 		return nil, f.bodyError(t.Loop(), f.gone())
 	}
 	if until := f.until(t.Loop(), f.Options.IdleRead); f.stream != nil {
-		data, err = f.stream.Next(t, until)
+		for ok := true; ok; {
+			data, err = f.stream.Next(t, until)
+			until, ok = f.livesOn(t.Loop(), err)
+		}
+		f.flowed(t.Loop())
 	} else {
 		f.up.Net.SetReadDeadline(until)
 		data, err = f.Answer.NextBody(t)

@@ -25,6 +25,7 @@ const (
 type pump struct {
 	state    pumpState
 	stopping bool
+	kept     bool         // what was sent of the body is in Flight.body
 	doneAt   int64        // when the request had been sent
 	err      *fault.Error // the client's mistake or absence, or a filter's error, if that is what ended it
 	waiter   *netloop.Task

@@ -28,6 +28,7 @@ type RetryOn struct {
 	Reset   bool // closed or broken before the head of an answer
 	Timeout bool // no head of an answer in time
 	Status  health.Ranges
+	Calls   uint32 // of gRPC: a bit for each status of an answer without messages
 }
 
 // has says whether the error is one after which a request is sent again.
@@ -53,7 +54,7 @@ func (f *Flight) raced(err *fault.Error) bool {
 // mayRepeat says whether the request may be sent again as far as its method and its body are concerned (RFC 9110
 // section 9.2.2).
 func (f *Flight) mayRepeat() bool {
-	return f.replay && (f.sentBytes == 0 || Idempotent(f.X.Request.Method))
+	return f.whole() && (f.sentBytes == 0 || Idempotent(f.X.Request.Method))
 }
 
 // again is the one retry decision. It is asked after attempt n has failed with err; nothing of an answer has been
@@ -99,7 +100,7 @@ func (f *Flight) withdraw() bool {
 // better says whether the answer that is there is one after which the request is sent again.
 func (f *Flight) better(t *netloop.Task, n int) bool {
 	status := f.X.Response.Status
-	return f.Options.RetryOn.Status.Has(status) && n < max(f.Options.Attempts, 1) && f.mayRepeat() &&
+	return (f.Options.RetryOn.Status.Has(status) && f.mayRepeat() || f.unwanted()) && n < max(f.Options.Attempts, 1) &&
 		!f.pastDeadline(t.Loop()) && !t.Loop().Closing() && f.withdraw()
 }
 
@@ -112,8 +113,9 @@ func (f *Flight) drop() {
 		}
 	}
 	f.tried = append(f.tried, f.up.Member)
+	f.pump.stop(f.X.Task, f)
 	f.finish(f.X.Task.Loop())
-	f.reason = ""
+	f.reason, f.pump.state = "", pumpIdle
 }
 
 // backoff is how long to wait before attempt n + 1: doubled each time, and half of it at random, so that those who
@@ -204,7 +206,7 @@ func (f *Flight) closedHere() *fault.Error {
 func (f *Flight) headError(l *netloop.Loop, err error) *fault.Error {
 	switch {
 	case errors.Is(err, netloop.ErrDeadline) && f.pastDeadline(l):
-		return fault.New(fault.RequestTimeout, fault.Upstream, 504, "the request took longer than its whole time (timeouts.request)")
+		return f.tooLong()
 	case errors.Is(err, netloop.ErrDeadline) && f.pastTry(l):
 		return fault.New(fault.HeaderTimeout, fault.Upstream, 504, "no head of an answer within %s (retries.per_try_timeout)", f.Options.PerTry)
 	case errors.Is(err, netloop.ErrDeadline):
@@ -233,7 +235,7 @@ func (f *Flight) bodyError(l *netloop.Loop, err error) *fault.Error {
 		fe = f.gone()
 	case errors.As(err, &fe):
 	case errors.Is(err, netloop.ErrDeadline) && f.pastDeadline(l):
-		fe = fault.New(fault.RequestTimeout, fault.Upstream, 504, "the request took longer than its whole time (timeouts.request)")
+		fe = f.tooLong()
 	case errors.Is(err, netloop.ErrDeadline):
 		fe = fault.New(fault.IdleTimeout, fault.Upstream, 504, "no byte of the answer's body for %s (timeouts.idle_read)", f.Options.IdleRead)
 	default:

@@ -41,9 +41,10 @@ func (w *work) gone() {
 	}
 }
 
-// hold has the flight end when the client goes, where a filter keeps something for the exchange that others wait for.
+// hold has the flight end when the client goes, where a filter keeps something for the exchange that others wait for, and where
+// the request is a call of gRPC: its client says so when it does not wait any more.
 func (w *work) hold() {
-	if w.x.Held == 0 || w.held.on {
+	if w.x.Held == 0 && !w.x.RPC.Is || w.held.on {
 		return
 	}
 	if w.held.watch.Gone == nil {

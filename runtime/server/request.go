@@ -11,6 +11,7 @@ import (
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/grpc"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/route"
@@ -466,6 +467,9 @@ func (s *Session) address(l *netloop.Loop, w *work, snap *Snapshot, r *Route) *U
 	}
 	if timeout > 0 {
 		f.Deadline = x.Started + int64(timeout)
+	}
+	if f.Impatient = false; w.call.kind != grpc.None {
+		w.addressCall(u)
 	}
 	if s.server.observers != nil {
 		f.Observer = s.server.observers[l.Index()]

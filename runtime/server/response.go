@@ -34,8 +34,13 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 		x.ResponseBody = &w.answer
 	}
 	status := resp.Status
+	if w.call.web {
+		w.answerInWeb(t, source)
+	}
 	_, err := w.show()
-	w.letGo() // from here on writing to the client tells
+	if !x.RPC.Is {
+		w.letGo() // from here on writing to the client tells
+	}
 	if err != nil {
 		fe, why := fault.From(err), facts.CloseNotDrained
 		if fe.Source == fault.Client {
@@ -77,7 +82,7 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 			}
 			f.Finish(t)
 		}
-		w.side.Abort() // the client must not take a cut-off answer for a whole one
+		w.abort(failed) // the client must not take a cut-off answer for a whole one
 		return broken
 	}
 	if !whole {
@@ -199,6 +204,9 @@ func (s *Session) relayBody(t *netloop.Task, w *work, snap *Snapshot, from body.
 			return false, notTaken(err)
 		}
 	}
+	if w.x.RPC.Is {
+		w.call.ended(&w.x, w.flight.Output().Trailers())
+	}
 	w.side.End(from.Trailers())
 	w.flight.Finish(t)
 	return true, s.flush(t, w, snap)
@@ -239,6 +247,9 @@ func (s *Session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) ou
 	x := &w.x
 	if r != nil {
 		r.Response.apply(&x.Response.Head)
+	}
+	if x.RPC.Is {
+		w.answerCall()
 	}
 	if s.server.observers != nil {
 		if o, ok := s.server.observers[t.Loop().Index()].(Answerer); ok {

@@ -89,6 +89,7 @@ type work struct {
 		on    bool
 	}
 	coding  *coding // nil: there was no use for it
+	call    call
 	scratch []byte
 	why     Witness // nil: nobody asks why, and the request is served; see Rehearse
 	sent    *proxy.Rehearsal

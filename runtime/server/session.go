@@ -98,6 +98,7 @@ func (s *Session) begin(t *netloop.Task, w *work, snap *Snapshot) {
 		c.Peer, c.Local = p.source, p.destination
 	}
 	c.Addr = c.Peer.Addr()
+	w.call.begin(x)
 	if s.server.observers != nil {
 		s.server.observers[l.Index()].Begin(x)
 	}

@@ -71,6 +71,7 @@ type Upstream struct {
 type Plan struct {
 	proxy.Options
 	Timeout  time.Duration // of the whole request; 0: none
+	GRPCWeb  bool          // it speaks gRPC, and requests of gRPC-Web are translated for it
 	Host     HostPolicy
 	Affinity Affinity
 }

@@ -244,7 +244,9 @@ func (s *search) wait() (m *Member, conn *pool.Conn, why string, err *fault.Erro
 		}
 	}
 	if s.deadline == 0 {
-		s.deadline = l.Now() + int64(limit)
+		if s.deadline = l.Now() + int64(limit); s.r.Until != 0 {
+			s.deadline = min(s.deadline, max(s.r.Until, l.Now()+1))
+		}
 	}
 	var only *pool.Pool
 	if s.bound() {

@@ -56,6 +56,14 @@ func (a *Acquired) Leaving() bool {
 	return now != a.state && (now == balance.Drain || now == balance.Disabled)
 }
 
+// Answered tells the upstream's breaker that there is an answer; how it was is told later, by Report, to the member alone.
+func (a *Acquired) Answered(l *netloop.Loop) {
+	if a.breaker != nil {
+		a.breaker.Done(l.Index(), l.Now(), true)
+		a.breaker = nil
+	}
+}
+
 // Cancel tells that the attempt says nothing about the member: the client went away, or it was not needed.
 func (a *Acquired) Cancel() {
 	if a.breaker != nil {

@@ -160,6 +160,7 @@ type Request struct {
 	HasKey    bool
 	Token     []byte    // of a sticky session; empty: none
 	Avoid     []*Member // tried by earlier attempts: others are preferred
+	Until     int64     // loop time up to which it may wait in the queue at most; 0: as Queue says
 	// Tunnel wants a connection for itself alone, for more than requests: pool.Request.Fresh goes with it.
 	Tunnel bool
 	// Destination is where the client that pool.Request.Owner names connected to: both are told to the upstream where it

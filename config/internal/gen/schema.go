@@ -67,7 +67,7 @@ func (k *key) shape() object {
 	case "status":
 		return pattern(statusForm+"|"+variable, object{"type": "integer", "minimum": 100, "maximum": 599})
 	case "retry condition":
-		return pattern("^(connect|reset|timeout)$|"+statusForm+"|"+variable, object{"type": "integer", "minimum": 400, "maximum": 599})
+		return pattern("^(connect|reset|timeout|grpc-[a-z-]+)$|"+statusForm+"|"+variable, object{"type": "integer", "minimum": 400, "maximum": 599})
 	case "balance":
 		return object{"type": "string", "pattern": `^(round_robin|least_requests|least_bytes|random_two|first)$|` +
 			`^hash ?\( *(ip|path|(query|header|cookie) +[^ ()]+) *\)$|` + variable}

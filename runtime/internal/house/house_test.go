@@ -34,6 +34,7 @@ fault, http1, netloop, exchange < body
 fault, netloop, http1, body < compress
 fault, exchange, http1, netloop < filter
 fault, http1                    < grpc
+fault, http1, netloop, exchange, grpc < grpcweb
 
 fault                                                                          < upstream/facts
 fault, netloop                                                                 < upstream/resolve
@@ -51,10 +52,11 @@ wasm, wasm/meter, fault, netloop, http1, exchange, filter, kv, sdk/abi         <
 wasm, wasm/meter, fault, netloop, http1, exchange, filter                      < wasm/httpwasm
 wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         < wasm/proxywasm
 
-fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body < proxy
+fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body, grpc < proxy
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, route, filter, proxy < server
 proxyproto, session, body, secure, compress, websocket                         < server
 compress                                                                       < gateway
+grpc, grpcweb                                                                  < server
 fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 upstream, upstream/balance, telemetry, admin/page                              < admin

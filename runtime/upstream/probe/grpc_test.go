@@ -245,9 +245,12 @@ func TestAnswersToTheCall(t *testing.T) {
 // TestHealthChecksEnd: who answers for ever, or never, is not waited for.
 func TestHealthChecksEnd(t *testing.T) {
 	for name, fn := range map[string]func(*hand, uint32){
-		"silence":           func(*hand, uint32) {},
-		"a head":            func(h *hand, id uint32) { h.head(id, false, good200...) },
-		"a message, no end": func(h *hand, id uint32) { h.head(id, false, good200...); _ = h.WriteData(id, false, message("\x08\x01")) },
+		"silence": func(*hand, uint32) {},
+		"a head":  func(h *hand, id uint32) { h.head(id, false, good200...) },
+		"a message, no end": func(h *hand, id uint32) {
+			h.head(id, false, good200...)
+			_ = h.WriteData(id, false, message("\x08\x01"))
+		},
 		"empty frames for ever": func(h *hand, id uint32) {
 			h.head(id, false, good200...)
 			for h.WriteData(id, false, nil) == nil {
