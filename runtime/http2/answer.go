@@ -227,3 +227,6 @@ func (s *Stream) abort(code http2.ErrCode) {
 	c.reset(s.id, code)
 	s.fail(fault.New(fault.ClientClosed, fault.Gateway, 0, "the request was cancelled"))
 }
+
+// Reset is Abort with a code of HTTP/2 that says more.
+func (r *Request) Reset(code uint32) { (*Stream)(r).abort(http2.ErrCode(code)) }
