@@ -120,7 +120,7 @@ func (r *Request) Add(data []byte) (room bool) {
 	return len(s.served.waiting) < collected
 }
 
-// End collects the end of the answer; trailers may be nil, and must stay as they are until Flush.
+// End collects the end of the answer; trailers may be nil.
 func (r *Request) End(trailers *http1.Head) {
 	s := (*Stream)(r)
 	switch {
@@ -128,7 +128,10 @@ func (r *Request) End(trailers *http1.Head) {
 	case len(s.served.waiting) == 0:
 		s.writeEnd(trailers)
 	default:
-		s.served.closing, s.served.trailers = true, trailers
+		s.served.closing = true
+		if s.served.trailers.Reset(); trailers != nil {
+			s.served.trailers.CopyFrom(trailers) // they may be gone when it is their turn
+		}
 	}
 }
 
@@ -142,20 +145,18 @@ func (r *Request) Flush(t *netloop.Task) error {
 	v := &s.served
 	if len(v.waiting) > 0 {
 		closing := v.closing
-		_, err := s.send(t, v.waiting, closing && noFields(v.trailers))
+		_, err := s.send(t, v.waiting, closing && v.trailers.Len() == 0)
 		v.waiting, v.closing = v.waiting[:0], false
 		if err != nil {
 			return err
 		}
 		if closing && !s.ended {
-			s.writeEnd(v.trailers)
+			s.writeEnd(&v.trailers)
 			s.conn.flush()
 		}
 	}
 	return s.settle(t)
 }
-
-func noFields(h *http1.Head) bool { return h == nil || h.Len() == 0 }
 
 func (s *Stream) failed() error {
 	if s.err != nil {

@@ -18,7 +18,7 @@ type served struct {
 	malformed bool          // so that the stream is reset
 	waiting   []byte        // what of the answer's body waits for a window
 	closing   bool          // the answer's end is behind it
-	trailers  *http1.Head   // with these
+	trailers  http1.Head    // with these
 	gone      func()        // to be told that the client has gone
 }
 

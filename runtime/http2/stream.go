@@ -123,10 +123,11 @@ func (s *Stream) closeCode() http2.ErrCode {
 func (s *Stream) recycle(shared bool) {
 	keep := Stream{
 		recv: s.recv[:0], given: s.given[:0], timer: s.timer, timerAt: s.timerAt, expire: s.expire, head: s.head, trailers: s.trailers,
-		served: served{run: s.served.run, pseudo: s.served.pseudo[:0], waiting: s.served.waiting[:0]},
+		served: served{run: s.served.run, pseudo: s.served.pseudo[:0], waiting: s.served.waiting[:0], trailers: s.served.trailers},
 	}
 	keep.head.Reset()
 	keep.trailers.Reset()
+	keep.served.trailers.Reset()
 	most := keepBuffer
 	if shared {
 		most = collected

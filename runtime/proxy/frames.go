@@ -70,7 +70,7 @@ func (f *Flight) open(t *netloop.Task) *fault.Error {
 	if err := f.tellTimeout(l); err != nil {
 		return err
 	}
-	end := f.replay && len(f.body) == 0 && noTrailers(f.source)
+	end := f.replay && len(f.body) == 0 && noTrailers(f.source) && !f.call.is // whose end must be DATA
 	s, err := session.Open(&x.Request, http2.Outgoing{Scheme: scheme, Framing: f.framing, Trailers: x.Request.TETrailers, End: end})
 	if err != nil {
 		return err

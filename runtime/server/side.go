@@ -15,7 +15,7 @@ type Side interface {
 	proxy.Client
 	Head(r *http1.Response, o http1.ResponseOut) // collects the head
 	Add(data []byte) (room bool)                 // collects a piece of the body, and says whether more may be collected before Flush
-	End(trailers *http1.Head)                    // collects the end; trailers may be nil
+	End(trailers *http1.Head)                    // collects the end; trailers may be nil, and are copied
 	Flush(t *netloop.Task) error                 // sends what was collected
 	Write(t *netloop.Task, data []byte) error    // Flush, and data behind it: without a copy where that can be
 	// Tunnel has Next return, and Add, Write and End send, what passes through a tunnel; after Head with 101.
