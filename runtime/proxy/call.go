@@ -55,6 +55,17 @@ func (f *Flight) tooLong() *fault.Error {
 	return fault.New(fault.RequestTimeout, fault.Upstream, 504, "the request took longer than its whole time (timeouts.request)")
 }
 
+// slack is by how much servers may be ahead of us in finding that the time of a call is over.
+const slack = int64(50 * time.Millisecond)
+
+// inTime is the error of a stream, or, where a server has cancelled a call since its time is over, that of the time.
+func (f *Flight) inTime(l *netloop.Loop, err *fault.Error) *fault.Error {
+	if f.call.is && f.Deadline != 0 && err.Reset && grpc.FromReset(err.ResetCode) == grpc.Cancelled && l.Now() >= f.Deadline-slack {
+		return f.tooLong()
+	}
+	return err
+}
+
 // flowed notes that bytes went one way or the other.
 func (f *Flight) flowed(l *netloop.Loop) {
 	if f.call.is {

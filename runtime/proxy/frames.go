@@ -181,7 +181,7 @@ func (f *Flight) frameError(l *netloop.Loop, err error) *fault.Error {
 		return f.gone()
 	}
 	if errors.As(err, &fe) {
-		return fe
+		return f.inTime(l, fe)
 	}
 	return f.headError(l, err)
 }

@@ -234,6 +234,7 @@ func (f *Flight) bodyError(l *netloop.Loop, err error) *fault.Error {
 	case f.cancelled:
 		fe = f.gone()
 	case errors.As(err, &fe):
+		fe = f.inTime(l, fe)
 	case errors.Is(err, netloop.ErrDeadline) && f.pastDeadline(l):
 		fe = f.tooLong()
 	case errors.Is(err, netloop.ErrDeadline):
