@@ -10,6 +10,7 @@ import (
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/grpc"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/facts"
@@ -65,7 +66,7 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 		w.tell(&snap.Upstreams[x.Target.Upstream].Affinity)
 	}
 	r.Response.apply(&resp.Head)
-	if r.Compression != nil {
+	if r.Compression != nil && w.call.kind != grpc.GRPC { // whose messages have codings of their own
 		source = w.compress(t.Loop(), r, source)
 	}
 	framing, keep := s.frame(w, snap)
