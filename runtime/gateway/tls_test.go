@@ -58,9 +58,11 @@ func TestTLSWithRealClients(t *testing.T) {
 	to := fmt.Sprintf("a.test:%d", g.addr.Port())
 	resolve := []string{"-sS", "--fail", "--cacert", a.file("ca.pem"), "--resolve", to + ":127.0.0.1", "-w", "%{ssl_verify_result} %{http_version}", "https://" + to + "/"}
 	for _, version := range []string{"--tlsv1.2 --tls-max 1.2", "--tlsv1.3"} {
-		out := run(t, "curl", append(strings.Fields(version), resolve...)...)
-		if !strings.Contains(out, "X-Forwarded-Proto: https") || !strings.HasSuffix(out, "0 1.1") || strings.Contains(out, "X-Who") {
-			t.Errorf("curl %s: %s", version, out)
+		for protocol, said := range map[string]string{"--http1.1": "0 1.1", "--http2": "0 2"} {
+			out := run(t, "curl", append(append(strings.Fields(version), protocol), resolve...)...)
+			if !strings.Contains(out, "X-Forwarded-Proto: https") || !strings.HasSuffix(out, said) || strings.Contains(out, "X-Who") {
+				t.Errorf("curl %s %s: %s", version, protocol, out)
+			}
 		}
 	}
 	out := run(t, "curl", append([]string{"--cert", a.file("alice.pem"), "--key", a.file("alice.key"), "-H", "x_who: mallory"}, resolve...)...)
