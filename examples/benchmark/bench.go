@@ -48,8 +48,14 @@ func prepare(ctx context.Context, o *options, progress io.Writer) (*bench, error
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{o: o, out: progress, s: &setup{dir: dir, root: root, workers: o.workers(), http2: o.http2}}
+	b := &bench{o: o, out: progress, s: &setup{dir: dir, root: root, workers: o.workers(), http2: o.http2, tls: o.tls}}
 	b.cpus, b.load = o.cpus(runtime.NumCPU())
+	if o.tls {
+		if err := b.s.issue(); err != nil {
+			b.close()
+			return nil, err
+		}
+	}
 	if err := b.choose(ctx); err != nil {
 		b.close()
 		return nil, err
@@ -217,11 +223,14 @@ func (b *bench) measure(ctx context.Context, c *candidate) sample {
 	}
 	port := ports[0]
 	defer p.stop()
-	if err := probe(ctx, c, port, b.o.path, b.o.http2); err != nil {
+	if err := b.s.probe(ctx, c, port, b.o.path); err != nil {
 		return failed(err)
 	}
 	send := runWrk
-	if b.o.http2 {
+	switch {
+	case b.o.handshakes != "":
+		send = runShakes
+	case b.o.http2:
 		send = runH2load
 	}
 	if _, err := send(ctx, b.load, b.o, port, time.Second); err != nil { // connections open, caches warm
@@ -255,8 +264,8 @@ func milliseconds(d time.Duration) float64 {
 
 // probe sees that a candidate does the work at all: that it gives the backend's answer, and that one which shall decide
 // about requests has told the backend what it decided.
-func probe(ctx context.Context, c *candidate, port int, path string, http2 bool) error {
-	body, err := get(ctx, port, path, http2)
+func (s *setup) probe(ctx context.Context, c *candidate, port int, path string) error {
+	body, err := s.get(ctx, port, path)
 	if err != nil {
 		return err
 	}
@@ -267,14 +276,14 @@ func probe(ctx context.Context, c *candidate, port int, path string, http2 bool)
 		return nil
 	}
 	const want = "tenant-router " + tenant
-	if body, err = get(ctx, port, probePath, http2); err == nil && body != want {
+	if body, err = s.get(ctx, port, probePath); err == nil && body != want {
 		err = fmt.Errorf("it does not decide: the backend saw x-routed-by and x-tenant-id as %q, not %q", body, want)
 	}
 	return err
 }
 
-func get(ctx context.Context, port int, path string, http2 bool) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(port)+path, nil)
+func (s *setup) get(ctx context.Context, port int, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, origin(s.tls, port)+path, nil)
 	if err != nil {
 		return "", err
 	}
@@ -283,9 +292,10 @@ func get(ctx context.Context, port int, path string, http2 bool) (string, error)
 		req.Header.Set(name, value)
 	}
 	protocols := &http.Protocols{}
-	protocols.SetHTTP1(!http2)
-	protocols.SetUnencryptedHTTP2(http2)
-	transport := &http.Transport{DisableKeepAlives: true, Protocols: protocols}
+	protocols.SetHTTP1(!s.http2)
+	protocols.SetUnencryptedHTTP2(s.http2 && !s.tls)
+	protocols.SetHTTP2(s.http2 && s.tls)
+	transport := &http.Transport{DisableKeepAlives: true, Protocols: protocols, TLSClientConfig: clientTLS()}
 	defer transport.CloseIdleConnections()
 	client := http.Client{Timeout: startTimeout, Transport: transport}
 	res, err := client.Do(req)

@@ -4,16 +4,30 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestMain makes this program the load of handshakes, as the command itself is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == shakeCommand {
+		if err := command(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 // patience bounds every wait for another process.
 const patience = 30 * time.Second
@@ -61,7 +75,7 @@ func TestParse(t *testing.T) {
 	if err != nil || o.rounds != 3 || o.seconds != 4 || o.connections != 64 || o.workers() != 2 || strings.Join(o.names, " ") != "haproxy nginx" {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"-rounds", "0"}, {"-seconds", "-1"}, {"-connections", "0"}, {"-path", "x"}, {"nginxx"}, {"-nope"}} {
+	for _, args := range [][]string{{"-rounds", "0"}, {"-seconds", "-1"}, {"-connections", "0"}, {"-path", "x"}, {"nginxx"}, {"-nope"}, {"-handshakes", "full"}, {"-tls", "-handshakes", "some"}} {
 		if o, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%v is read as %+v", args, o)
 		}
@@ -103,6 +117,10 @@ func TestCandidates(t *testing.T) {
 			for _, o.two = range []bool{false, true} {
 				startOne(t, c, &o)
 			}
+			if o.two = false; slices.Contains(tlsNames, c.name) {
+				o.tls = true
+				startOne(t, c, &o)
+			}
 		})
 	}
 }
@@ -137,14 +155,14 @@ func startOne(t *testing.T, c *candidate, o *options) {
 			t.Fatal(err)
 		}
 	}
-	if err := probe(t.Context(), c, ports[1], "/some/path?x=1", false); err != nil {
+	if err := b.s.probe(t.Context(), c, ports[1], "/some/path?x=1"); err != nil {
 		t.Errorf("with %s: %v", plural(o.workers(), "worker"), err)
 	}
 	// What decides nothing must not pass for a candidate that decides.
 	if !c.scripts {
 		claims := *c
 		claims.scripts = true
-		if err := probe(t.Context(), &claims, ports[1], "/some/path?x=1", false); err == nil {
+		if err := b.s.probe(t.Context(), &claims, ports[1], "/some/path?x=1"); err == nil {
 			t.Error("it decides nothing, and the probe does not see it")
 		}
 	}
@@ -164,6 +182,24 @@ func TestRound(t *testing.T) {
 	for _, want := range []string{"1 round of 1 s, 4 connections, 1 worker on CPU 0;", "\n| nginx | proxying only | ", " | 1.00 | "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report has no %q:\n%s", want, &out)
+		}
+	}
+}
+
+// TestHandshakes measures full and resumed handshakes once.
+func TestHandshakes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: not with -short")
+	}
+	need(t, twoCPUs)
+	need(t, tools("nginx", "wrk", "taskset"))
+	for _, kind := range []string{"full", "resumed"} {
+		var out strings.Builder
+		if err := command(t.Context(), []string{"-tls", "-handshakes", kind, "-rounds", "1", "-seconds", "1", "nginx"}, &out, io.Discard); err != nil {
+			t.Fatalf("%v\n%s", err, &out)
+		}
+		if !strings.Contains(out.String(), "1 round of 1 s, 8 connections") {
+			t.Errorf("the report says:\n%s", &out)
 		}
 	}
 }

@@ -151,6 +151,9 @@ var telemetryNames = []string{"nginx", "nginx+log", "wasmgate", "wasmgate+log", 
 // http2Names are the candidates of -http2.
 var http2Names = []string{"nginx", "caddy", "wasmgate", "wasmgate+plugin"}
 
+// tlsNames are the candidates of -tls.
+var tlsNames = []string{"nginx", "wasmgate", "wasmgate+plugin"}
+
 // requestNames and bulkNames are those that are measured by default, and those of a bulk transfer.
 func requestNames() []string {
 	return namesOf(func(c *candidate) bool { return !c.bulk && !c.log && !c.peer && c.sample == "" })
@@ -223,7 +226,12 @@ type setup struct {
 	backend   int
 	workers   int
 	http2     bool // clients speak HTTP/2
+	tls       bool // and TLS
 }
+
+// certificate and key are the files of what a candidate shows its clients.
+func (s *setup) certificate() string { return filepath.Join(s.dir, "tls.pem") }
+func (s *setup) key() string         { return filepath.Join(s.dir, "tls.key") }
 
 // fields are what a file of conf/ may speak of.
 type fields struct {
@@ -231,6 +239,7 @@ type fields struct {
 	Workers, Backend, Port, Admin                             int
 	Splice, HTTP2                                             bool
 	Log, Sample, Collector                                    string // "": none
+	Cert, Key                                                 string // of TLS; "": clients speak cleartext
 }
 
 func (s *setup) fields(c *candidate, port, admin int) fields {
@@ -242,6 +251,9 @@ func (s *setup) fields(c *candidate, port, admin int) fields {
 		return f
 	}
 	f.Splice, f.Sample, f.Collector, f.HTTP2 = c.splice, c.sample, s.collector, s.http2
+	if s.tls {
+		f.Cert, f.Key = s.certificate(), s.key()
+	}
 	if c.scripts {
 		f.Plugin = s.plugin
 	}

@@ -25,7 +25,7 @@ func runH2load(ctx context.Context, cpus string, o *options, port int, d time.Du
 	for _, h := range requestHeaders {
 		args = append(args, "-H", h)
 	}
-	out, err := exec.CommandContext(ctx, "taskset", append(args, "http://"+address(port)+o.path)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "taskset", append(args, origin(o.tls, port)+o.path)...).CombinedOutput()
 	if err != nil {
 		return load{}, fmt.Errorf("h2load: %w: %s", err, strings.TrimSpace(string(out)))
 	}

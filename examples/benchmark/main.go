@@ -24,6 +24,8 @@ type options struct {
 	rounds, seconds, connections int
 	streams                      int // of a connection of HTTP/2 at a time
 	two, bulk, telemetry, http2  bool
+	tls                          bool
+	handshakes                   string // full or resumed: connections instead of requests; "": requests
 	path, binary, plugin         string
 	against, collector           string
 	names                        []string
@@ -45,6 +47,9 @@ func main() {
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if ours, err := bulkLoad(args); ours {
 		return err
+	}
+	if len(args) == 6 && args[0] == shakeCommand {
+		return shakeLoad(args[1:], stdout)
 	}
 	if len(args) == 2 && args[0] == collectorCommand {
 		return collect(ctx, args[1])
@@ -80,6 +85,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy; with -http2 the default is 8")
 	fs.BoolVar(&o.two, "two", false, "two workers on CPUs 0 and 1 for each candidate, instead of one on CPU 0")
 	fs.BoolVar(&o.http2, "http2", false, "requests of HTTP/2, by h2load: compares "+strings.Join(http2Names, ", "))
+	fs.BoolVar(&o.tls, "tls", false, "clients speak TLS 1.3, with a certificate for an ECDSA key on P-256: compares "+strings.Join(tlsNames, ", "))
+	fs.StringVar(&o.handshakes, "handshakes", "", "with -tls: `full` or resumed handshakes, each on a connection of its own with a small request")
 	fs.IntVar(&o.streams, "streams", 100, "streams at a time on each connection, with -http2")
 	fs.BoolVar(&o.bulk, "bulk", false, "bytes through TCP mode instead of requests")
 	fs.BoolVar(&o.telemetry, "telemetry", false, "what access logs and traces cost: compares "+strings.Join(telemetryNames, ", "))
@@ -99,6 +106,14 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if o.http2 && !given(fs, "connections") {
 		o.connections = 8
 	}
+	switch {
+	case o.handshakes != "" && o.handshakes != "full" && o.handshakes != "resumed":
+		return nil, fmt.Errorf("-handshakes %q is neither full nor resumed", o.handshakes)
+	case o.handshakes != "" && !o.tls:
+		return nil, errors.New("-handshakes wants -tls")
+	case o.handshakes != "" && !given(fs, "connections"):
+		o.connections = 8
+	}
 	if o.rounds < 1 || o.seconds < 1 || o.connections < 1 || o.streams < 1 {
 		return nil, errors.New("-rounds, -seconds, -connections and -streams are at least 1")
 	}
@@ -116,6 +131,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	case len(o.names) > 0:
 	case o.telemetry:
 		o.names, o.against = telemetryNames, "wasmgate"
+	case o.tls && !o.http2:
+		o.names, o.against = tlsNames, ""
 	case o.http2:
 		o.names, o.against = http2Names, "caddy"
 	}
