@@ -88,6 +88,10 @@ func run(p *Process, s *source) error {
 		defer r.watcher.Close()
 	}
 	if err := r.start(); err != nil {
+		if list := located(report, err); list != nil {
+			fmt.Fprintln(p.Stderr, list)
+			return told(exitFailed)
+		}
 		return failure{err}
 	}
 	r.serve(signals)

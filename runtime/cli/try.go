@@ -43,6 +43,19 @@ func tryPlugins(p *Process, c *config.Config, report *config.Report) error {
 	return list
 }
 
+// located are the errors of a gateway that cannot be made, if they are about places of the config, and nil if any is not.
+func located(report *config.Report, err error) config.Errors {
+	var list config.Errors
+	for _, e := range unjoin(err) {
+		if r := (*gateway.Remark)(nil); !errors.As(e, &r) {
+			return nil
+		}
+		list = append(list, placed(report, e))
+	}
+	list.Sort()
+	return list
+}
+
 // placed is an error of the gateway at the place that it is about.
 func placed(report *config.Report, err error) config.Problem {
 	var r *gateway.Remark
