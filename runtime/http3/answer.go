@@ -18,7 +18,6 @@ type answering struct {
 	queued int    // bytes that quic-go was given since we last waited until it had sent some
 	noBody bool   // the answer has none, whatever it says
 	ending bool   // End was called
-	status int    // of the head; 0: there was none
 
 	writeBy int64 // loop time; 0: never
 	waiting bool  // a goroutine waits for quic-go
@@ -44,7 +43,7 @@ const (
 func (s *Stream) Head(r *http1.Response, o http1.ResponseOut) {
 	st := s.state()
 	s.out = st.coder.appendHead(s.buffer(), r, &o)
-	s.noBody, s.status = s.noBody || o.Framing.Kind == http1.NoBody, r.Status
+	s.noBody = s.noBody || o.Framing.Kind == http1.NoBody
 }
 
 // Add is server.Side's.

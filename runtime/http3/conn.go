@@ -103,6 +103,7 @@ func (c *Conn) serve() {
 			str.CancelRead(errRequestRejected)
 			str.CancelWrite(errRequestRejected)
 			str.ReleaseStreamCredit()
+			c.annoyed(1)
 			continue
 		}
 		s := &Stream{conn: c, quic: str, loop: c.loop, more: make(chan struct{}, readAhead)}

@@ -71,7 +71,8 @@ const (
 	crowd = 64
 )
 
-// Listener accepts connections on a UDP socket. Its methods may be called from any goroutine but a loop's.
+// Listener accepts connections on a UDP socket. Its methods may be called from any goroutine but a loop's; Drain, Resume and Close
+// by one at a time.
 type Listener struct {
 	options    Options
 	settings   atomic.Pointer[Settings]
@@ -87,9 +88,9 @@ type Listener struct {
 
 	mu     sync.Mutex
 	conns  map[*Conn]struct{} // admitted, and not gone
-	closed bool
-	gone   chan struct{} // closed when there are none, after Drain or Close
-	ended  sync.Once
+	closed bool               // it ends when there are none
+	ending bool
+	gone   chan struct{} // closed when it has ended
 }
 
 // Stats are a listener's counters since it was opened.
@@ -118,7 +119,7 @@ func Listen(address string, o Options) (*Listener, error) {
 		_ = socket.Close()
 		return nil, fmt.Errorf("quic: %w", err)
 	}
-	go ln.accept()
+	go ln.accept(ln.quic)
 	return ln, nil
 }
 
@@ -204,9 +205,9 @@ func (ln *Listener) admit(ctx context.Context, _ *quic.ClientInfo) (context.Cont
 func (ln *Listener) crowded(net.Addr) bool { return ln.handshakes.Load() >= crowd }
 
 // accept is the listener's goroutine.
-func (ln *Listener) accept() {
+func (ln *Listener) accept(from *quic.Listener) {
 	for {
-		q, err := ln.quic.Accept(context.Background())
+		q, err := from.Accept(context.Background())
 		if err != nil {
 			return
 		}
@@ -227,48 +228,64 @@ func (ln *Listener) accept() {
 func (ln *Listener) forget(c *Conn) {
 	ln.mu.Lock()
 	delete(ln.conns, c)
-	last := ln.closed && len(ln.conns) == 0
+	ln.endIfOver()
 	ln.mu.Unlock()
 	ln.open.Add(-1)
 	ln.options.Group.Dismiss(c.loop)
-	if last {
+}
+
+// endIfOver gives the socket back when it is of no use any more. ln.mu is held.
+func (ln *Listener) endIfOver() {
+	if ln.closed && len(ln.conns) == 0 {
 		ln.end()
 	}
 }
 
-// end gives the socket back.
+// end gives the socket back, once. ln.mu is held.
 func (ln *Listener) end() {
-	ln.ended.Do(func() {
-		go func() {
-			_ = ln.transport.Close()
-			_ = ln.socket.Close()
-			close(ln.gone)
-		}()
-	})
+	if ln.ending {
+		return
+	}
+	ln.ending = true
+	go func() {
+		_ = ln.transport.Close()
+		_ = ln.socket.Close()
+		close(ln.gone)
+	}()
 }
 
 // Drain stops accepting, and has each connection end once the requests under way have: their clients are told to send no
-// more. It returns at once; Done tells when all have gone.
+// more. Done tells when all have gone; Resume changes one's mind before.
 func (ln *Listener) Drain() {
 	ln.draining.Store(true)
-	go func() {
-		_ = ln.quic.Close() // which waits for handshakes under way: they fail
-		ln.mu.Lock()
-		ln.closed = true
-		var list []*Conn
-		for c := range ln.conns {
-			list = append(list, c)
+	_ = ln.quic.Close() // handshakes under way fail
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.closed = true
+	for c := range ln.conns {
+		if c.fate.Load() == fateServed { // others find out themselves
+			c.goAway()
 		}
-		ln.mu.Unlock()
-		if len(list) == 0 {
-			ln.end()
-		}
-		for _, c := range list {
-			if c.fate.Load() == fateServed { // others find out themselves
-				c.goAway()
-			}
-		}
-	}()
+	}
+	ln.endIfOver()
+}
+
+// Resume accepts again, after Drain, on the same socket: those that were told to go still do. It says whether there was
+// one left; if not, Done is closed soon, and the address is free.
+func (ln *Listener) Resume() (bool, error) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.ending {
+		return false, nil
+	}
+	q, err := ln.transport.Listen(ln.tls(), ln.config(ln.settings.Load()))
+	if err != nil {
+		return true, err
+	}
+	ln.quic, ln.closed = q, false
+	ln.draining.Store(false)
+	go ln.accept(q)
+	return true, nil
 }
 
 // Done is closed when the listener, after Drain or Close, has no connection any more, and no socket.
@@ -281,18 +298,16 @@ func (ln *Listener) Close() {
 	_ = ln.quic.Close()
 	ln.mu.Lock()
 	ln.closed = true
-	var list []*Conn
-	for c := range ln.conns {
-		list = append(list, c)
-	}
-	ln.mu.Unlock()
 	var wait sync.WaitGroup
-	for _, c := range list {
+	for c := range ln.conns {
 		if c.fate.Load() >= fateAccepted {
 			wait.Go(func() { _ = c.quic.CloseWithError(errNoError, "") })
 		}
 	}
+	ln.mu.Unlock()
 	wait.Wait()
+	ln.mu.Lock()
 	ln.end()
+	ln.mu.Unlock()
 	<-ln.gone
 }

@@ -161,9 +161,7 @@ func (s *Stream) begin(buffer *[]byte) {
 	s.pieces = append(s.pieces, piece{buffer: buffer, data: s.head.rest})
 	s.loop.Go(func(t *netloop.Task) {
 		defer s.end()
-		keep := s.conn.handler.Serve(t, s)
-		// A mistake in a request, or an answer that was cut off, is that stream's alone.
-		if !keep && s.sent && s.status < 400 {
+		if !s.conn.handler.Serve(t, s) {
 			s.conn.goAway()
 		}
 	})
