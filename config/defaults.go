@@ -40,6 +40,7 @@ func DefaultListener() Listener {
 			Enabled: true, MaxStreams: 100, StreamWindow: 64 * KiB, ConnectionWindow: MiB, ControlFrames: 1000, PingInterval: 60 * sec, PingTimeout: 20 * sec,
 		},
 		Forwarded: Forwarded{Headers: ForwardedX},
+		HTTP3:     DefaultHTTP3(),
 	}
 }
 

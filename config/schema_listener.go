@@ -20,6 +20,7 @@ type Listener struct {
 	TrustedProxies     []netip.Prefix `koanf:"trusted_proxies" example:"[10.0.0.0/8]" doc:"Peers whose Forwarded and X-Forwarded-* fields are believed and extended. From anyone else they are removed and written anew."`
 	Forwarded          Forwarded      `koanf:"forwarded" doc:"What upstreams are told about the client."`
 	Plugins            []string       `koanf:"plugins" ref:"plugins" example:"[auth]" doc:"Plugins that see every request of this listener, in this order, before the route's own. Mode tcp: plugins of Proxy-Wasm with callbacks for connections, through which all bytes pass; those sessions are copied, not spliced."`
+	HTTP3              HTTP3          `koanf:"http3" doc:"HTTP/3 to clients, beside what they speak over TCP."`
 }
 
 // SNIRoute sends the TLS connections for some server names to an upstream.

@@ -32,6 +32,9 @@ func (v *validator) listeners() {
 		if q := p.key("http2"); l.HTTP2.Only && !l.HTTP2.Enabled {
 			v.fail(q.key("only"), "say `enabled: true`, or leave `only` out", "no client could say anything")
 		}
+		if l.HTTP3.Enabled && l.TLS == nil && l.Mode == ModeHTTP && v.ok(p.key("tls")) {
+			v.fail(p.key("http3").key("enabled"), "give the listener `tls`: there is no HTTP/3 without", "needs certificates")
+		}
 		if l.TLS != nil && v.ok(p.key("tls")) {
 			v.listenerTLS(p.key("tls"), l.TLS)
 		}
@@ -49,6 +52,7 @@ var modeKeys = map[ListenerMode]map[string]string{
 		"advertise_keep_alive": "bytes pass untouched: fields are the upstream's own",
 		"http2":                "bytes pass untouched, whatever protocol they are",
 		"trusted_proxies":      "no fields are read; say `proxy_protocol` for peers that hand on the client's address",
+		"http3":                "bytes of TCP pass untouched, and UDP is not passed on",
 		"forwarded":            "no fields are written; say `proxy_protocol` in the upstream to hand on the client's address",
 	},
 	ModeHTTP: {

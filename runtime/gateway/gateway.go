@@ -23,6 +23,7 @@ import (
 	"wasmgate/runtime/compress"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/http3"
 	"wasmgate/runtime/kv"
 	"wasmgate/runtime/modules"
 	"wasmgate/runtime/netloop"
@@ -87,6 +88,7 @@ type Gateway struct {
 	mu        sync.Mutex // guards what follows: one reload at a time
 	state     *state
 	listeners map[string]*listener // by listenerKeys
+	quic      []*http3.Listener    // that have, or may have, connections
 	passing   []*tcp.Server        // that have, or may have, sessions: those too whose listener is closed
 	retiring  sync.WaitGroup       // snapshots that requests still use
 	closed    bool
@@ -331,6 +333,7 @@ func (g *Gateway) close() {
 		_ = g.admin.Close()
 	}
 	g.cutSessions()
+	g.closeHTTP3()
 	g.closeUpstreams()
 	g.group.Close()
 	if g.state != nil {

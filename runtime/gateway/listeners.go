@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"wasmgate/config"
 	"wasmgate/runtime/certs"
+	"wasmgate/runtime/http3"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/server"
 	"wasmgate/runtime/tcp"
@@ -20,6 +22,9 @@ type blueprint struct {
 	http *server.Snapshot
 	tcp  *tcp.Snapshot
 	set  *certs.Set // of its certificates; nil: it speaks cleartext
+
+	http3       *http3.Settings // nil: it speaks none
+	alternative *config.HTTP3   // what its clients are told
 }
 
 // listener is a socket and who serves it.
@@ -27,6 +32,10 @@ type listener struct {
 	socket *netloop.Listener
 	http   *server.Server
 	tcp    *tcp.Server
+
+	certs   atomic.Pointer[certs.Set] // of its TLS, for HTTP/3
+	http3   *http3.Listener           // nil: it speaks none
+	parting *http3.Listener           // that it had, and that may have connections still
 }
 
 // buildListener completes common, which has what all listeners share, or makes the listener one of TCP mode.
@@ -65,6 +74,7 @@ func (g *Gateway) buildListener(s *state, i int, common *server.Snapshot) (bluep
 		return b, err
 	}
 	b.http = common.Prepare(loops)
+	b.http3, b.alternative = http3Settings(l, common), &l.HTTP3
 	return b, nil
 }
 
@@ -116,11 +126,26 @@ func listenerKeys(c *config.Config) []string {
 // openListeners opens those that the state has and we have not. If one fails, those opened here are closed again.
 func (g *Gateway) openListeners(s *state) error {
 	var opened []string
+	var joined []*listener // that speak HTTP/3 from now on
+	undo := func() {
+		for _, k := range opened {
+			g.closeListener(k)
+		}
+		for _, l := range joined {
+			l.drainHTTP3()
+		}
+	}
 	keys := listenerKeys(s.config)
 	for i, b := range s.listeners {
 		key, address := keys[i], s.config.Listeners[i].Address
 		if was := g.listeners[key]; was != nil {
 			if (was.tcp != nil) == (b.tcp != nil) {
+				if did, err := g.openHTTP3(was, address, &b); err != nil {
+					undo()
+					return fmt.Errorf("listeners[%d].http3 %s: %w", i, address, err)
+				} else if did {
+					joined = append(joined, was)
+				}
 				continue
 			}
 			g.closeListener(key) // it changes its mode: sessions under way go on in the old one
@@ -129,14 +154,19 @@ func (g *Gateway) openListeners(s *state) error {
 		accept := l.serve(g, b)
 		socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: accept, Refusal: b.refusal()})
 		if err != nil {
-			for _, k := range opened {
-				g.closeListener(k)
-			}
+			undo()
 			return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
 		}
 		l.socket = socket
 		g.listeners[key] = l
 		opened = append(opened, key)
+		if _, err := g.openHTTP3(l, address, &b); err != nil {
+			undo()
+			return fmt.Errorf("listeners[%d].http3 %s: %w", i, address, err)
+		}
+		if l.http != nil {
+			l.useHTTP3(&b)
+		}
 		g.log.Info().Str("listener", b.name).Str("mode", b.mode()).Stringer("address", socket.Addr()).Msg("listening")
 	}
 	s.bound = s.bound[:0]
@@ -182,6 +212,7 @@ func (l *listener) use(b blueprint) {
 		return
 	}
 	l.http.Use(b.http)
+	l.useHTTP3(&b)
 }
 
 // retire calls done on each loop once no request or session of it can need what the blueprint leads to.
@@ -201,6 +232,7 @@ func (l *listener) drain() {
 		return
 	}
 	l.http.Drain()
+	l.drainHTTP3()
 }
 
 // cutSessions ends what is left of TCP mode, so that each session has its account.

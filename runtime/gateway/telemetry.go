@@ -3,6 +3,7 @@ package gateway
 import (
 	"wasmgate/config"
 	"wasmgate/runtime/certs"
+	"wasmgate/runtime/http3"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/server"
 	"wasmgate/runtime/telemetry"
@@ -67,8 +68,9 @@ func protocol(endpoint string, p config.TraceProtocol) string {
 type namedSocket struct {
 	name   string
 	socket *netloop.Listener
-	http   *server.Server // nil: it is of TCP mode
-	set    *certs.Set     // nil: it speaks cleartext
+	http   *server.Server  // nil: it is of TCP mode
+	set    *certs.Set      // nil: it speaks cleartext
+	http3  *http3.Listener // nil: it has none
 }
 
 // nameSockets notes down the listeners in force for those who count.
@@ -76,7 +78,7 @@ func (g *Gateway) nameSockets(s *state) {
 	var list []namedSocket
 	for i, key := range listenerKeys(s.config) {
 		if l := g.listeners[key]; l != nil {
-			list = append(list, namedSocket{s.listeners[i].name, l.socket, l.http, s.listeners[i].set})
+			list = append(list, namedSocket{s.listeners[i].name, l.socket, l.http, s.listeners[i].set, l.http3})
 		}
 	}
 	g.sockets.Store(&list)
@@ -96,6 +98,10 @@ func (g *Gateway) liveSockets(l *telemetry.Live) {
 			for _, c := range one.set.Certificates() {
 				l.Shown = append(l.Shown, telemetry.ShownCertificate{Listener: one.name, Name: c.Name, NotAfter: c.NotAfter})
 			}
+		}
+		if one.http3 != nil {
+			q := one.http3.Stats()
+			sum.Accepted, sum.Refused, sum.Open = sum.Accepted+q.Accepted, sum.Refused+q.Refused, sum.Open+q.Open
 		}
 		l.Listeners[one.name] = sum
 	}

@@ -33,14 +33,15 @@ type tab struct {
 	failures []string // requests that failed, or were answered with an error, as the console says it
 	answers  []string // "403 POST http://..."
 	methods  map[network.RequestID]string
+	spoken   map[string]int // answers, by the protocol that they came by
 }
 
 // patienceOfUsers is how long a page may take to do something.
 const patienceOfUsers = 15 * time.Second
 
-// startBrowser starts a Chromium with nothing of its own, and opens an empty page. It ends whole before what was started
+// startBrowser starts a Chromium with nothing of its own but more flags, and opens an empty page. It ends whole before what was started
 // before it does, so that the plant that it looks at counts its goroutines too.
-func startBrowser(t *testing.T) *tab {
+func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) *tab {
 	t.Helper()
 	if raceEnabled || portableLoops {
 		t.Skip("the page is looked at on Linux's event loops, and without the race detector: a browser knows neither")
@@ -54,7 +55,7 @@ func startBrowser(t *testing.T) *tab {
 	} {
 		options = append(options, chromedp.Flag(flag, true))
 	}
-	all, end := chromedp.NewExecAllocator(context.Background(), options...)
+	all, end := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	ctx, _ := chromedp.NewContext(all)
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil {
@@ -98,7 +99,7 @@ func processesOf(dir string) (list []string) {
 // listen writes down what a user with open eyes would see in the browser's console.
 func (b *tab) listen() {
 	b.Helper()
-	b.methods = map[network.RequestID]string{}
+	b.methods, b.spoken = map[network.RequestID]string{}, map[string]int{}
 	err := chromedp.Listen(b.ctx, func(event any) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -121,6 +122,7 @@ func (b *tab) listen() {
 		case *network.EventRequestWillBeSent:
 			b.methods[e.RequestID] = e.Request.Method
 		case *network.EventResponseReceived:
+			b.spoken[e.Response.Protocol]++
 			b.answers = append(b.answers, fmt.Sprintf("%d %s %s", e.Response.Status, b.methods[e.RequestID], e.Response.URL))
 		}
 	})

@@ -60,7 +60,7 @@ func (s *http1Session) toHTTP2(first []byte) *http2Session {
 func (s *http2Session) Serve(t *netloop.Task, r *http2.Request) {
 	snap := s.Snapshot()
 	s.Session.Serve(t, r, func(q *http1.Request) error { return r.Fill(q, snap.Limits) })
-	if k := &snap.KeepAlive; !k.Enabled || k.MaxRequests > 0 && s.requests >= k.MaxRequests || k.MaxAge > 0 && s.loop.Now()-s.since >= int64(k.MaxAge) {
+	if s.Spent() {
 		s.conn.Drain()
 	}
 }

@@ -25,6 +25,7 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 	}
 	f.StartBody()
 	resp.StripHopByHop()
+	s.hideAltSvc(resp)
 	if r.Rewrite.Reverse { // plugins see, and change, what the client would
 		s.reverse(w, snap, r)
 	}
@@ -69,6 +70,7 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 	if r.Compression != nil && w.call.kind != grpc.GRPC { // whose messages have codings of their own
 		source = w.compress(t.Loop(), r, source)
 	}
+	s.tellAltSvc(x)
 	framing, keep := s.frame(w, snap)
 	x.StatusSent = resp.Status
 	w.side.Head(resp, http1.ResponseOut{
@@ -252,6 +254,7 @@ func (s *Session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) ou
 	if x.RPC.Is {
 		w.answerCall()
 	}
+	s.tellAltSvc(x)
 	if s.server.observers != nil {
 		if o, ok := s.server.observers[t.Loop().Index()].(Answerer); ok {
 			o.Answer(x)

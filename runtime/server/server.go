@@ -47,6 +47,7 @@ type Server struct {
 	http2     *http2.Server
 
 	handshakes handshakes // with clients, by how they ended
+	altSvc     atomic.Pointer[AltSvc]
 }
 
 // loopState is what a loop keeps for its requests: the storage of those that have ended, tunnels, and the TLS handshakes under

@@ -47,6 +47,13 @@ func (s *Session) Snapshot() *Snapshot { return s.server.snapshot.Load() }
 // Draining says whether the connection is to end soon, whatever it may be used for still.
 func (s *Session) Draining() bool { return s.server.draining.Load() }
 
+// Spent says whether the connection has carried as many requests, or is as old, as the configuration wants: it is to end when
+// those under way have.
+func (s *Session) Spent() bool {
+	k := &s.Snapshot().KeepAlive
+	return !k.Enabled || k.MaxRequests > 0 && s.requests >= k.MaxRequests || k.MaxAge > 0 && s.loop.Now()-s.since >= int64(k.MaxAge)
+}
+
 // Close ends the connections to upstreams that speak for the client.
 func (s *Session) Close() {
 	for _, u := range s.told {

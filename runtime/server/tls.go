@@ -148,11 +148,7 @@ func (s *http1Session) negotiate(t *netloop.Task, w *work) bool {
 		return false
 	}
 	s.arrival, s.waited = nil, never
-	s.stream, s.Scheme, s.TLS = c, "https", factsOf(c, began, t.Loop().Tick())
-	s.server.handshakes[HandshakeDone].Add(1)
-	if s.TLS.Resumed {
-		s.server.handshakes[HandshakeResumed].Add(1)
-	}
+	s.stream, s.Scheme, s.TLS = c, "https", s.server.Secured(c.State(), began, t.Loop().Tick())
 	w.http1.close()
 	w.http1.open(s.conn, c, s.loop, s.Snapshot().Limits)
 	w.http2 = s.TLS.ALPN == "h2"
@@ -261,9 +257,13 @@ func resultOf(err error) HandshakeResult {
 	return HandshakeFailed
 }
 
-// factsOf is what there is to know of a connection whose handshake is over.
-func factsOf(c *secure.Conn, began, ended int64) *exchange.TLS {
-	state := c.State()
+// Secured counts a handshake that is over, and returns what there is to know of its connection. It may be called from any
+// goroutine.
+func (srv *Server) Secured(state tls.ConnectionState, began, ended int64) *exchange.TLS {
+	srv.handshakes[HandshakeDone].Add(1)
+	if state.DidResume {
+		srv.handshakes[HandshakeResumed].Add(1)
+	}
 	f := &exchange.TLS{
 		Version: versions[state.Version], Cipher: tls.CipherSuiteName(state.CipherSuite), ALPN: state.NegotiatedProtocol,
 		ServerName: strings.ToLower(state.ServerName), Resumed: state.DidResume, Began: began, Ended: ended,

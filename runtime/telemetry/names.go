@@ -44,6 +44,7 @@ const (
 	attrPeerAddress    = semconv.NetworkPeerAddressKey        // network.peer.address
 	attrPeerPort       = semconv.NetworkPeerPortKey           // network.peer.port
 	attrProtocol       = semconv.NetworkProtocolVersionKey    // network.protocol.version
+	attrTransport      = semconv.NetworkTransportKey          // network.transport
 	attrErrorType      = semconv.ErrorTypeKey                 // error.type
 	attrExcType        = semconv.ExceptionTypeKey             // exception.type
 	attrExcMessage     = semconv.ExceptionMessageKey          // exception.message

@@ -103,6 +103,7 @@ func emitEverything(t *testing.T, r *Recorder) {
 	end(r, x, 500)
 
 	x = request(t, "GET / HTTP/1.1", "Host: a")
+	x.Client.Version = exchange.HTTP3
 	r.Begin(x)
 	attempt(x, r, c)
 	x.Tunnel.Protocol, x.Tunnel.Why, x.BytesIn = exchange.TunnelWebSocket, exchange.EndDrained, 1

@@ -142,6 +142,9 @@ func (m *spanMaker) request(r *record) {
 	s.setAddress(attrPeerAddress, attrPeerPort, r.client.Peer)
 	s.set(attrProtocol.String(cmp.Or(r.client.Version, exchange.HTTP11)))
 	s.setTLS(r.client.TLS)
+	if r.client.Version == exchange.HTTP3 { // all others go over TCP, which the conventions take for granted
+		s.set(attrTransport.String("quic"))
+	}
 	s.setCount(attrClientConn, r.client.Conn)
 	s.setCount(attrClientOrdinal, r.client.Ordinal)
 	s.set(attrRequestBody.Int64(r.bytesIn), attrResponseBody.Int64(r.bytesOut))
