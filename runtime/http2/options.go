@@ -76,6 +76,8 @@ const (
 	keepBuffer       = 64 << 10 // of a stream's memory that is kept for the next one
 	readsInRow       = 16       // of a buffer each, before others of the loop get their turn
 	collected        = 16 << 10 // bytes of an answer that wait for a window, beyond which there is no room for more
+	discarded        = 8 << 20  // bytes of a request that nobody wants which are taken still, since there are clients that see no answer before
+	discarding       = 2 * time.Second
 	lull             = time.Second
 	drainGrace       = time.Second // from the announcement that a connection ends, for what is on its way (RFC 9113 section 6.8)
 )

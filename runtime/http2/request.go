@@ -20,6 +20,8 @@ type served struct {
 	closing   bool          // the answer's end is behind it
 	trailers  http1.Head    // with these
 	gone      func()        // to be told that the client has gone
+	discards  bool          // the answer is whole, and what comes of the request is dropped
+	dropped   int           // bytes of it
 }
 
 // part is a pseudo field.
@@ -147,6 +149,34 @@ func (s *Stream) incomplete() string {
 func (s *Stream) serve(t *netloop.Task) {
 	defer s.Close()
 	s.conn.server.handler.Serve(t, (*Request)(s))
+}
+
+// discard has the rest of a request dropped whose answer is whole, for a moment. It could be reset at once (RFC 9113 section 8.1), but
+// some clients take that for a failure of the answer too. It needs no task.
+func (s *Stream) discard() bool {
+	c, v := s.conn, &s.served
+	if c.server == nil || c.err != nil || v.discards || v.malformed || !s.ended || s.peerEnded || s.reset {
+		return false
+	}
+	v.discards, v.gone = true, nil
+	s.readBy = c.loop.Now() + int64(discarding)
+	s.arm(s.readBy)
+	n := len(s.recv)
+	s.recv = s.recv[:0]
+	c.credit(n)
+	return s.drop(n)
+}
+
+// drop gives the windows back that n bytes have taken which nobody reads. It says whether more may come.
+func (s *Stream) drop(n int) bool {
+	if s.served.dropped += n; s.served.dropped > discarded {
+		return false
+	}
+	if n = s.received.give(n); n > 0 {
+		s.conn.writeWindowUpdate(s.id, n)
+		s.conn.flush()
+	}
+	return true
 }
 
 // tellGone tells who asked for it that the client has gone.

@@ -304,28 +304,65 @@ func TestClientThatGoes(t *testing.T) {
 	}
 }
 
-// TestUnreadBody: the answer is whole, and nobody reads the rest of the request.
+// TestUnreadBody: the answer is whole, and nobody reads the rest of the request. It is dropped, up to a limit.
 func TestUnreadBody(t *testing.T) {
 	s := open(t, Options{}, hello)
 	v := s.visit()
+	c := <-s.conns
+	whole := func() {
+		t.Helper()
+		left, streams := make(chan int), make(chan int)
+		s.group.Loop(0).Post(func() { left <- c.received.left + c.received.credit; streams <- len(c.streams) })
+		if n := <-left; n != 1<<20 {
+			t.Errorf("%d bytes of the connection's window are left", n)
+		}
+		if n := <-streams; n != 0 {
+			t.Errorf("%d streams are left", n)
+		}
+	}
 	v.ask(1, false)
 	_ = v.WriteData(1, false, make([]byte, 10_000))
 	if _, n, _, ok := v.answered(1); n == 0 || !ok {
 		t.Errorf("%d bytes, %t", n, ok)
 	}
+	_ = v.WriteData(1, false, make([]byte, 10_000))
+	_ = v.WriteData(1, true, make([]byte, 10_000))
+	v.works(3)
+	whole()
+	v.ask(5, false) // one that does not end
+	v.answered(5)
 	if f := v.await(http2.FrameRSTStream).(*http2.RSTStreamFrame); f.ErrCode != http2.ErrCodeNo {
 		t.Errorf("%v", f)
 	}
 	for range 100 { // what was on its way harms nobody, and costs nothing of the connection's window
-		_ = v.WriteData(1, false, make([]byte, 16_000))
+		_ = v.WriteData(5, false, make([]byte, 16_000))
 	}
-	v.works(3)
-	c := <-s.conns
-	left := make(chan int)
-	s.group.Loop(0).Post(func() { left <- c.received.left + c.received.credit })
-	if n := <-left; n != 1<<20 {
-		t.Errorf("%d bytes of the connection's window are left", n)
+	v.works(7)
+	whole()
+	v.ask(9, false) // and one that has no end
+	v.answered(9)
+	sent := 0
+	for window := 64 << 10; ; {
+		for ; window >= 16<<10; window -= 16 << 10 {
+			_ = v.WriteData(9, false, make([]byte, 16<<10))
+			sent += 16 << 10
+		}
+		f, err := v.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w, ok := f.(*http2.WindowUpdateFrame); ok && w.StreamID == 9 {
+			window += int(w.Increment)
+		}
+		if r, ok := f.(*http2.RSTStreamFrame); ok {
+			if r.ErrCode != http2.ErrCodeNo || sent < discarded || sent > discarded+(128<<10) {
+				t.Errorf("%v behind %d bytes", r, sent)
+			}
+			break
+		}
 	}
+	v.works(11)
+	whole()
 }
 
 func TestExtendedConnect(t *testing.T) {

@@ -74,10 +74,13 @@ func (c *Conn) newStream(id uint32) *Stream {
 
 // Close ends the use of the stream: it is reset if it is not over. No other task may use it any more.
 func (s *Stream) Close() {
-	c := s.conn
-	if c == nil || c.streams[s.id] != s {
-		return
+	if c := s.conn; c != nil && c.streams[s.id] == s && !s.discard() {
+		s.remove()
 	}
+}
+
+func (s *Stream) remove() {
+	c := s.conn
 	if !s.reset && (!s.ended || !s.peerEnded) {
 		c.reset(s.id, s.closeCode())
 	}
@@ -165,6 +168,9 @@ func (s *Stream) fail(err *fault.Error) {
 	s.wakeReader()
 	s.wakeWriter()
 	s.tellGone()
+	if s.served.discards {
+		s.remove()
+	}
 }
 
 func (s *Stream) wakeReader() {
@@ -192,8 +198,17 @@ func (s *Stream) arm(at int64) {
 }
 
 func (s *Stream) expired() {
-	if s.timerAt = 0; s.conn == nil {
-		return // it is nobody's
+	s.timerAt = 0
+	switch {
+	case s.conn == nil: // it is nobody's
+		return
+	case s.served.discards:
+		if s.conn.loop.Now() >= s.readBy {
+			s.remove()
+		} else {
+			s.arm(s.readBy)
+		}
+		return
 	}
 	now := s.conn.loop.Now()
 	for _, w := range [...]struct {
