@@ -113,7 +113,7 @@ func (r *Request) Add(data []byte) (room bool) {
 		return true
 	}
 	c := s.conn
-	for len(s.served.waiting) == 0 && len(data) > 0 && s.window > 0 && !c.full() && len(c.queue) == 0 {
+	for !s.holds() && len(s.served.waiting) == 0 && len(data) > 0 && s.window > 0 && !c.full() && len(c.queue) == 0 {
 		data = data[s.put(data, false):]
 	}
 	s.served.waiting = append(s.served.waiting, data...)
@@ -125,6 +125,8 @@ func (r *Request) End(trailers *http1.Head) {
 	s := (*Stream)(r)
 	switch {
 	case s.sendable() != nil:
+	case s.holds() && noFields(trailers):
+		s.served.held = true
 	case len(s.served.waiting) == 0:
 		s.writeEnd(trailers)
 	default:
@@ -143,7 +145,7 @@ func (r *Request) Flush(t *netloop.Task) error {
 	}
 	s.conn.flush()
 	v := &s.served
-	if len(v.waiting) > 0 {
+	if len(v.waiting) > 0 && !v.held {
 		closing := v.closing
 		_, err := s.send(t, v.waiting, closing && v.trailers.Len() == 0)
 		v.waiting, v.closing = v.waiting[:0], false
@@ -157,6 +159,14 @@ func (r *Request) Flush(t *netloop.Task) error {
 	}
 	return s.settle(t)
 }
+
+// holds says whether the last of the answer waits until the rest of the request has come, which nobody wants: there are clients that
+// read nothing more once the answer is whole, and then wait for a window to send the rest.
+func (s *Stream) holds() bool {
+	return !s.peerEnded && s.length >= 0 && s.length-s.got <= discarded
+}
+
+func noFields(h *http1.Head) bool { return h == nil || h.Len() == 0 }
 
 func (s *Stream) failed() error {
 	if s.err != nil {

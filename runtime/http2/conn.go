@@ -228,7 +228,7 @@ func (c *Conn) end(t *netloop.Task, err error) {
 		c.keeping.Stop()
 	}
 	for _, s := range c.streams {
-		if s.fail(c.failure(s)); c.server != nil && !s.headDone && s.conn != nil {
+		if s.fail(c.failure(s)); c.server != nil && !s.headDone {
 			s.Close() // it has no task
 		}
 	}

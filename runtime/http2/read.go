@@ -168,15 +168,6 @@ func (c *Conn) data(f *http2.DataFrame) error {
 	if s.length >= 0 && s.got > s.length || s.noBody && len(body) > 0 {
 		return c.streamBreach(s.id, http2.ErrCodeProtocol, "more DATA than content-length says")
 	}
-	if s.served.discards {
-		if c.credit(len(body)); f.StreamEnded() {
-			return c.endOf(s)
-		}
-		if !s.drop(n) {
-			s.remove()
-		}
-		return nil
-	}
 	s.recv = append(s.recv, body...)
 	if pad := s.received.give(n - len(body)); pad > 0 && !f.StreamEnded() {
 		c.writeWindowUpdate(s.id, pad)
@@ -195,10 +186,6 @@ func (c *Conn) endOf(s *Stream) error {
 		return c.streamBreach(s.id, http2.ErrCodeProtocol, "less DATA than content-length says")
 	}
 	s.peerEnded = true
-	if s.served.discards {
-		s.remove()
-		return nil
-	}
 	s.wakeReader()
 	s.wakeWriter()
 	return nil
@@ -305,8 +292,9 @@ func (c *Conn) resetByPeer(f *http2.RSTStreamFrame) error {
 	}
 	s.reset, s.byPeer = true, true
 	if c.server != nil {
+		answered := s.ended || s.served.held
 		s.fail(c.fault(fault.ClientClosed, 0, "the client has reset the stream: "+f.ErrCode.String()))
-		if s.ended {
+		if answered {
 			return c.annoyed()
 		}
 		return c.annoyedBy(resetWeight)

@@ -20,8 +20,7 @@ type served struct {
 	closing   bool          // the answer's end is behind it
 	trailers  http1.Head    // with these
 	gone      func()        // to be told that the client has gone
-	discards  bool          // the answer is whole, and what comes of the request is dropped
-	dropped   int           // bytes of it
+	held      bool          // the answer is whole, and its end waits for that of the request
 }
 
 // part is a pseudo field.
@@ -149,34 +148,29 @@ func (s *Stream) incomplete() string {
 func (s *Stream) serve(t *netloop.Task) {
 	defer s.Close()
 	s.conn.server.handler.Serve(t, (*Request)(s))
+	s.takeRest(t)
 }
 
-// discard has the rest of a request dropped whose answer is whole, for a moment. It could be reset at once (RFC 9113 section 8.1), but
-// some clients take that for a failure of the answer too. It needs no task.
-func (s *Stream) discard() bool {
-	c, v := s.conn, &s.served
-	if c.server == nil || c.err != nil || v.discards || v.malformed || !s.ended || s.peerEnded || s.reset {
-		return false
+// takeRest takes what is left of a request whose answer is whole, for a moment. It could be reset at once (RFC 9113 section 8.1), but
+// some clients take that for a failure of the answer too. The end of the answer comes behind it then, if it was held back.
+func (s *Stream) takeRest(t *netloop.Task) {
+	if s.peerEnded || s.served.malformed || s.sendable() != nil && !s.ended || !s.ended && !s.served.held {
+		return
 	}
-	v.discards, v.gone = true, nil
-	s.readBy = c.loop.Now() + int64(discarding)
-	s.arm(s.readBy)
-	n := len(s.recv)
-	s.recv = s.recv[:0]
-	c.credit(n)
-	return s.drop(n)
-}
-
-// drop gives the windows back that n bytes have taken which nobody reads. It says whether more may come.
-func (s *Stream) drop(n int) bool {
-	if s.served.dropped += n; s.served.dropped > discarded {
-		return false
+	s.served.gone = nil
+	s.readBy = s.conn.loop.Now() + int64(discarding)
+	for n := 0; n <= discarded; {
+		data, err := s.next(t)
+		if err != nil {
+			break
+		}
+		n += len(data)
 	}
-	if n = s.received.give(n); n > 0 {
-		s.conn.writeWindowUpdate(s.id, n)
+	if s.served.held && s.sendable() == nil {
+		s.writeBy = s.conn.loop.Now() + int64(s.conn.options.WriteTimeout)
+		_, _ = s.send(t, s.served.waiting, true)
 		s.conn.flush()
 	}
-	return true
 }
 
 // tellGone tells who asked for it that the client has gone.

@@ -74,13 +74,10 @@ func (c *Conn) newStream(id uint32) *Stream {
 
 // Close ends the use of the stream: it is reset if it is not over. No other task may use it any more.
 func (s *Stream) Close() {
-	if c := s.conn; c != nil && c.streams[s.id] == s && !s.discard() {
-		s.remove()
-	}
-}
-
-func (s *Stream) remove() {
 	c := s.conn
+	if c == nil || c.streams[s.id] != s {
+		return
+	}
 	if !s.reset && (!s.ended || !s.peerEnded) {
 		c.reset(s.id, s.closeCode())
 	}
@@ -168,9 +165,6 @@ func (s *Stream) fail(err *fault.Error) {
 	s.wakeReader()
 	s.wakeWriter()
 	s.tellGone()
-	if s.served.discards {
-		s.remove()
-	}
 }
 
 func (s *Stream) wakeReader() {
@@ -198,17 +192,8 @@ func (s *Stream) arm(at int64) {
 }
 
 func (s *Stream) expired() {
-	s.timerAt = 0
-	switch {
-	case s.conn == nil: // it is nobody's
-		return
-	case s.served.discards:
-		if s.conn.loop.Now() >= s.readBy {
-			s.remove()
-		} else {
-			s.arm(s.readBy)
-		}
-		return
+	if s.timerAt = 0; s.conn == nil {
+		return // it is nobody's
 	}
 	now := s.conn.loop.Now()
 	for _, w := range [...]struct {
