@@ -148,7 +148,6 @@ func TestCurlSpeaksHTTP2(t *testing.T) {
 		"POST":            {[]string{"-d", "a=b", g.url("/prefix/x")}, "|200 2"},
 		"upload":          {[]string{"-T", file, g.url("/prefix/x")}, "|200 2"},
 		"upload, asked":   {[]string{"-H", "Expect: 100-continue", "-T", file, g.url("/prefix/x")}, "|200 2"},
-		"two of them":     {[]string{g.url("/prefix/x"), g.url("/prefix/y")}, "|200 2"},
 		"not in HTTP/1.1": {[]string{"--http1.1", g.url("/prefix/x")}, "|200 1.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
