@@ -27,7 +27,7 @@ func (s *Snapshot) http2Options() http2.Options {
 	return http2.Options{
 		MaxStreams: h.MaxStreams, StreamWindow: h.StreamWindow, ConnWindow: h.ConnWindow, Nuisance: h.MaxNuisance,
 		HeaderList: s.Limits.Head, Fields: s.Limits.Fields, KeepAlive: h.PingInterval, PingTimeout: h.PingTimeout,
-		WriteTimeout: s.BodyIdle, HeadTimeout: s.HeadTimeout, IdleTimeout: s.KeepAlive.IdleTimeout,
+		ExtendedConnect: true, WriteTimeout: s.BodyIdle, HeadTimeout: s.HeadTimeout, IdleTimeout: s.KeepAlive.IdleTimeout,
 	}
 }
 
@@ -59,7 +59,11 @@ func (s *http1Session) toHTTP2(first []byte) *http2Session {
 // Serve is http2.Handler's.
 func (s *http2Session) Serve(t *netloop.Task, r *http2.Request) {
 	snap := s.Snapshot()
-	s.Session.Serve(t, r, func(q *http1.Request) error { return r.Fill(q, snap.Limits) })
+	if protocol := r.Protocol(); len(protocol) > 0 {
+		s.extended(t, r, protocol)
+	} else {
+		s.Session.Serve(t, r, func(q *http1.Request) error { return r.Fill(q, snap.Limits) })
+	}
 	if s.Spent() {
 		s.conn.Drain()
 	}

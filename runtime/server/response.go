@@ -20,6 +20,9 @@ import (
 func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outcome {
 	x, f := &w.x, &w.flight
 	resp := &x.Response
+	if err := w.notOpened(); err != nil {
+		return s.refuseTunnel(t, w, err)
+	}
 	if resp.Status == 101 {
 		return s.openTunnel(t, w, snap, r)
 	}
@@ -260,6 +263,7 @@ func (s *Session) respond(t *netloop.Task, w *work, snap *Snapshot, r *Route) ou
 			o.Answer(x)
 		}
 	}
+	w.deny()
 	keep := s.mayKeep(w, snap) && w.side.Drained()
 	resp := &x.Response
 	resp.Status, resp.Minor, x.StatusSent = x.Local.Status, 1, x.Local.Status

@@ -28,6 +28,7 @@ type tunnel struct {
 	seen       *Snapshot // by which leaving was answered
 	half       int64     // loop time at which a WebSocket of which one end has gone is cut; 0: both are there
 	notice     notice
+	said       bool // both sides have said that they close
 	over       bool // it was cut
 }
 
@@ -64,7 +65,7 @@ func (s *Session) openTunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route)
 		}
 	}
 	r.Response.apply(&x.Response.Head)
-	w.side.Head(&x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol})
+	w.side.Head(&x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol, Framing: http1.Framing{Kind: http1.NoBody, Length: -1}})
 	w.side.Tunnel()
 	x.StatusSent = 101
 	f.Abandon(facts.CloseUpgradeEnded)
@@ -162,7 +163,7 @@ func (n *tunnel) fromUpstream(t *netloop.Task, from *wire.Reader) {
 				n.broke(exchange.EndClientReset, err)
 				return
 			}
-		case isEOF(err):
+		case isEOF(err) || n.said && errors.Is(err, netloop.ErrClosed):
 			n.ends(t, d, exchange.EndUpstreamClosed)
 			if side.End(nil); side.Flush(t) != nil {
 				n.cut(exchange.EndClientReset)
@@ -238,7 +239,8 @@ func (n *tunnel) noteClose(d *direction) {
 		n.because(exchange.EndUpstreamClosed)
 	}
 	if n.notice.told && n.up.frames.Closed() && n.down.frames.Closed() {
-		n.cut("")
+		n.said = true
+		_ = n.upstream.Close() // and the client is told of the end by whoever reads there
 	}
 }
 
