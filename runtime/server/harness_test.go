@@ -92,6 +92,7 @@ type journal struct {
 }
 
 type entry struct {
+	tunnel   exchange.Tunnel
 	status   int
 	client   netip.Addr
 	err      string
@@ -105,7 +106,7 @@ func (j *journal) End(x *exchange.Exchange) {
 	if j.off.Load() {
 		return
 	}
-	e := entry{status: x.StatusSent, client: x.Client.Addr, attempts: append([]exchange.Attempt(nil), x.Attempts...)}
+	e := entry{tunnel: x.Tunnel, status: x.StatusSent, client: x.Client.Addr, attempts: append([]exchange.Attempt(nil), x.Attempts...)}
 	if x.Err != nil {
 		e.err = x.Err.Error()
 	}
