@@ -68,13 +68,14 @@ func (s *stream) says(text string) {
 	}
 }
 
-// http2Client speaks HTTP/2 without TLS, all on one connection.
+// http2Client speaks HTTP/2 without TLS, all on one connection. net/http itself sends no :protocol.
 func http2Client(t *testing.T) *http.Client {
 	t.Helper()
+	//nolint:staticcheck // see above
 	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, addr)
 	}}
-	t.Cleanup(transport.CloseIdleConnections)
+	t.Cleanup(transport.CloseIdleConnections) //nolint:staticcheck // see above
 	return &http.Client{Transport: transport}
 }
 
