@@ -74,7 +74,11 @@ func newSite(t *testing.T, o pebble.Options, names ...string) *site {
 	})}
 	go func() { _ = answers.Serve(plain) }()
 	go s.handshakes(secure)
-	t.Cleanup(func() { answers.Close() })
+	t.Cleanup(func() {
+		if answers.Close(); t.Failed() {
+			t.Logf("the manager's log:\n%s", s.log.String())
+		}
+	})
 	s.Server = pebble.Start(t, o, missing)
 	return s
 }
