@@ -150,7 +150,7 @@ func (d decoder) list(p keyPath, v any, dst reflect.Value, f field) {
 	for i, e := range l {
 		q := p.index(i)
 		item := fresh(dst.Type().Elem())
-		d.decode(q, e, item, field{enum: f.enum})
+		d.decode(q, e, item, field{name: f.name + "[]", enum: f.enum})
 		out = reflect.Append(out, item)
 	}
 	dst.Set(out)

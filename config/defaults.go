@@ -25,6 +25,7 @@ func Default() Config {
 			Log: Log{Level: LevelInfo, Format: FormatJSON},
 		},
 		Admin:         Admin{Address: "127.0.0.1:9901", OpenHealth: true, Traces: 256},
+		ACME:          ACME{Directory: LetsEncrypt, KeyType: KeyP256, CheckInterval: 600 * sec, RenewWindow: 0.33},
 		PluginCache:   PluginCache{Modules: GiB},
 		PluginState:   PluginState{MaxSize: 64 * MiB},
 		PluginSources: PluginSources{Wait: 10 * sec, Timeout: 120 * sec, MaxSize: 64 * MiB},

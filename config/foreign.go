@@ -78,6 +78,8 @@ var foreignValues = map[string]map[string]string{
 	"proxy_protocol":   {"1": "say `v1`", "2": "say `v2`", "on": "say `v2`, or `v1`", "sendproxy": "say `v1`", "sendproxyv2": "say `v2`", "none": "say `off`"},
 	"proxy_protocol[]": {"true": "say which peers send it: `[10.0.0.0/8]`", "on": "say which peers send it: `[10.0.0.0/8]`", "false": "remove it, or write `[]`", "v1": "say which peers send it: `[10.0.0.0/8]`; both versions are read", "v2": "say which peers send it: `[10.0.0.0/8]`; both versions are read"},
 	"family":           {"4": "say `ipv4`", "6": "say `ipv6`", "inet": "say `ipv4`", "inet6": "say `ipv6`", "both": "say `any`", "auto": "say `any`", "v4only": "say `ipv4`", "v6only": "say `ipv6`"},
+	"challenges[]":     {"http": "say `http-01`", "http01": "did you mean `http-01`?", "tls": "say `tls-alpn-01`", "tlsalpn": "say `tls-alpn-01`", "alpn": "say `tls-alpn-01`", "dns": sayNoDNS, "dns01": sayNoDNS},
+	"key_type":         {"rsa": "say `rsa2048`", "ecdsa": "say `p256`", "ec256": "say `p256`", "ec384": "say `p384`", "secp256r1": "say `p256`", "ed25519": "public issuers take no such keys: say `p256`"},
 	"weight":           {"0": "say `state: disabled` for a target that takes nothing, `drain` for one that keeps its sessions"},
 }
 
@@ -94,6 +96,9 @@ const (
 	sayUpper       = "say `upstreams`, a map of names to `{targets: [...]}`"
 	sayFetched     = "say `module: https://HOST/FILE.wasm@sha256:DIGEST`, or the same with oci://; a file has its path alone"
 	sayOrder       = "plugins are asked in the order of `plugins` in a listener or a route"
+	sayDirectory   = "say `directory`"
+	sayNames       = "say `tls: { acme: [names] }` in the listener"
+	sayNoDNS       = "challenges by DNS are not spoken: there are `http-01` and `tls-alpn-01`"
 	sayListenerTLS = "say `tls: {certificates: [{cert: FILE.pem, key: FILE.key}]}`"
 	sayCiphers     = "the suites are those that are secure; say `tls.profile: strict` for TLS 1.3 alone"
 
@@ -260,10 +265,20 @@ var foreign = map[string]string{
 // foreignIn has words whose meaning depends on the section of the file that they stand in.
 var foreignIn = map[string]map[string]string{
 	"": {
-		"servers": "for addresses of clients say `listeners`, for those of upstreams `upstreams`",
-		"server":  "for addresses of clients say `listeners`, for those of upstreams `upstreams`",
-		"http":    "say `listeners`, `upstreams` and `routes` at the top of the file",
-		"wasm":    "say `plugins`",
+		"servers":     "for addresses of clients say `listeners`, for those of upstreams `upstreams`",
+		"server":      "for addresses of clients say `listeners`, for those of upstreams `upstreams`",
+		"http":        "say `listeners`, `upstreams` and `routes` at the top of the file",
+		"wasm":        "say `plugins`",
+		"letsencrypt": "say `acme`", "autocert": "say `acme`", "autohttps": "say `acme`, and `tls: { acme: [names] }` in a listener", "certificatesresolvers": "say `acme`", "certmagic": "say `acme`",
+		"email": "say `acme.email`",
+	},
+	"acme": {
+		"server": sayDirectory, "caserver": sayDirectory, "cadirectory": sayDirectory, "url": sayDirectory, "issuer": sayDirectory, "acmeca": sayDirectory,
+		"staging": sayDirectory + ", with https://acme-staging-v02.api.letsencrypt.org/directory", "agreetos": "say `agree`", "tosagreed": "say `agree`", "accepttos": "say `agree`", "termsofserviceagreed": "say `agree`",
+		"domains": sayNames, "names": sayNames, "hosts": sayNames, "domain": sayNames, "main": sayNames, "sans": sayNames,
+		"path": "say `storage`", "dir": "say `storage`", "file": "say `storage`", "certdir": "say `storage`", "cafile": "say `ca`", "caroot": "say `ca`", "cacertificates": "say `ca`", "trustedroots": "say `ca`",
+		"httpchallenge": "say `challenges: [http-01]`", "tlschallenge": "say `challenges: [tls-alpn-01]`", "dnschallenge": sayNoDNS, "dns": sayNoDNS, "challenge": "say `challenges`",
+		"eab": "say `external_account`", "renewbefore": "say `renew_window`", "renewalwindowratio": "say `renew_window`", "keytype": "say `key_type`",
 	},
 	"listeners": {
 		"listen": "say `address`", "bind": "say `address`", "port": "say `address: \":8080\"`", "host": "say `address`",

@@ -15,6 +15,7 @@ type Config struct {
 	Routes        []Route              `koanf:"routes" doc:"Which request goes where. The first route that matches decides; without one the answer is 404."`
 	Telemetry     Telemetry            `koanf:"telemetry" doc:"Traces, the access log and the gateway's own log."`
 	Admin         Admin                `koanf:"admin" doc:"The endpoint for operators: a page, /metrics for Prometheus, /healthz, /readyz (see pool.ready), and an API (runtime/admin/README.md)."`
+	ACME          ACME                 `koanf:"acme" doc:"How certificates of listeners are obtained from an issuer that speaks ACME, such as Let's Encrypt, for the names below listeners[].tls.acme (runtime/certs/acme/README.md)."`
 	PluginCache   PluginCache          `koanf:"plugin_cache" doc:"Compiled plugins and fetched modules on disk, so that a restart does not compile and fetch them again."`
 	PluginState   PluginState          `koanf:"plugin_state" doc:"Key-value stores of plugins."`
 	PluginSources PluginSources        `koanf:"plugin_sources" doc:"How modules that are no files are fetched."`

@@ -3,6 +3,7 @@ package config
 // ListenerTLS is how a listener speaks TLS with its clients.
 type ListenerTLS struct {
 	Certificates     []Certificate `koanf:"certificates" doc:"What clients are shown, chosen by the server name that they ask for (SNI): an exact name counts before one with *., and of several for the same name the first that the client can use, ECDSA before RSA. A client that asks for no name gets the one for the address that it connected to. A name for which there is none, without a default, ends the handshake (alert unrecognized_name)."`
+	ACME             []string      `koanf:"acme" scalar:"true" example:"[www.example.com, example.com]" doc:"Server names whose certificates are obtained, and renewed, from the issuer of acme; no wildcards. certificates goes before it. While a name has no certificate yet its handshakes fail."`
 	MinVersion       TLSVersion    `koanf:"min_version" enum:"1.2,1.3" example:"\"1.3\"" doc:"Oldest version of TLS that is spoken. The suites are the secure ones of Go's crypto/tls, with forward secrecy."`
 	Profile          TLSProfile    `koanf:"profile" enum:"default,strict" example:"strict" doc:"strict: TLS 1.3 only, whatever min_version says."`
 	ALPN             []ALPN        `koanf:"alpn" enum:"h2,http/1.1" example:"[http/1.1]" doc:"Protocols that are offered, the preferred one first; h2 only where http2.enabled is. A client that offers none of them is refused; one that offers nothing is spoken to in HTTP/1.1."`

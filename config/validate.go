@@ -27,6 +27,7 @@ func (v *validator) run() {
 	v.routes()
 	v.telemetry()
 	v.admin()
+	v.acme()
 	if dir := v.config.PluginCache.Dir; dir != "" && dir != "off" {
 		v.config.PluginCache.Dir = v.source.resolve(dir)
 	}

@@ -9,8 +9,8 @@ import (
 // listenerTLS checks how a listener speaks TLS.
 func (v *validator) listenerTLS(p keyPath, t *ListenerTLS) {
 	list := p.key("certificates")
-	if len(t.Certificates) == 0 && v.ok(list) && !v.hurt[p.String()] {
-		v.mention(v.keyAt(p), p, "has no certificates", "write `certificates: [{cert: FILE.pem, key: FILE.key}]`")
+	if len(t.Certificates)+len(t.ACME) == 0 && v.ok(list) && v.ok(p.key("acme")) && !v.hurt[p.String()] {
+		v.mention(v.keyAt(p), p, "has no certificates", "write `certificates: [{cert: FILE.pem, key: FILE.key}]`, or the names in `acme`")
 	}
 	first := -1
 	for i := range t.Certificates {

@@ -23,7 +23,8 @@ import (
 )
 
 // Source has certificates that are in no file. It is asked for a name that none of the files is for, and for every handshake of
-// TLS-ALPN-01 (RFC 8737). It may block: it runs off the loop, and the handshake waits. nil and nil: it has none.
+// TLS-ALPN-01 (RFC 8737). It may block, unless Options.Ready says that it does not: it runs off the loop, and the handshake
+// waits. nil and nil: it has none.
 type Source func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 // ChallengeProtocol is what a client that validates names by TLS-ALPN-01 offers, and nothing else.
@@ -169,8 +170,8 @@ func localAddr(c net.Conn) string {
 // unrecognized_name.
 func (s *Set) get(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	source := s.options.Source
-	if source != nil && len(h.SupportedProtos) == 1 && h.SupportedProtos[0] == ChallengeProtocol {
-		return ask(source, h)
+	if source != nil && isChallenge(h) {
+		return s.ask(h)
 	}
 	ix := s.index.Load()
 	switch list := ix.find(h); {
@@ -185,16 +186,21 @@ func (s *Set) get(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return list[0], nil // crypto/tls says what does not fit
 	}
 	if source != nil && h.ServerName != "" {
-		if c, err := ask(source, h); c != nil || err != nil {
+		if c, err := s.ask(h); c != nil || err != nil {
 			return c, err
 		}
 	}
 	return ix.fallback, nil
 }
 
-// ask asks a source, off the loop if the handshake is on one.
-func ask(source Source, h *tls.ClientHelloInfo) (c *tls.Certificate, err error) {
-	if t := secure.Task(h.Context()); t != nil {
+func isChallenge(h *tls.ClientHelloInfo) bool {
+	return len(h.SupportedProtos) == 1 && h.SupportedProtos[0] == ChallengeProtocol
+}
+
+// ask asks the source, off the loop if the handshake is on one and the source may block.
+func (s *Set) ask(h *tls.ClientHelloInfo) (c *tls.Certificate, err error) {
+	source := s.options.Source
+	if t := secure.Task(h.Context()); t != nil && !s.options.Ready {
 		t.Await(func() { c, err = source(h) })
 		return c, err
 	}

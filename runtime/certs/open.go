@@ -17,6 +17,7 @@ type Options struct {
 	Name       string // of the listener, for the log
 	Pairs      []Pair
 	Source     Source // may be nil
+	Ready      bool   // Source does not block: it is asked on the loop
 	MinVersion uint16
 	Protocols  []string // ALPN, the preferred one first
 	Tickets    bool     // sessions can be resumed
@@ -145,7 +146,13 @@ func (s *Set) newConfig(clients *x509.CertPool, ca []byte) *tls.Config {
 		ClientAuth: o.ClientAuth, ClientCAs: clients, SessionTicketsDisabled: !o.Tickets,
 	}
 	if o.Source != nil {
-		c.NextProtos = append(slices.Clone(o.Protocols), ChallengeProtocol)
+		challenge := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{ChallengeProtocol}, GetCertificate: s.get, SessionTicketsDisabled: true}
+		c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if isChallenge(h) { // whoever asks has no certificate of its own
+				return challenge, nil
+			}
+			return nil, nil
+		}
 	}
 	if o.Tickets {
 		bind(c, ca)

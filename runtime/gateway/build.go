@@ -104,10 +104,15 @@ func (g *Gateway) buildListeners(s *state) error {
 	if err != nil {
 		return err
 	}
+	var challenges server.Challenges
+	if len(c.ACMENames()) > 0 {
+		challenges = &g.issued
+	}
 	var errs []error
 	for i := range c.Listeners {
 		b, err := g.buildListener(s, i, &server.Snapshot{
-			Limits: limits, MaxBody: int64(c.Limits.Body), HeadTimeout: c.Limits.HeadTimeout.Std(), BodyIdle: c.Limits.BodyIdleTimeout.Std(),
+			Challenges: challenges,
+			Limits:     limits, MaxBody: int64(c.Limits.Body), HeadTimeout: c.Limits.HeadTimeout.Std(), BodyIdle: c.Limits.BodyIdleTimeout.Std(),
 			Routes: routes, Upstreams: s.servers, Compresses: compresses(c),
 			Tunnels: server.Tunnels{Grace: c.Limits.TunnelGrace.Std(), Drain: c.Limits.DrainTimeout.Std()},
 		})

@@ -20,6 +20,7 @@ import (
 
 	"wasmgate/config"
 	"wasmgate/runtime/certs"
+	"wasmgate/runtime/certs/acme"
 	"wasmgate/runtime/compress"
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
@@ -71,6 +72,7 @@ type Gateway struct {
 	stores       kv.Stores         // of plugins
 	certs        *certs.Store
 	codings      *compress.Pools
+	issued       issued // certificates by ACME; Start makes their manager
 	observers    []*observer
 	admin        *http.Server
 	adminAddr    netip.AddrPort
@@ -155,6 +157,11 @@ func (g *Gateway) Start() error {
 	if err := g.openAdmin(); err != nil {
 		return err
 	}
+	issuer, err := g.issuer(g.state.config)
+	if err != nil {
+		return err
+	}
+	g.issued.use(g.state.config, issuer)
 	if err := g.openListeners(g.state); err != nil {
 		return err
 	}
@@ -205,17 +212,13 @@ func (g *Gateway) reload(c *config.Config, from origin) error {
 		return errStopping
 	}
 	old := g.state
-	next, err := g.build(c, from, old)
-	if err == nil {
-		if err = g.openListeners(next); err != nil {
-			g.discard(next, old)
-		}
-	}
+	next, issuer, err := g.prepare(c, from)
 	if err != nil {
 		g.failed.Add(1)
 		g.refused.Store(true)
 		return err
 	}
+	g.issued.use(c, issuer)
 	g.swap(old, next)
 	g.state = next
 	g.settle()
@@ -228,6 +231,24 @@ func (g *Gateway) reload(c *config.Config, from origin) error {
 		g.log.Warn().Str("key", key).Msg("changed in the config, but only a restart can put it in force")
 	}
 	return nil
+}
+
+// prepare makes what a config wants, and opens its listeners. An error changes nothing.
+func (g *Gateway) prepare(c *config.Config, from origin) (next *state, issuer *acme.Manager, err error) {
+	if next, err = g.build(c, from, g.state); err != nil {
+		return nil, nil, err
+	}
+	if issuer, err = g.issuer(c); err == nil {
+		err = g.openListeners(next)
+	}
+	if err != nil {
+		g.discard(next, g.state)
+		if issuer != nil {
+			issuer.Close()
+		}
+		return nil, nil, err
+	}
+	return next, issuer, nil
 }
 
 // settle follows what is in force: modules that are missing are tried again, and no others; stores that no plugin names any
@@ -350,6 +371,7 @@ func (g *Gateway) close() {
 	}
 	g.certs.Close()
 	g.names.Close()
+	g.issued.close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := g.telemetry.Shutdown(ctx); err != nil {
@@ -397,6 +419,7 @@ func (g *Gateway) live(l *telemetry.Live) {
 		k := s.Stats()
 		l.Stores[name] = telemetry.StoreStats{Keys: k.Keys, Bytes: k.Bytes, MaxBytes: k.MaxBytes, Full: k.Full}
 	})
+	g.issued.live(l)
 	s := g.current.Load()
 	if s == nil {
 		return

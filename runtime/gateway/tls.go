@@ -30,7 +30,11 @@ func (g *Gateway) secured(s *state, i int, b *blueprint, snap *server.Snapshot) 
 	if l.TLS == nil {
 		return nil
 	}
-	set, err := g.certs.Open(secureOptions(b.name, l))
+	o := secureOptions(b.name, l)
+	if len(l.TLS.ACME) > 0 {
+		o.Source, o.Ready = g.issued.source(l.TLS.ACME), true
+	}
+	set, err := g.certs.Open(o)
 	if err != nil {
 		return wrongFiles(fmt.Sprintf("listeners[%d].tls", i), err)
 	}

@@ -120,6 +120,9 @@ func (s *http1Session) heard() bool {
 	}
 }
 
+// challengeProtocol is negotiated with issuers of certificates that look whose a name is.
+const challengeProtocol = "acme-tls/1"
+
 const recordHandshake = 22 // the type of the record that TLS begins with
 
 // negotiate does the handshake. It says whether the connection is ready for requests of HTTP/1; for those of HTTP/2 it says so in w.
@@ -149,6 +152,9 @@ func (s *http1Session) negotiate(t *netloop.Task, w *work) bool {
 	}
 	s.arrival, s.waited = nil, never
 	s.stream, s.Scheme, s.TLS = c, "https", s.server.Secured(c.State(), began, t.Loop().Tick())
+	if s.TLS.ALPN == challengeProtocol {
+		return false // the handshake was all that was asked for (RFC 8737, 3)
+	}
 	w.http1.close()
 	w.http1.open(s.conn, c, s.loop, s.Snapshot().Limits)
 	w.http2 = s.TLS.ALPN == "h2"

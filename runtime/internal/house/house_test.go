@@ -62,7 +62,7 @@ fault, http1, exchange, upstream, upstream/facts                               <
 upstream, upstream/balance, telemetry, admin/page                              < admin
 
 config, fault, netloop, http1, exchange, route, session, filter, wire, proxy, server < gateway
-certs, secure                                                                  < gateway
+certs, certs/acme, secure                                                      < gateway
 explain                                                                        < admin, gateway, cli
 upstream, upstream/facts, upstream/pool, upstream/resolve, upstream/balance, upstream/health, upstream/probe, breaker, proxyproto, tcp, admin, http3                   < gateway
 kv, wasm, wasm/meter, wasm/native, wasm/proxywasm, wasm/httpwasm, sdk/abi, telemetry < gateway
