@@ -26,7 +26,8 @@
 // What RFC 9114 calls a connection error closes the connection with its code. A request is malformed with an upper-case name, a
 // pseudo field that is unknown, twice, late, missing or an answer's, a field about the connection, a value with control
 // characters or white space around it, a content-length that is no number, differs, or is not that of the data; the path and the
-// authority are as http1.Request.Assemble wants them. It is answered with 400, 414 or 431, and its stream is read no further.
+// authority are as http1.Request.Assemble wants them. Its stream is reset
+// (H3_MESSAGE_ERROR); one over a limit is answered with 414 or 431, and read no further.
 // Server push, the dynamic table of QPACK, extended CONNECT, datagrams and early data (0-RTT) are neither offered nor taken.
 //
 // # Limits
