@@ -154,7 +154,8 @@ func (s *Stream) serve(t *netloop.Task) {
 // takeRest takes what is left of a request whose answer is whole, for a moment. It could be reset at once (RFC 9113 section 8.1), but
 // some clients take that for a failure of the answer too. The end of the answer comes behind it then, if it was held back.
 func (s *Stream) takeRest(t *netloop.Task) {
-	if s.peerEnded || s.served.malformed || s.sendable() != nil && !s.ended || !s.ended && !s.served.held {
+	held := s.served.held && s.sendable() == nil // the request may have ended since
+	if s.served.malformed || s.reset || !held && (!s.ended || s.peerEnded) {
 		return
 	}
 	s.served.gone = nil
