@@ -35,7 +35,7 @@ type AccessLogPart struct {
 // AccessLogFields are the variables that a format may have, besides request_header_NAME and response_header_NAME.
 var AccessLogFields = strings.Fields(`attempt_why attempts bytes_in bytes_out bytes_plain client client_cert_fingerprint client_cert_subject client_connection client_ordinal client_port
 	compressed connection_age_us connection_id connection_idle_us connection_ordinal duration_s duration_us error error_cause error_detail
-	error_source first_byte_us host listener method path plugin plugin_phase pool_wait_us protocol query referer request reused
+	error_source first_byte_us grpc_status host listener method path plugin plugin_phase pool_wait_us protocol query referer request reused
 	route scheme sni span_id status time time_clf time_unix tls_cipher
 	tls_resumed tls_server_name tls_version trace_id tunnel tunnel_why_ended upstream upstream_address upstream_first_byte_us
 	upstream_host upstream_status uri user_agent via why_closed why_ended why_new`)

@@ -35,6 +35,7 @@ func (r *Recorder) line(x *exchange.Exchange) {
 	text(e, "protocol", protocolOf(x))
 	lineTLS(e, x.Client.TLS)
 	e.Int("status", x.StatusSent).Int64("bytes_in", x.BytesIn).Int64("bytes_out", x.BytesOut)
+	text(e, "grpc_status", rpcStatus(&x.RPC))
 	if c := &x.Compressed; c.Coding != "" {
 		e.Str("compressed", c.Coding).Int64("bytes_plain", c.In)
 	}

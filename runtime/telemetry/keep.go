@@ -41,7 +41,7 @@ func (k *keeper) why(x *exchange.Exchange) string {
 		status = a.Status
 	}
 	switch {
-	case k.errors && (x.Err != nil || status >= 500):
+	case k.errors && (x.Err != nil || status >= 500 || rpcFailed(&x.RPC)):
 		return keptError
 	case k.slow > 0 && x.Ended-x.Started > k.slow && x.StatusSent != 101: // a tunnel is as long as it is
 		return keptSlow

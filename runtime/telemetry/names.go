@@ -56,6 +56,9 @@ const (
 	attrTLSIssuer      = semconv.TLSClientIssuerKey           // tls.client.issuer
 	attrTLSHash        = semconv.TLSClientHashSha256Key       // tls.client.hash.sha256
 	attrQuestion       = semconv.DNSQuestionNameKey           // dns.question.name
+	attrRPCSystem      = semconv.RPCSystemNameKey             // rpc.system.name
+	attrRPCMethod      = semconv.RPCMethodKey                 // rpc.method
+	attrRPCStatus      = semconv.RPCResponseStatusCodeKey     // rpc.response.status_code
 )
 
 // Attributes of our own.

@@ -87,6 +87,8 @@ func emitEverything(t *testing.T, r *Recorder) {
 	r.Begin(x)
 	x.Route, x.Routed, x.FirstByte, x.BytesIn, x.BytesOut = "user-by-id", at(2), at(15), 10, 20
 	x.Compressed = exchange.Recoded{Coding: "gzip", In: 100, Out: 20}
+	x.RPC.Is = true
+	x.RPC.Ended(14)
 	x.Decompressed = exchange.Recoded{Coding: "br", In: 20, Out: 100}
 	x.Calls = append(x.Calls, exchange.PluginCall{Plugin: "tenant", Phase: "request_head", Started: at(1), Took: 1, Fuel: 5, Outcome: "trap", Err: trap})
 	for i := range maxTags + 1 {

@@ -90,7 +90,7 @@ func (c *recent) begin(x *exchange.Exchange) { x.Trace.Local = c.picks.take(x.St
 func (c *recent) end(r *Recorder, x *exchange.Exchange) {
 	ring, why := &c.failed, ""
 	switch {
-	case x.Err != nil || x.StatusSent >= 500:
+	case x.Err != nil || x.StatusSent >= 500 || rpcFailed(&x.RPC):
 		why = RecentFailed
 	case x.Ended-x.Started > c.slow && x.StatusSent != 101: // a tunnel is as long as it is
 		why = RecentSlow

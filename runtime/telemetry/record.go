@@ -36,6 +36,7 @@ type record struct {
 	method, authority, path, agent                             cut    // as the client sent them
 	sentMethod, sentAuthority, sentPath                        cut    // as they were forwarded
 	client                                                     exchange.Client
+	rpc                                                        exchange.RPC
 	trace                                                      exchange.Trace
 	route, plugin                                              string
 	started, headRead, matched, routed, firstByte, ended, wall int64

@@ -141,7 +141,7 @@ func (r *Recorder) End(x *exchange.Exchange) {
 		r.recent.end(r, x)
 	}
 	r.noteErrors(x)
-	if r.lines != nil && r.keeps(x.Err != nil || x.StatusSent >= 500, x.Ended-x.Started) {
+	if r.lines != nil && r.keeps(x.Err != nil || x.StatusSent >= 500 || rpcFailed(&x.RPC), x.Ended-x.Started) {
 		if r.format != nil {
 			r.formatLine(x)
 		} else {

@@ -64,7 +64,7 @@ func fillRequest(r *record, x *exchange.Exchange) {
 	r.client, r.trace, r.route = x.Client, x.Trace, x.Route
 	r.started, r.headRead, r.routed, r.firstByte, r.ended = x.Started, x.HeadRead, x.Routed, x.FirstByte, x.Ended
 	r.wall, r.bytesIn, r.bytesOut, r.status, r.err = x.WallStarted, x.BytesIn, x.BytesOut, x.StatusSent, x.Err
-	r.matched, r.tunnel = x.Matched, x.Tunnel
+	r.matched, r.tunnel, r.rpc = x.Matched, x.Tunnel, x.RPC
 	if x.Trace.Kept != "" && x.Trace.Parent != [8]byte{} && x.Plugin == "" {
 		r.trace.State = string(joinTracestate(nil, &x.Request.Head))
 	}

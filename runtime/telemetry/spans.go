@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/grpc"
 	"wasmgate/runtime/upstream/facts"
 )
 
@@ -161,11 +163,15 @@ func (m *spanMaker) request(r *record) {
 	if s.dropped = r.dropped; r.dropped > 0 {
 		s.set(attrDropped.Int(r.dropped))
 	}
+	s.setRPC(r)
 	if r.err != nil {
 		s.fail(r.err)
-		if r.status > 0 && r.status < 500 {
+		if r.status > 0 && r.status < 500 && !rpcFailed(&r.rpc) {
 			s.status = status{} // the client's doing: not an error of the server
 		}
+	} else if rpcFailed(&r.rpc) {
+		s.status.code = codes.Error
+		s.set(attrErrorType.String(grpc.Code(r.rpc.Status).String()))
 	} else if r.status >= 500 {
 		s.failStatus(r.status)
 	}

@@ -82,8 +82,9 @@ var variables = map[string]*variable{
 	"status": {ours: true,
 		request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte { return appendStatus(b, x.StatusSent) },
 		session: func(_ *Recorder, b []byte, s *exchange.Session) []byte { return appendStatus(b, sessionStatus(s)) }},
-	"bytes_in":  number(func(x *exchange.Exchange) int64 { return x.BytesIn }, func(s *exchange.Session) int64 { return s.BytesIn }),
-	"bytes_out": number(func(x *exchange.Exchange) int64 { return x.BytesOut }, func(s *exchange.Session) int64 { return s.BytesOut }),
+	"grpc_status": {ours: true, request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte { return append(b, rpcStatus(&x.RPC)...) }},
+	"bytes_in":    number(func(x *exchange.Exchange) int64 { return x.BytesIn }, func(s *exchange.Session) int64 { return s.BytesIn }),
+	"bytes_out":   number(func(x *exchange.Exchange) int64 { return x.BytesOut }, func(s *exchange.Session) int64 { return s.BytesOut }),
 	"bytes_plain": {ours: true, request: func(_ *Recorder, b []byte, x *exchange.Exchange) []byte {
 		if x.Compressed.Coding == "" {
 			return b

@@ -57,6 +57,7 @@ fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, route, f
 proxyproto, session, body, secure, compress, websocket                         < server
 compress                                                                       < gateway
 grpc, grpcweb                                                                  < server
+grpc                                                                           < telemetry
 fault, netloop, exchange, filter, proxyproto, upstream/facts                   < tcp
 fault, http1, exchange, upstream, upstream/facts                               < telemetry
 upstream, upstream/balance, telemetry, admin/page                              < admin
