@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -155,4 +156,18 @@ func interopTry(t *testing.T, addr string, transport credentials.TransportCreden
 func TestGRPCInterop(t *testing.T) {
 	p := startPlant(t, fmt.Sprintf("loops: 2\nupstreams: { grpc: { targets: ['http://%s'], protocol: http2 } }\nroutes: [{ upstream: grpc }]\n", startInterop(t)))
 	interopTry(t, p.addr.String(), insecure.NewCredentials())
+}
+
+// TestGRPCInteropTLS is TestGRPCInterop with TLS on both sides of the gateway.
+func TestGRPCInteropTLS(t *testing.T) {
+	a := newIssuer(t)
+	a.issue("server", "server.test")
+	pair, err := tls.LoadX509KeyPair(a.file("server.pem"), a.file("server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := startInterop(t, grpc.Creds(credentials.NewServerTLSFromCert(&pair)))
+	g := startListening(t, fmt.Sprintf("loops: 2\nlisteners: [%s]\nupstreams: { grpc: { targets: ['https://%s'], protocol: http2, tls: { ca: %q, server_name: server.test } } }\nroutes: [{ upstream: grpc }]\n",
+		a.listener(""), server, a.file("ca.pem")))
+	interopTry(t, g.addr.String(), credentials.NewTLS(a.trust()))
 }
