@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"wasmgate/config"
 	"wasmgate/runtime/internal/testkit"
 )
 
@@ -274,10 +275,10 @@ func longStream(t *testing.T) (lasts time.Duration, reloads int) {
 // TestGRPCStreamOutlivesReloads talks both ways all the time while the config changes.
 func TestGRPCStreamOutlivesReloads(t *testing.T) {
 	server := serveCalls(t, nil)
-	config := func(n int) string {
+	numbered := func(n int) string {
 		return callsConfig("", server) + fmt.Sprintf("limits: { body: %d }\nadmin: { traces: %d }\n", 1<<30+n, 100+n%2)
 	}
-	p := startPlant(t, config(0))
+	p := startPlant(t, numbered(0))
 	lasts, reloads := longStream(t)
 	s, err := p.caller().NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test.Calls/Echo")
 	if err != nil {
@@ -329,7 +330,7 @@ func TestGRPCStreamOutlivesReloads(t *testing.T) {
 			t.Fatalf("the stream has ended after %d reloads: %v", n-1, err)
 		}
 		before := got.Load()
-		p.reload(config(n))
+		p.reload(numbered(n))
 		testkit.Eventually(t, "messages go on", func() bool { return got.Load() > before+2 })
 	}
 	close(stop)
@@ -379,5 +380,21 @@ func TestGRPCSilence(t *testing.T) {
 	}
 	if code := status.Code(err); code != codes.Canceled && code != codes.DeadlineExceeded {
 		t.Errorf("a call in which nobody says anything ends with %v", err)
+	}
+}
+
+// TestGRPCReadme: the example is a config without a fault.
+func TestGRPCReadme(t *testing.T) {
+	text, err := os.ReadFile("../grpc/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatal("it has no example")
+	}
+	if _, report, err := config.Load(config.Source{File: "example.yaml", Data: []byte(example)}); err != nil || len(report.Warnings) > 0 {
+		t.Errorf("%v %v", err, report)
 	}
 }
