@@ -276,7 +276,7 @@ func longStream(t *testing.T) (lasts time.Duration, reloads int) {
 func TestGRPCStreamOutlivesReloads(t *testing.T) {
 	server := serveCalls(t, nil)
 	numbered := func(n int) string {
-		return callsConfig("", server) + fmt.Sprintf("limits: { body: %d }\nadmin: { traces: %d }\n", 1<<30+n, 100+n%2)
+		return callsConfig(fmt.Sprintf(", queue: { max: %d }", 100+n), server) + fmt.Sprintf("limits: { body: %d }\n", 1<<30+n)
 	}
 	p := startPlant(t, numbered(0))
 	lasts, reloads := longStream(t)
