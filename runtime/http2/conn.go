@@ -126,7 +126,7 @@ func (s *source) await() error {
 			c.net.SetReadDeadline(c.readUntil())
 		}
 		err := c.waits.WaitReadable(s.task)
-		if err != netloop.ErrDeadline || c.server == nil { //nolint:errorlint // it is returned as it is
+		if err != netloop.ErrDeadline || c.server == nil {
 			return err
 		}
 		if err := c.late(); err != nil {
@@ -214,7 +214,7 @@ func (c *Conn) read(t *netloop.Task) {
 			return
 		}
 		c.reader.source.since = 0
-		if e := c.readFrame(); e != nil && e != errLull { //nolint:errorlint // it is returned as it is
+		if e := c.readFrame(); e != nil && e != errLull {
 			err = e
 			break
 		}

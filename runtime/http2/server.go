@@ -128,7 +128,7 @@ func (c *Conn) rest() bool {
 	if s == nil || len(c.streams) > 0 || c.block.open || c.waits == nil || !c.waits.Quiet() || c.err != nil {
 		return false
 	}
-	if e := c.late(); c.reader.source.r < c.reader.source.w || e != nil && e != errLull { //nolint:errorlint // it is returned as it is
+	if e := c.late(); c.reader.source.r < c.reader.source.w || e != nil && e != errLull {
 		return false
 	}
 	c.detach(true)

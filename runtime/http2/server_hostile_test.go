@@ -117,7 +117,7 @@ func TestAttacksOnServer(t *testing.T) {
 			s := open(t, Options{}, wait)
 			v, other := s.visit(), s.visit()
 			conn := <-s.conns
-			_ = <-s.conns
+			<-s.conns
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
@@ -355,7 +355,7 @@ func TestSlowReaders(t *testing.T) {
 					}
 				}
 			}()
-			if err := <-failed; err != netloop.ErrDeadline { //nolint:errorlint // as it is
+			if err := <-failed; err != netloop.ErrDeadline {
 				t.Errorf("%v", err)
 			}
 			close(stop)
