@@ -55,7 +55,7 @@ func (p *plant) webAsk(path, kind string, body []byte, fields ...string) *webCal
 	for i := 0; i < len(fields); i += 2 {
 		r.Header.Set(fields[i], fields[i+1])
 	}
-	a, err := http.DefaultClient.Do(r) //nolint:bodyclose // by the test's end
+	a, err := http.DefaultClient.Do(r)
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func (c *webCall) next() (message string, trailers textproto.MIMEHeader, err err
 	case 0:
 		return string(b), nil, nil
 	case 0x80:
-		trailers, err = textproto.NewReader(bufio.NewReader(bytes.NewReader(append(b, "\r\n"...)))).ReadMIMEHeader()
+		trailers, err = textproto.NewReader(bufio.NewReader(strings.NewReader(string(b)+"\r\n"))).ReadMIMEHeader()
 		return "", trailers, err
 	}
 	return "", nil, fmt.Errorf("a frame %#x", prefix[0])

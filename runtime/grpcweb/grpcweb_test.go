@@ -94,7 +94,6 @@ func TestAnswers(t *testing.T) {
 		trailers.Add("x-a-bin", "AAE")
 		var out []byte
 		for _, piece := range []string{"\x00\x00\x00", "\x00\x02hi", ""} {
-			var err error
 			b, fe := a.Chunk(nil, nil, []byte(piece), piece == "", trailers)
 			if fe != nil {
 				t.Fatal(fe)
@@ -105,9 +104,7 @@ func TestAnswers(t *testing.T) {
 					t.Errorf("%q cannot be read", b)
 				}
 			}
-			if out = append(out, b...); err != nil {
-				t.Fatal(err)
-			}
+			out = append(out, b...)
 		}
 		const block = "grpc-status: 5\r\ngrpc-message: no such %25\r\nx-a-bin: AAE\r\n"
 		if want := "\x00\x00\x00\x00\x02hi\x80\x00\x00\x00" + string(rune(len(block))) + block; string(out) != want {
