@@ -22,7 +22,7 @@ func TestBodiesAreDecoded(t *testing.T) {
 	onLoop(t, func(task *netloop.Task, p *Pools) {
 		l := &Limits{Size: 4 << 20, Ratio: 100, Pools: p}
 		for _, c := range decodings {
-			for _, size := range []int{0, 1, 5000, 1 << 20} {
+			for _, size := range []int{0, 1, 5000, 300_000} {
 				for _, piece := range []int{1, 100, 16 << 10} {
 					if size > 5000 && piece == 1 {
 						continue
@@ -128,7 +128,7 @@ func TestErrorsOfTheSourceStayWhatTheyAre(t *testing.T) {
 
 // TestBombs: bodies that grow a thousandfold and more end early, by what came out and by how little went in.
 func TestBombs(t *testing.T) {
-	zeros := make([]byte, 64<<20)
+	zeros := make([]byte, 16<<20)
 	onLoop(t, func(task *netloop.Task, p *Pools) {
 		for _, c := range decodings {
 			bomb := encoded(t, c, zeros)
