@@ -56,7 +56,7 @@ type writer interface {
 // weights is what an encoder takes, in bytes; a test measures it.
 var weights = [codings][levels]int64{
 	Gzip:   {Fast: 900 << 10, Default: 1200 << 10, Best: 1500 << 10},
-	Brotli: {Fast: 600 << 10, Default: 3800 << 10, Best: 4200 << 10},
+	Brotli: {Fast: 1800 << 10, Default: 3800 << 10, Best: 4200 << 10},
 	Zstd:   {Fast: 1100 << 10, Default: 2300 << 10, Best: 5200 << 10},
 }
 
@@ -69,7 +69,7 @@ const (
 // What the levels are in the terms of each library.
 var (
 	gzipLevels   = [levels]int{Fast: 1, Default: 5, Best: 8} // 9 takes five times as long as 8, for a hundredth less
-	brotliLevels = [levels]int{Fast: 1, Default: 4, Best: 5}
+	brotliLevels = [levels]int{Fast: 2, Default: 4, Best: 5} // 1 compresses each piece for itself, however small
 	zstdLevels   = [levels]zstd.EncoderLevel{Fast: zstd.SpeedFastest, Default: zstd.SpeedDefault, Best: zstd.SpeedBetterCompression}
 )
 
