@@ -16,7 +16,7 @@ type Upstream struct {
 	Dynamic       Dynamic         `koanf:"dynamic" doc:"Makes this an upstream whose address comes from the request: a route's authority or a plugin's answer."`
 	Pool          Pool            `koanf:"pool" doc:"Reuse of upstream connections, the same for every kind of route."`
 	Timeouts      Timeouts        `koanf:"timeouts" doc:"How long the upstream may take. Each expiry has its own message; the client sees 504."`
-	TLS           TLS             `koanf:"tls" doc:"For https targets."`
+	TLS           UpstreamTLS     `koanf:"tls" doc:"For https targets, which are verified unless it says otherwise."`
 	TCP           TCP             `koanf:"tcp" doc:"Settings of the sockets."`
 	Protocol      Protocol        `koanf:"protocol" enum:"http1.1,http1.0,http2" example:"http2" doc:"What the targets speak. http1.0: no chunked bodies, and connections stay open only if the target says so. http2: many requests at a time on one connection, as gRPC needs it; http targets must take it without being asked (prior knowledge), https targets choose h2 (ALPN). It has nothing to do with what clients speak."`
 	GRPCWeb       bool            `koanf:"grpc_web" example:"true" doc:"For targets that speak gRPC (protocol: http2): whether requests of gRPC-Web, which browsers send, are translated. The plugin cors lets pages of other origins send them."`
@@ -100,7 +100,7 @@ type Timeouts struct {
 	Request        Duration `koanf:"request" min:"0s" example:"30s" doc:"The whole request: waiting for a connection, every attempt, the whole response. 0s means no limit."`
 }
 
-// TLS is how https targets are verified and what they are shown.
+// TLS is how a collector of telemetry is verified and what it is shown.
 type TLS struct {
 	CA                 string `koanf:"ca" file:"true" example:"certs/ca.pem" doc:"PEM file of the authorities that are trusted instead of the system's."`
 	ServerName         string `koanf:"server_name" example:"users.example.com" doc:"Name that is sent (SNI) and verified. Default: the target's host."`

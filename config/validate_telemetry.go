@@ -40,7 +40,9 @@ func (v *validator) receiver(p keyPath, endpoint string, protocol TraceProtocol)
 // reached checks how it is spoken to.
 func (v *validator) reached(p keyPath, endpoint string, headers map[string]string, t *TLS) {
 	v.fieldMap(p.key("headers"), headers, nil)
-	v.tls(p.key("tls"), t, true)
+	u := UpstreamTLS{CA: t.CA, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify, Cert: t.Cert, Key: t.Key}
+	v.tls(p.key("tls"), &u, true)
+	t.CA, t.Cert, t.Key = u.CA, u.Cert, u.Key // where they are
 	if *t != (TLS{}) && strings.HasPrefix(endpoint, "http:") {
 		v.warn(p.key("tls"), "write `https://` in `endpoint`", "has no effect: the endpoint is not https")
 	}

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -141,7 +143,7 @@ func checkDNSServer(s string) error {
 	return helped{quote(s) + " is not the address of a name server", "write an IP address with or without a port, as in 10.0.0.53 or 10.0.0.53:5353"}
 }
 
-func (v *validator) tls(p keyPath, t *TLS, https bool) {
+func (v *validator) tls(p keyPath, t *UpstreamTLS, https bool) {
 	v.existingFile(p.key("ca"), &t.CA)
 	v.existingFile(p.key("cert"), &t.Cert)
 	v.existingFile(p.key("key"), &t.Key)
@@ -153,12 +155,24 @@ func (v *validator) tls(p keyPath, t *TLS, https bool) {
 			v.failErr(p.key("server_name"), err)
 		}
 	}
-	if t.InsecureSkipVerify {
-		v.warn(p.key("insecure_skip_verify"), "trust the certificate's authority with `tls.ca` instead", "whoever is between the gateway and the upstream can read and change everything")
+	for i, pin := range t.Pin {
+		if q := p.key("pin").index(i); v.ok(q) && !isPin(pin) {
+			v.fail(q, "write sha256/ and 44 letters of base64: `openssl x509 -pubkey -noout -in cert.pem | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64`", "%s is not a pin", quote(pin))
+		}
 	}
-	if *t != (TLS{}) && !https {
+	if t.InsecureSkipVerify && len(t.Pin) == 0 {
+		v.warn(p.key("insecure_skip_verify"), "trust the certificate's authority with `tls.ca` instead, or its key with `tls.pin`", "whoever is between the gateway and the upstream can read and change everything")
+	}
+	if !https && !reflect.DeepEqual(*t, DefaultUpstream().TLS) {
 		v.warn(p, "write `https://` targets", "has no effect: no target speaks https")
 	}
+}
+
+// isPin says whether a text is a pinned key.
+func isPin(s string) bool {
+	digest, ok := strings.CutPrefix(s, "sha256/")
+	b, err := base64.StdEncoding.DecodeString(digest)
+	return ok && err == nil && len(b) == 32
 }
 
 // hostPolicy checks a Host field; the empty one is that of a route that says nothing.

@@ -230,6 +230,7 @@ type Attempt struct {
 	Host      string
 	Address   netip.AddrPort
 	TLS       bool // the connection is encrypted
+	HTTP2     bool // the upstream was spoken to in HTTP/2
 	ConnID    uint64
 	ConnTrace [16]byte // the connection's span, which this attempt links to
 	ConnSpan  [8]byte

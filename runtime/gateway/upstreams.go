@@ -1,12 +1,10 @@
 package gateway
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"reflect"
 	"slices"
 
@@ -29,6 +27,7 @@ import (
 type liveUpstream struct {
 	*upstream.Upstream
 	config  config.Upstream
+	trusted []byte           // what tls.ca had
 	changed *upstream.Config // set where it is kept, and has to follow another config
 }
 
@@ -51,9 +50,13 @@ func (g *Gateway) buildUpstreams(s *state, old *state) error {
 
 // buildUpstream takes the upstream from old, with its connections, unless what these are made of has changed.
 func (g *Gateway) buildUpstream(name string, c config.Upstream, limits *http1.Limits, old *state) (liveUpstream, error) {
+	ca, err := trusted(&c.TLS)
+	if err != nil {
+		return liveUpstream{}, err
+	}
 	if old != nil {
-		if was, ok := old.upstreams[name]; ok && reflect.DeepEqual(connections(was.config), connections(c)) {
-			kept := liveUpstream{Upstream: was.Upstream, config: c}
+		if was, ok := old.upstreams[name]; ok && bytes.Equal(was.trusted, ca) && reflect.DeepEqual(connections(was.config), connections(c)) {
+			kept := liveUpstream{Upstream: was.Upstream, config: c, trusted: ca}
 			if !reflect.DeepEqual(was.config, c) {
 				uc := upstreamConfig(name, &c)
 				kept.changed = &uc
@@ -62,14 +65,20 @@ func (g *Gateway) buildUpstream(name string, c config.Upstream, limits *http1.Li
 		}
 	}
 	uc := upstreamConfig(name, &c)
-	var err error
-	if uc.TLS, err = clientTLS(&c); err != nil {
+	if uc.TLS, err = clientTLS(&c, ca); err != nil {
 		return liveUpstream{}, err
+	}
+	if c.TLS.Cert != "" {
+		id, err := newIdentity(uc.TLS, c.TLS.Cert, c.TLS.Key, g.log)
+		if err != nil {
+			return liveUpstream{}, err
+		}
+		uc.Secure = id.current
 	}
 	if c.Protocol == config.ProtocolHTTP2 {
 		uc.Session = proxy.StartHTTP2(limits)
 	}
-	return liveUpstream{Upstream: upstream.New(g.group, uc, g.names, &hooks{g.observers, g.telemetry, g.log}), config: c}, nil
+	return liveUpstream{Upstream: upstream.New(g.group, uc, g.names, &hooks{g.observers, g.telemetry, g.log}), config: c, trusted: ca}, nil
 }
 
 // connections is what of an upstream's config its connections, and the look-ups of its names, depend on.
@@ -241,32 +250,4 @@ func plan(c *config.Upstream, limits *http1.Limits) (server.Plan, error) {
 	var err error
 	p.Affinity.Sessions, err = session.New(o)
 	return p, err
-}
-
-func clientTLS(c *config.Upstream) (*tls.Config, error) {
-	t := &tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify,
-		NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(0),
-	}
-	if c.Protocol == config.ProtocolHTTP2 {
-		t.NextProtos = []string{"h2"}
-	}
-	if c.TLS.CA != "" {
-		pem, err := os.ReadFile(c.TLS.CA)
-		if err != nil {
-			return nil, fmt.Errorf("tls.ca: %w", err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls.ca: %s has no certificate in PEM", c.TLS.CA)
-		}
-	}
-	if c.TLS.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-		if err != nil {
-			return nil, fmt.Errorf("tls.cert: %w", err)
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return t, nil
 }

@@ -234,7 +234,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	}
 	f.up = acquired
 	f.up.Facts.User = x
-	a.Acquired = l.Now()
+	a.Acquired, a.HTTP2 = l.Now(), f.Options.HTTP2
 	note(a, &f.up)
 	if f.cancelled {
 		f.up.Cancel()

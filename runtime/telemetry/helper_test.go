@@ -299,7 +299,7 @@ func connection(id uint64) *facts.Connection {
 	after := func(n int64) int64 { return wall + n*ms }
 	return &facts.Connection{
 		ID: id, Upstream: "users", Host: "users.test:8443", Address: netip.MustParseAddrPort("192.0.2.7:8443"),
-		TLS: true, TLSVersion: "1.3", ALPN: "http/1.1", ServerName: "users.test", WhyOpened: facts.OpenNoIdle,
+		TLS: true, TLSVersion: "1.3", TLSSuite: "TLS_AES_128_GCM_SHA256", TLSResumed: true, ALPN: "http/1.1", ServerName: "users.test", WhyOpened: facts.OpenNoIdle,
 		Opened: after(2), DNSStart: after(2), DNSEnd: after(3), DialStart: after(3), DialEnd: after(4), TLSStart: after(4), TLSEnd: after(6),
 		Established: after(6), DNSAnswerAt: after(3) - 2*int64(time.Second), DNSTTL: time.Minute, DNSServer: "10.0.0.53:53",
 	}

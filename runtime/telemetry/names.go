@@ -49,9 +49,9 @@ const (
 	attrExcType        = semconv.ExceptionTypeKey             // exception.type
 	attrExcMessage     = semconv.ExceptionMessageKey          // exception.message
 	attrTLSVersion     = semconv.TLSProtocolVersionKey        // tls.protocol.version
-	attrTLSALPN        = semconv.TLSNextProtocolKey           // tls.next_protocol
 	attrTLSCipher      = semconv.TLSCipherKey                 // tls.cipher
 	attrTLSResumed     = semconv.TLSResumedKey                // tls.resumed
+	attrTLSALPN        = semconv.TLSNextProtocolKey           // tls.next_protocol
 	attrTLSSubject     = semconv.TLSClientSubjectKey          // tls.client.subject
 	attrTLSIssuer      = semconv.TLSClientIssuerKey           // tls.client.issuer
 	attrTLSHash        = semconv.TLSClientHashSha256Key       // tls.client.hash.sha256

@@ -100,7 +100,7 @@ func emitEverything(t *testing.T, r *Recorder) {
 	first.Err, first.WhyClosed = closed, facts.CloseError
 	second := attempt(x, r, c)
 	second.Reused, second.WhyNew, second.WhyClosed, second.Age, second.Idle = true, "", facts.CloseMaxRequests, 2, 1
-	second.Why, second.Queued = exchange.AgainHedge, 1
+	second.Why, second.Queued, second.HTTP2 = exchange.AgainHedge, 1, true
 	x.Err = trap
 	end(r, x, 500)
 

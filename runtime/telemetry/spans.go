@@ -258,6 +258,10 @@ func (m *spanMaker) setup(r *record) {
 	if p := phase(spanTLS, c.TLSStart, c.TLSEnd, false); p != nil {
 		p.setText(attrTLSServerName, c.ServerName)
 		p.setText(attrTLSVersion, c.TLSVersion)
+		if c.TLSSuite != "" {
+			p.setText(attrTLSCipher, c.TLSSuite)
+			p.set(attrTLSResumed.Bool(c.TLSResumed))
+		}
 	}
 	if c.Established == 0 {
 		s.setText(attrConnWhyClosed, c.WhyClosed)

@@ -35,6 +35,9 @@ func (m *spanMaker) attempt(parent *span, r *record, i int) {
 		scheme = "https"
 	}
 	s.set(attrScheme.String(scheme))
+	if a.HTTP2 {
+		s.set(attrProtocol.String(exchange.HTTP2))
+	}
 	if path := r.get(r.sentPath); path != "" {
 		s.set(attrURL.String(m.join(scheme, "://", r.get(r.sentAuthority), path)), attrPath.String(path))
 	}

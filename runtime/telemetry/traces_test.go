@@ -143,7 +143,8 @@ func checkConnection(t *testing.T, got spanList, root *tracepb.Span) {
 	}
 	wantAttributes(t, got.one(t, "dns.lookup"), map[string]any{"dns.question.name": "users.test", "wasmgate.dns.server": "10.0.0.53:53"})
 	wantAttributes(t, got.one(t, "tcp.connect"), map[string]any{"network.peer.address": "192.0.2.7", "network.peer.port": int64(8443)})
-	wantAttributes(t, got.one(t, "tls.handshake"), map[string]any{"wasmgate.tls.server_name": "users.test", "tls.protocol.version": "1.3"})
+	wantAttributes(t, got.one(t, "tls.handshake"), map[string]any{"wasmgate.tls.server_name": "users.test", "tls.protocol.version": "1.3",
+		"tls.cipher": "TLS_AES_128_GCM_SHA256", "tls.resumed": true})
 	wantAttributes(t, got.one(t, "upstream.connection.segment"), with(who, map[string]any{
 		"wasmgate.connection.segment": int64(1), "wasmgate.connection.requests": int64(1), "wasmgate.connection.bytes_in": int64(3000),
 		"wasmgate.connection.bytes_out": int64(400), "wasmgate.connection.idle_total": 0.0, "wasmgate.connection.moved": int64(0),

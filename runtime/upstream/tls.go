@@ -15,9 +15,15 @@ var tlsVersions = map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "
 // handshake puts TLS on the connection, verified against the target's host or the configured server name.
 func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
 	u := m.cluster.upstream.config.Load()
-	l, cfg := t.Loop(), u.TLS.Clone()
-	if cfg == nil {
+	l, cfg := t.Loop(), u.TLS
+	if u.Secure != nil {
+		cfg = u.Secure(t)
+	}
+	if cfg = cfg.Clone(); cfg == nil {
 		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if cfg.ClientSessionCache != nil {
+		cfg.ClientSessionCache = &sessions{cfg.ClientSessionCache, m.Address.String()}
 	}
 	if cfg.ServerName == "" {
 		cfg.ServerName = m.target.serverName
@@ -35,6 +41,21 @@ func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
 	}
 	state := s.State()
 	f.TLSEnd, f.TLSVersion, f.ALPN = l.WallNow(), tlsVersions[state.Version], state.NegotiatedProtocol
+	f.TLSSuite, f.TLSResumed = tls.CipherSuiteName(state.CipherSuite), state.DidResume
 	c.Stream = s
 	return nil
+}
+
+// sessions are the part of an upstream's TLS sessions that one address can resume: servers of one name seldom know each other's.
+type sessions struct {
+	tls.ClientSessionCache
+	address string
+}
+
+func (s *sessions) Get(key string) (*tls.ClientSessionState, bool) {
+	return s.ClientSessionCache.Get(s.address + " " + key)
+}
+
+func (s *sessions) Put(key string, state *tls.ClientSessionState) {
+	s.ClientSessionCache.Put(s.address+" "+key, state)
 }

@@ -66,6 +66,8 @@ type Config struct {
 	// Session makes a connection that was opened one that serves several requests at once: it sets pool.Conn.Session, until a
 	// loop time (0: no limit), and parks. After an error the connection is closed. nil: connections serve one at a time.
 	Session func(t *netloop.Task, c *pool.Conn, until int64) *fault.Error
+	// Secure is asked for the TLS configuration of each handshake, and may park t. nil: it is TLS.
+	Secure func(t *netloop.Task) *tls.Config
 }
 
 // Target is one server of an upstream, or several of one name.
@@ -206,7 +208,7 @@ func (u *Upstream) Reconfigure(c Config) {
 		return
 	}
 	was := u.config.Load()
-	c.Name, c.Dynamic, c.TLS, c.DNS, c.Session = was.Name, was.Dynamic, was.TLS, was.DNS, was.Session
+	c.Name, c.Dynamic, c.TLS, c.Secure, c.DNS, c.Session = was.Name, was.Dynamic, was.TLS, was.Secure, was.DNS, was.Session
 	u.config.Store(&c)
 	if was.Breaker != c.Breaker {
 		u.breaker.Store(breaker.NewShared(len(u.group.Loops()), c.Breaker))

@@ -24,6 +24,8 @@ type Connection struct {
 	TLSVersion string // "1.2", "1.3"; empty without TLS
 	ALPN       string // what was negotiated; empty if nothing was
 	ServerName string // the name that was sent and verified
+	TLSSuite   string // the cipher suite, by IANA's name; empty without TLS
+	TLSResumed bool   // a session of an earlier connection was resumed
 
 	WhyOpened string // one of the Open reasons
 
