@@ -122,7 +122,7 @@ func shakeLoad(args []string, stdout io.Writer) error {
 		sum += n
 	}
 	_, err := fmt.Fprintln(stdout, sum)
-	return errors.Join(append(errs, err)...)
+	return errors.Join(errors.Join(errs...), err)
 }
 
 // shake is a connection with a handshake, a request and its answer.

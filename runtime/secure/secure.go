@@ -108,7 +108,7 @@ func (c *Conn) TryRead(b []byte) (int, error) {
 		return 0, nil // a task is at it
 	}
 	n, err := c.read(b)
-	if _, ok := err.(wouldBlock); ok {
+	if _, ok := err.(wouldBlock); ok { //nolint:errorlint // crypto/tls hands our own on as they are
 		err = nil
 	}
 	return n, err
@@ -118,7 +118,7 @@ func (c *Conn) read(b []byte) (int, error) {
 	c.reading = true
 	n, err := c.tls.Read(b)
 	c.reading = false
-	switch err.(type) {
+	switch err.(type) { //nolint:errorlint // see TryRead
 	case nil:
 		// Of one record that has come alone nothing is left; otherwise only asking tells.
 		c.more = n == len(b) || !c.in.justOne()
