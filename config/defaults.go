@@ -64,7 +64,7 @@ func DefaultUpstream() Upstream {
 		},
 		Timeouts:      Timeouts{Connect: 3 * sec, TLSHandshake: 10 * sec, ResponseHeader: 60 * sec, IdleRead: 60 * sec, TunnelIdle: 3600 * sec},
 		TCP:           TCP{KeepAlive: 15 * sec},
-		TLS:           UpstreamTLS{MinVersion: MinTLS12},
+		TLS:           UpstreamTLS{MinVersion: TLS12},
 		Protocol:      ProtocolHTTP11,
 		ProxyProtocol: ProxyProtocolOff,
 		Host:          HostPreserve,

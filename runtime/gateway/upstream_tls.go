@@ -28,7 +28,7 @@ func clientTLS(c *config.Upstream, authorities []byte) (*tls.Config, error) {
 		MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify, //nolint:gosec // whoever configures it is warned
 		NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(keptSessions),
 	}
-	if c.TLS.MinVersion == config.MinTLS13 {
+	if c.TLS.MinVersion == config.TLS13 {
 		t.MinVersion = tls.VersionTLS13
 	}
 	if c.Protocol == config.ProtocolHTTP2 {

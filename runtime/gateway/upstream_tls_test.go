@@ -111,7 +111,7 @@ func TestUpstreamsAreWhoTheySayTheyAre(t *testing.T) {
 		{"its key alone", self, fmt.Sprintf("insecure_skip_verify: true, pin: %q", pinOf(other.cert)), "resumed=false", true},
 		{"another key alone", self, fmt.Sprintf("insecure_skip_verify: true, pin: %q", pinOf(named)), "tls.pin", false},
 		{"an old version", old, fmt.Sprintf("ca: %s, server_name: app.test", ca), "version=303", true},
-		{"a version that is too old", old, fmt.Sprintf("ca: %s, server_name: app.test, min_version: tls1.3", ca), "version", false},
+		{"a version that is too old", old, fmt.Sprintf("ca: %s, server_name: app.test, min_version: '1.3'", ca), "version", false},
 		{"without a certificate of ours", strict, fmt.Sprintf("ca: %s, server_name: app.test", ca), "certificate required", false},
 		{"with one", strict, fmt.Sprintf("ca: %s, server_name: app.test, cert: %s, key: %s", ca, a.file("client.pem"), a.file("client.key")), "client=gate", true},
 	} {
