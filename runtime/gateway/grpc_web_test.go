@@ -103,7 +103,7 @@ func (c *webCall) next() (message string, trailers textproto.MIMEHeader, err err
 	case 0:
 		return string(b), nil, nil
 	case 0x80:
-		trailers, err = textproto.NewReader(bufio.NewReader(strings.NewReader(string(b)+"\r\n"))).ReadMIMEHeader()
+		trailers, err = textproto.NewReader(bufio.NewReader(strings.NewReader(string(b) + "\r\n"))).ReadMIMEHeader()
 		return "", trailers, err
 	}
 	return "", nil, fmt.Errorf("a frame %#x", prefix[0])
