@@ -312,3 +312,16 @@ func TestH2specWithPriorKnowledge(t *testing.T) {
 		t.Errorf("%d", a.status)
 	}
 }
+
+// TestH2specByTLS has the suite agree on h2 by ALPN, with a listener that speaks HTTP/1.1 too.
+func TestH2specByTLS(t *testing.T) {
+	a := newIssuer(t)
+	a.issue("a", "a.test")
+	web := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, "hello")
+	})
+	g := startText(t, fmt.Sprintf("telemetry: { access_log: { output: 'off' } }\nadmin: { address: '' }\nplugin_cache: { dir: 'off' }\nlisteners: [{ name: test, address: '127.0.0.1:0', tls: { certificates: [{ cert: %q, key: %q, default: true }] } }]\nupstreams: { web: { targets: ['%s'] } }\n%s",
+		a.file("a.pem"), a.file("a.key"), web, h2Routes))
+	conforms(t, g.addr.String(), "-t", "-k")
+}
