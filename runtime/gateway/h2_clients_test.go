@@ -243,6 +243,7 @@ func TestHTTP2ShutdownLosesNothing(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		v := dialH2(t, g.addr.String())
+		_ = v.WriteWindowUpdate(0, 1<<30) // of what is read nothing is given back
 		wg.Go(func() {
 			for id := uint32(1); ; id += 2 {
 				if v.get(id, "/prefix/x") != nil {

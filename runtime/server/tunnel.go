@@ -119,15 +119,14 @@ func (n *tunnel) fromClient(t *netloop.Task) {
 		data, err := side.Next(t)
 		switch {
 		case err == nil:
-			err = n.move(t, d, data, n.toUpstream)
-			if err != nil {
-				n.broke(exchange.EndUpstreamReset, err)
+			if err := n.move(t, d, data, n.toUpstream); err != nil {
+				n.refused(t, err)
 				return
 			}
 		case n.awake(err):
 			side.SetReadDeadline(0)
 			if err := n.move(t, d, nil, n.toUpstream); err != nil {
-				n.broke(exchange.EndUpstreamReset, err)
+				n.refused(t, err)
 				return
 			}
 		case isEOF(err):
@@ -259,6 +258,17 @@ func (n *tunnel) because(why string) {
 	if x := &n.work.x; x.Tunnel.Why == "" {
 		x.Tunnel.Why = why
 	}
+}
+
+// refused ends the direction to an upstream that takes nothing more. What it said before it went, as why, is passed on still.
+func (n *tunnel) refused(t *netloop.Task, err error) {
+	if errors.Is(err, netloop.ErrClosed) || errors.Is(err, netloop.ErrDeadline) {
+		n.broke(exchange.EndUpstreamReset, err)
+		return
+	}
+	n.because(exchange.EndUpstreamReset)
+	n.up.ended, n.half = true, t.Loop().Now()+int64(closeTime)
+	n.arm(t.Loop())
 }
 
 // broke ends both directions because one has failed.
