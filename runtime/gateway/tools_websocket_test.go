@@ -28,9 +28,10 @@ type webSockets struct {
 func startWebSockets(t *testing.T) *webSockets {
 	t.Helper()
 	e := &webSockets{closed: map[websocket.StatusCode]int{}}
-	server := httptest.NewServer(e)
+	server := httptest.NewUnstartedServer(e)
 	ctx, cancel := context.WithCancel(context.Background())
 	server.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	server.Start()
 	t.Cleanup(func() {
 		cancel()
 		server.Close()

@@ -131,7 +131,7 @@ func newGate(t testing.TB, s setup) *gate {
 		t.Fatal(err)
 	}
 	limits := http1.DefaultLimits
-	one := &server.Route{Name: "all", Chain: s.route}
+	one := &server.Route{Name: "all", Chain: s.route, Upgrades: server.Upgrades{Any: true}}
 	table := tableOf
 	if s.routes != nil {
 		table = s.routes
