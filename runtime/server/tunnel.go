@@ -80,7 +80,10 @@ func (s *Session) openTunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route)
 		s.pass(t, w)
 	}
 	f.Finish(t)
-	return broken
+	if w.side.Gone() {
+		return broken
+	}
+	return last
 }
 
 // pass moves bytes both ways to their end.
@@ -162,7 +165,7 @@ func (n *tunnel) fromUpstream(t *netloop.Task, from *wire.Reader) {
 				n.broke(exchange.EndClientReset, err)
 				return
 			}
-		case isEOF(err) || n.said && errors.Is(err, netloop.ErrClosed):
+		case isEOF(err), n.said && errors.Is(err, netloop.ErrClosed), d.frames.Closed() && !errors.Is(err, netloop.ErrClosed):
 			n.ends(t, d, exchange.EndUpstreamClosed)
 			if side.End(nil); side.Flush(t) != nil {
 				n.cut(exchange.EndClientReset)
