@@ -1,9 +1,17 @@
 package observability
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -47,9 +55,9 @@ func TestMain(m *testing.M) {
 // gateway is one that runs, in front of a service that answers, one that fails, one that is gone, and with a plugin that traps.
 type gateway struct {
 	*testing.T
-	public, bytes, admin string // addresses
-	hold                 chan struct{}
-	holding              chan struct{}
+	public, secure, bytes, admin string // addresses
+	hold                         chan struct{}
+	holding                      chan struct{}
 }
 
 func startGateway(t *testing.T) *gateway {
@@ -58,7 +66,7 @@ func startGateway(t *testing.T) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{T: t, public: freeAddr(t), bytes: freeAddr(t), admin: freeAddr(t), hold: make(chan struct{}), holding: make(chan struct{}, 1)}
+	g := &gateway{T: t, public: freeAddr(t), secure: freeAddr(t), bytes: freeAddr(t), admin: freeAddr(t), hold: make(chan struct{}), holding: make(chan struct{}, 1)}
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		switch r.URL.Path {
@@ -67,6 +75,18 @@ func startGateway(t *testing.T) *gateway {
 		case "/hold":
 			g.holding <- struct{}{}
 			<-g.hold
+		case "/text":
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(w, strings.Repeat("text ", 1000))
+		case "/tunnel":
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+			_, _ = io.Copy(c, c)
 		}
 	}))
 	t.Cleanup(service.Close)
@@ -76,12 +96,14 @@ func startGateway(t *testing.T) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
+	certificate, key := newCertificate(t)
 	_, port, _ := net.SplitHostPort(service.Listener.Addr().String())
 	config := filepath.Join(t.TempDir(), "wasmgate.yaml")
 	text := fmt.Sprintf(`
 loops: 1
 listeners:
   - { name: public, address: %q }
+  - { name: secure, address: %q, tls: { certificates: [{ cert: %q, key: %q, default: true }] } }
   - { name: bytes, address: %q, mode: tcp, upstream: app }
 upstreams:
   app: { targets: ["http://localhost:%s"], pool: { max_connections: 1, acquire_timeout: 20s, idle_timeout: 60s } }
@@ -91,13 +113,14 @@ plugins:
 routes:
   - { name: trap, match: { path_prefix: /trap }, plugins: [trap], upstream: app }
   - { name: gone, match: { path_prefix: /gone }, upstream: gone }
+  - { name: text, match: { path: /text }, upstream: app, compression: { encodings: [gzip] } }
   - { name: all, upstream: app }
 telemetry:
   traces: { endpoint: %q, sample: 0 }
   access_log: { output: "off" }
 admin: { address: %q }
 plugin_cache: { dir: "off" }
-`, g.public, g.bytes, port, freeAddr(t), freeAddr(t), hostile, collector.URL, g.admin)
+`, g.public, g.secure, certificate, key, g.bytes, port, freeAddr(t), freeAddr(t), hostile, collector.URL, g.admin)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +214,65 @@ func (g *gateway) live(trace string) {
 	})
 	g.hold <- struct{}{}
 	queue.Wait()
+	if got := g.get("/text", ""); got != 200 { // compressed: the client takes gzip
+		g.Fatalf("/text: status %d", got)
+	}
 	g.session()
+	g.tunnel()
+	g.handshake()
+}
+
+// tunnel is a WebSocket.
+func (g *gateway) tunnel() {
+	ended := func() float64 { return value(g.scrape(false)["wasmgate_tunnels_total"], "protocol", "websocket") }
+	before := ended()
+	c, err := net.Dial("tcp", g.public)
+	if err != nil {
+		g.Fatal(err)
+	}
+	_, _ = io.WriteString(c, "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != 101 {
+		g.Fatalf("%v, %v", resp, err)
+	}
+	c.Close()
+	eventually(g.T, "the tunnel has ended", func() bool { return ended() > before })
+}
+
+// handshake is one with the listener that speaks TLS.
+func (g *gateway) handshake() {
+	c, err := tls.Dial("tcp", g.secure, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a handshake is all that is wanted
+	if err != nil {
+		g.Fatal(err)
+	}
+	c.Close()
+}
+
+// newCertificate writes a certificate that signs itself, and its key.
+func newCertificate(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	signed, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	write := func(name, kind string, b []byte) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("a.pem", "CERTIFICATE", signed), write("a.key", "PRIVATE KEY", der)
 }
 
 // session is one of TCP mode.
