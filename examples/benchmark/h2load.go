@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,15 +20,11 @@ var (
 
 // runH2load sends requests of HTTP/2 for a while, over connections that stay open, each with so many streams at a time.
 func runH2load(ctx context.Context, cpus string, o *options, port int, d time.Duration) (load, error) {
-	args := []string{"-c", cpus, "h2load", "-t1", fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-m%d", o.streams), fmt.Sprintf("-D%d", int(d.Seconds()))}
-	for _, h := range requestHeaders {
-		args = append(args, "-H", h)
-	}
-	out, err := exec.CommandContext(ctx, "taskset", append(args, origin(o.tls, port)+o.path)...).CombinedOutput()
+	out, err := generate(ctx, cpus, o, port, "h2load", "-t1", fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-m%d", o.streams), fmt.Sprintf("-D%d", int(d.Seconds())))
 	if err != nil {
-		return load{}, fmt.Errorf("h2load: %w: %s", err, strings.TrimSpace(string(out)))
+		return load{}, err
 	}
-	return parseH2load(string(out))
+	return parseH2load(out)
 }
 
 // parseH2load reads what h2load prints. It tells of no percentiles.

@@ -30,15 +30,24 @@ var (
 
 // runWrk sends requests for a while over connections that stay open.
 func runWrk(ctx context.Context, cpus string, o *options, port int, d time.Duration) (load, error) {
-	args := []string{"-c", cpus, "wrk", "-t1", fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-d%ds", int(d.Seconds())), "--latency"}
+	out, err := generate(ctx, cpus, o, port, "wrk", "-t1", fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-d%ds", int(d.Seconds())), "--latency")
+	if err != nil {
+		return load{}, err
+	}
+	return parseWrk(out)
+}
+
+// generate runs what makes the load, on its CPUs, with the headers of every request, and returns what it prints.
+func generate(ctx context.Context, cpus string, o *options, port int, command ...string) (string, error) {
+	args := append([]string{"-c", cpus}, command...)
 	for _, h := range requestHeaders {
 		args = append(args, "-H", h)
 	}
 	out, err := exec.CommandContext(ctx, "taskset", append(args, origin(o.tls, port)+o.path)...).CombinedOutput()
 	if err != nil {
-		return load{}, fmt.Errorf("wrk: %w: %s", err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("%s: %w: %s", command[0], err, strings.TrimSpace(string(out)))
 	}
-	return parseWrk(string(out))
+	return string(out), nil
 }
 
 // parseWrk reads what wrk --latency prints.

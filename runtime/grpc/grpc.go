@@ -50,7 +50,7 @@ func KindOf(value []byte) (kind Kind, format []byte) {
 		value, format = value[:bytes.IndexByte(value, '+')], value[bytes.IndexByte(value, '+'):]
 	}
 	for k := GRPC; k <= WebText; k++ {
-		if equalFold(value, types[k]) {
+		if http1.EqualFold(value, types[k]) {
 			return k, format
 		}
 	}
@@ -65,21 +65,6 @@ func Of(h *http1.Head) Kind {
 	}
 	k, _ := KindOf(v)
 	return k
-}
-
-func equalFold(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != s[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // StatusOf reads the status of a head or of trailers. It is Unknown if there is one that is no status, and not ok if there

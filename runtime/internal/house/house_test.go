@@ -50,7 +50,7 @@ config                                                                         <
 modules                                                                        < gateway
 wasm, wasm/meter, fault, netloop, http1, exchange, filter, kv, sdk/abi         < wasm/native
 wasm, wasm/meter, fault, netloop, http1, exchange, filter                      < wasm/httpwasm
-wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter         < wasm/proxywasm
+wasm, wasm/meter, breaker, kv, fault, netloop, http1, exchange, filter, grpc   < wasm/proxywasm
 
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, upstream/health, upstream/pool, body, grpc < proxy
 fault, netloop, http1, http2, exchange, wire, upstream, upstream/facts, route, filter, proxy < server

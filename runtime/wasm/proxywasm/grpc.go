@@ -9,6 +9,7 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/grpc"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/wasm"
@@ -16,15 +17,14 @@ import (
 
 // The statuses of gRPC that the gateway gives itself.
 const (
-	grpcOK                = 0
-	grpcCancelled         = 1
-	grpcUnknown           = 2
-	grpcDeadline          = 4
-	grpcResourceExhausted = 8
-	grpcUnimplemented     = 12
-	grpcInternal          = 13
-	grpcUnavailable       = 14
-	grpcLast              = 16
+	grpcOK                = uint32(grpc.OK)
+	grpcCancelled         = uint32(grpc.Cancelled)
+	grpcUnknown           = uint32(grpc.Unknown)
+	grpcDeadline          = uint32(grpc.DeadlineExceeded)
+	grpcResourceExhausted = uint32(grpc.ResourceExhausted)
+	grpcUnimplemented     = uint32(grpc.Unimplemented)
+	grpcInternal          = uint32(grpc.Internal)
+	grpcUnavailable       = uint32(grpc.Unavailable)
 )
 
 // grpcCall is a gRPC call of a guest's: with one message each way, or a stream of them.
@@ -299,32 +299,12 @@ func (c *grpcCall) abort() {
 
 // statusOf reads the status in trailers.
 func statusOf(h *http1.Head) (code uint32, message string) {
-	text, ok := h.Get("grpc-status")
+	status, ok := grpc.StatusOf(h)
 	if !ok {
 		return grpcUnknown, "the answer has no grpc-status"
 	}
-	n, err := strconv.ParseUint(string(text), 10, 32)
-	if err != nil || n > grpcLast {
-		n = grpcUnknown
-	}
-	raw, _ := h.Get("grpc-message")
-	return uint32(n), percentDecoded(raw) //nolint:gosec // 32 bits
-}
-
-// percentDecoded is a grpc-message as text.
-func percentDecoded(b []byte) string {
-	var s strings.Builder
-	for i := 0; i < len(b); i++ {
-		if b[i] == '%' && i+2 < len(b) {
-			if n, err := strconv.ParseUint(string(b[i+1:i+3]), 16, 8); err == nil {
-				s.WriteByte(byte(n))
-				i += 2
-				continue
-			}
-		}
-		s.WriteByte(b[i])
-	}
-	return s.String()
+	raw, _ := h.Get(grpc.FieldMessage)
+	return uint32(status), grpc.Message(raw)
 }
 
 // grpcCode is what an error of the gateway's is to a client of gRPC.

@@ -11,6 +11,7 @@ import (
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/filter"
+	"wasmgate/runtime/grpc"
 	"wasmgate/runtime/internal/testkit"
 	"wasmgate/runtime/netloop"
 )
@@ -308,7 +309,7 @@ func FuzzGRPC(f *testing.F) {
 		if len(c.got) > len(data) || len(c.buf) > len(data) || !c.answered && c.got != nil {
 			t.Errorf("%d and %d bytes out of %d", len(c.got), len(c.buf), len(data))
 		}
-		_ = percentDecoded(data)
+		_ = grpc.Message(data)
 	})
 }
 
