@@ -229,8 +229,9 @@ type Attempt struct {
 	Upstream  string
 	Host      string
 	Address   netip.AddrPort
-	TLS       bool // the connection is encrypted
-	HTTP2     bool // the upstream was spoken to in HTTP/2
+	TLS       bool   // the connection is encrypted
+	Secured   string // by this version of TLS: "1.2" or "1.3"; "" without
+	HTTP2     bool   // the upstream was spoken to in HTTP/2
 	ConnID    uint64
 	ConnTrace [16]byte // the connection's span, which this attempt links to
 	ConnSpan  [8]byte
@@ -255,8 +256,10 @@ type Attempt struct {
 	Ended     int64
 	Status    int
 	Err       *fault.Error
-	WhyClosed string // why the connection did not go back to the pool; "" if it did
-	Refused   string // why there was no attempt after it, although it failed: one of the Refused reasons; "" for all others
+	// The codes of the RST_STREAM that ended its stream of HTTP/2, by RFC 9113's names; "": there was none.
+	ResetSent, ResetReceived string
+	WhyClosed                string // why the connection did not go back to the pool; "" if it did
+	Refused                  string // why there was no attempt after it, although it failed: one of the Refused reasons; "" for all others
 }
 
 // Setup is how long each step of opening a connection took; 0: there was no such step, or the connection was another's.

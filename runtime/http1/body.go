@@ -132,6 +132,15 @@ func (r *BodyReader) EOF() error {
 	return &fault.Error{Kind: fault.ClientClosed, Source: r.src, Status: 400, Detail: "closed before the body was complete"}
 }
 
+// Cut is EOF for an end of TLS without close_notify, which anybody on the way can bring about: an answer that only the end of its
+// connection delimits may have been cut off then (RFC 9112 section 9.8).
+func (r *BodyReader) Cut() error {
+	if r.state == stateClose && r.src == fault.Upstream {
+		return &fault.Error{Kind: fault.UpstreamClosed, Source: r.src, Status: 502, Detail: "TLS ended without close_notify: the body may have been cut off"}
+	}
+	return r.EOF()
+}
+
 var (
 	badChunkSize   = malformed("a chunk size that is not 1 to 16 hex digits within 63 bits")
 	badChunkLine   = malformed("a chunk size line over its limit in bytes")

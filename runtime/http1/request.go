@@ -163,9 +163,13 @@ func emptyLines(b []byte) (int, *problem) {
 	return i, nil
 }
 
+// tlsHandshake is the first byte of a client that speaks TLS (RFC 8446 section 5.1); no request begins with it.
+const tlsHandshake = 0x16
+
 var (
 	badEmptyLines  = malformed("too many empty lines before a request")
 	badMethod      = malformed("a method that is not a token")
+	badTLS         = malformed("the client speaks TLS, and this port does not: the listener has no tls")
 	badLongMethod  = &problem{fault.Unsupported, 501, "a method of more than 32 bytes"}
 	badLongTarget  = &problem{fault.TargetTooLong, 414, "the request target is over its limit in bytes (limits.target)"}
 	badTargetChar  = malformed("a request target with a space, a control character, '#' or a byte beyond ASCII")
@@ -193,6 +197,8 @@ func (r *Request) requestLine(b []byte, pos int, lim *Limits) (next int, p *prob
 		return 0, nil
 	case b[i] == '\n':
 		return 0, badBareLF
+	case i == 0 && b[0] == tlsHandshake:
+		return 0, badTLS
 	case b[i] != ' ' || i == pos:
 		return 0, badMethod
 	}

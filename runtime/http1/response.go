@@ -37,6 +37,8 @@ func (r *Response) Reset() {
 
 var (
 	badStatusLine   = malformed("a malformed status line")
+	badSpeaksHTTP2  = malformed("the upstream answers in HTTP/2: say `protocol: http2` for it")
+	badSpeaksTLS    = malformed("the upstream answers in TLS: write https:// for its targets")
 	badStatus       = malformed("a status that is not from 100 to 599")
 	badRespVersion  = &problem{fault.Unsupported, 502, "an HTTP version other than 1.0 and 1.1"}
 	badUpgrade      = malformed("a 101 without the protocol that it switches to")
@@ -94,9 +96,26 @@ func (r *Response) parse(b []byte, lim *Limits, method []byte) (int, *problem) {
 	return next, r.interpret(method)
 }
 
+// otherProtocol recognises what a server says that was to be spoken to in another way: the SETTINGS that HTTP/2 begins with
+// (RFC 9113 section 3.4), and TLS's alert (RFC 8446 section 5.1).
+func otherProtocol(b []byte) *problem {
+	switch {
+	case b[0] == 0 && b[1] == 0 && b[3] == 4:
+		return badSpeaksHTTP2
+	case b[0] == 0x15 && b[1] == 3:
+		return badSpeaksTLS
+	}
+	return nil
+}
+
 // statusLine parses the first line and returns where the next one begins, or 0 if it is not complete.
 func (r *Response) statusLine(b []byte, lim *Limits) (next int, p *problem) {
 	const size = len("HTTP/1.1 200")
+	if len(b) > 3 && b[0] < ' ' {
+		if p := otherProtocol(b); p != nil {
+			return 0, p
+		}
+	}
 	if len(b) <= size {
 		if bytes.IndexByte(b, '\n') >= 0 {
 			return 0, badStatusLine

@@ -187,3 +187,22 @@ func BenchmarkResponseForward(b *testing.B) {
 		out = AppendResponse(out[:0], &r, ResponseOut{Minor: 1, Framing: r.Framing})
 	}
 }
+
+// TestAnotherProtocol: who is spoken to in the wrong way answers in bytes that say so, and the error says what to write.
+func TestAnotherProtocol(t *testing.T) {
+	for in, want := range map[string]string{
+		"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00": "protocol: http2",
+		"\x00\x00\x00\x04":             "protocol: http2",
+		"\x15\x03\x01\x00\x02\x02\x46": "https://",
+		"\x00\x00\x06\x03\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00": "malformed status line",
+	} {
+		var r Response
+		if _, err := feedResponse(&r, []byte(in), "GET", 0); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", in, err, want)
+		}
+	}
+	var r Request
+	if _, err := r.Parse([]byte("\x16\x03\x01\x02\x00\x01"), &Limits{Head: 1 << 10, Fields: 10, Target: 100}); err == nil || !strings.Contains(err.Error(), "speaks TLS") {
+		t.Errorf("a client that speaks TLS: %v", err)
+	}
+}

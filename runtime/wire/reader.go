@@ -159,7 +159,11 @@ func (r *Reader) NextBody(t *netloop.Task) ([]byte, error) {
 			if !errors.Is(err, io.EOF) {
 				return nil, err
 			}
-			if err := r.Body.EOF(); err != nil {
+			end := r.Body.EOF
+			if c, ok := r.stream.(interface{ Cut() bool }); ok && c.Cut() {
+				end = r.Body.Cut
+			}
+			if err := end(); err != nil {
 				return nil, err
 			}
 			return nil, io.EOF
