@@ -276,6 +276,14 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// CloseWith is Close after a last word to the peer, of which is written what the socket takes at once.
+func (c *Conn) CloseWith(last []byte) error {
+	if len(last) > 0 {
+		_, _ = c.TryWrite(last)
+	}
+	return c.Close()
+}
+
 // Abort closes the connection with a reset, which tells the peer that what it got is not whole.
 func (c *Conn) Abort() {
 	if !c.closed {

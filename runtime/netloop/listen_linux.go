@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // Listener accepts connections on all loops of a group.
@@ -192,7 +194,7 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Dial connects to addr. deadline is a time of the loop's clock, 0 for none.
+// Dial connects to addr, which may be that of a Unix socket (package unixaddr). deadline is a time of the loop's clock, 0 for none.
 func (l *Loop) Dial(t *Task, addr netip.AddrPort, deadline int64, o DialOptions) (*Conn, error) {
 	family, sa := sockaddr(addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -203,7 +205,13 @@ func (l *Loop) Dial(t *Task, addr netip.AddrPort, deadline int64, o DialOptions)
 	if o.ReceiveBuffer > 0 {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, o.ReceiveBuffer)
 	}
-	err = unix.Connect(fd, sa)
+	for err = unix.Connect(fd, sa); err == unix.EAGAIN; err = unix.Connect(fd, sa) { // a Unix socket, with many who wait for it
+		if deadline != 0 && l.Now() >= deadline || l.Closing() {
+			unix.Close(fd)
+			return nil, ErrDeadline
+		}
+		t.Sleep(connectAgain)
+	}
 	if err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("connect", err)
@@ -226,11 +234,14 @@ func (l *Loop) Dial(t *Task, addr netip.AddrPort, deadline int64, o DialOptions)
 	if own, err := unix.Getsockname(fd); err == nil {
 		c.local = addrPort(own)
 	}
-	if o.KeepAlive > 0 {
+	if o.KeepAlive > 0 && family != unix.AF_UNIX {
 		c.SetTCPKeepAlive(max(1, int(o.KeepAlive.Seconds())))
 	}
 	return c, nil
 }
+
+// connectAgain is after how long a Unix socket is tried again whose server is slow to accept: the kernel tells nobody when it has.
+const connectAgain = 5 * time.Millisecond
 
 // connected waits for the end of a connect that is under way.
 func (c *Conn) connected(t *Task, deadline int64) error {
@@ -260,6 +271,9 @@ func (c *Conn) connected(t *Task, deadline int64) error {
 }
 
 func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) {
+	if path, ok := unixaddr.Path(a.Addr()); ok {
+		return unix.AF_UNIX, &unix.SockaddrUnix{Name: path}
+	}
 	ip := a.Addr().Unmap()
 	if ip.Is4() {
 		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}

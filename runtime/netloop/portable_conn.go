@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // Conn is a stream socket of one loop. Every method may be called only on that loop; those with a *Task park it. One
@@ -22,9 +24,10 @@ type Conn struct {
 	home     atomic.Pointer[Loop] // loop, for the watcher, which runs without a baton
 	nc       net.Conn
 	closed   bool
-	watching bool // a goroutine reads one byte ahead, because the connection is idle
+	watching bool // a goroutine reads ahead, because the connection is idle
 	ahead    []byte
 	aheadErr error
+	fed      bool // what was read ahead is all that was read lately
 	one      [1]byte
 	reader   *Task // waits for the watcher
 	reading  bool  // a task waits for more in a read of its own
@@ -69,13 +72,12 @@ func (c *Conn) Read(t *Task, b []byte) (int, error) {
 		t.Park()
 		c.reader = nil
 	}
-	if n, err := c.TryRead(b); n > 0 || err != nil {
+	n, err := c.TryRead(b)
+	if c.fed = false; n > 0 || err != nil {
 		return n, err
 	}
 	for {
 		_ = c.nc.SetReadDeadline(c.at(c.readBy))
-		var n int
-		var err error
 		c.reading = true
 		t.blocking(func() { n, err = c.nc.Read(b) })
 		c.reading = false
@@ -103,7 +105,9 @@ func (c *Conn) TryRead(b []byte) (int, error) {
 		return 0, ErrClosed
 	case len(c.ahead) > 0:
 		n := copy(b, c.ahead)
-		c.ahead = c.ahead[:0]
+		if c.ahead, c.fed = c.ahead[n:], true; len(c.ahead) == 0 {
+			c.ahead = nil // its memory is not needed any more
+		}
 		return n, nil
 	case c.aheadErr != nil:
 		return 0, c.aheadErr
@@ -160,22 +164,30 @@ func (c *Conn) TryWrite([]byte) (int, error) {
 	return 0, nil
 }
 
-// watch reads one byte ahead, so that an idle connection notices what happens to it.
+// aheadSize is how much is read ahead where one byte was not enough: a client's TLS hello, as a rule.
+const aheadSize = 4 << 10
+
+// watch reads ahead, so that an idle connection notices what happens to it: one byte, which costs a connection that waits no
+// memory; or more, if its user takes by TryRead what comes and waits again, as for a message that is not whole.
 func (c *Conn) watch() {
 	if c.watching || c.closed || len(c.ahead) > 0 || c.aheadErr != nil {
 		return
 	}
 	c.watching = true
+	b := c.one[:]
+	if c.fed {
+		b = make([]byte, aheadSize)
+	}
 	_ = c.nc.SetReadDeadline(time.Time{}) // the loop's timer keeps the deadline
 	go func() {
-		n, err := c.nc.Read(c.one[:])
+		n, err := c.nc.Read(b)
 		l := c.home.Load()
 		for l.enter(); l != c.home.Load(); l.enter() { // it was handed over meanwhile
 			l.leave()
 			l = c.home.Load()
 		}
 		defer l.leave()
-		c.watching, c.ahead = false, c.one[:n]
+		c.watching, c.ahead = false, b[:n]
 		if n == 0 {
 			c.aheadErr = c.translate(err)
 		}
@@ -266,11 +278,18 @@ func (c *Conn) CloseWrite() error {
 	if c.closed {
 		return ErrClosed
 	}
-	return c.nc.(*net.TCPConn).CloseWrite()
+	return c.nc.(interface{ CloseWrite() error }).CloseWrite()
 }
 
 // Close closes the connection. Tasks that wait for it return with ErrClosed. A second call does nothing.
-func (c *Conn) Close() error {
+func (c *Conn) Close() error { return c.CloseWith(nil) }
+
+// lastWord is how long the last word to a peer may take.
+const lastWord = time.Second
+
+// CloseWith is Close after a last word to the peer, which must not be longer than what a socket takes at once as a rule. It is
+// copied, and written after CloseWith has returned.
+func (c *Conn) CloseWith(last []byte) error {
 	if c.closed {
 		return nil
 	}
@@ -281,7 +300,17 @@ func (c *Conn) Close() error {
 		c.loop.group.accepted.Add(-1)
 		c.listener.open.Add(-1)
 	}
-	_ = c.nc.Close()
+	if nc := c.nc; len(last) == 0 {
+		_ = nc.Close()
+	} else {
+		last = append([]byte(nil), last...)
+		_ = nc.SetReadDeadline(time.Unix(1, 0)) // whoever reads or writes ends now
+		_ = nc.SetWriteDeadline(time.Now().Add(lastWord))
+		go func() {
+			_, _ = nc.Write(last)
+			_ = nc.Close()
+		}()
+	}
 	if c.reader != nil {
 		c.reader.Wake()
 	}
@@ -291,7 +320,9 @@ func (c *Conn) Close() error {
 // Abort closes the connection with a reset, which tells the peer that what it got is not whole.
 func (c *Conn) Abort() {
 	if !c.closed {
-		_ = c.nc.(*net.TCPConn).SetLinger(0)
+		if tcp, ok := c.nc.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
 		_ = c.Close()
 	}
 }
@@ -314,7 +345,9 @@ func (c *Conn) expireWrite() {
 // SetTCPKeepAlive turns on the operating system's probes of a silent connection, with the time until the first one.
 // This is TCP's keep-alive, which has nothing to do with HTTP's.
 func (c *Conn) SetTCPKeepAlive(idleSeconds int) {
-	_ = c.nc.(*net.TCPConn).SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Duration(idleSeconds) * time.Second})
+	if tcp, ok := c.nc.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Duration(idleSeconds) * time.Second})
+	}
 }
 
 // Listener accepts connections for all loops of a group.
@@ -397,17 +430,25 @@ func (ln *Listener) Close() error {
 }
 
 func addrPortOf(a net.Addr) netip.AddrPort {
-	ap := a.(*net.TCPAddr).AddrPort()
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{} // a Unix socket of our own has no name
+	}
+	ap := tcp.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// Dial connects to addr. deadline is a time of the loop's clock, 0 for none.
+// Dial connects to addr, which may be that of a Unix socket (package unixaddr). deadline is a time of the loop's clock, 0 for none.
 func (l *Loop) Dial(t *Task, addr netip.AddrPort, deadline int64, o DialOptions) (*Conn, error) {
 	c := &Conn{id: l.group.nextConn.Add(1), remote: addr}
 	dialer := net.Dialer{KeepAlive: -1, Deadline: c.at(deadline)}
 	var nc net.Conn
 	var err error
-	t.blocking(func() { nc, err = dialer.Dial("tcp", addr.String()) })
+	network, to := "tcp", addr.String()
+	if path, ok := unixaddr.Path(addr.Addr()); ok {
+		network, to = "unix", path
+	}
+	t.blocking(func() { nc, err = dialer.Dial(network, to) })
 	if late := net.Error(nil); deadline != 0 && errors.As(err, &late) && late.Timeout() && monotonic() >= deadline {
 		return nil, ErrDeadline // the dialer has an error of its own for that
 	}
@@ -421,7 +462,7 @@ func (l *Loop) Dial(t *Task, addr netip.AddrPort, deadline int64, o DialOptions)
 	c.nc, c.local = nc, addrPortOf(nc.LocalAddr())
 	l.adopt(c)
 	if o.ReceiveBuffer > 0 {
-		_ = nc.(*net.TCPConn).SetReadBuffer(o.ReceiveBuffer)
+		_ = nc.(interface{ SetReadBuffer(bytes int) error }).SetReadBuffer(o.ReceiveBuffer)
 	}
 	if o.KeepAlive > 0 {
 		c.SetTCPKeepAlive(max(1, int(o.KeepAlive.Seconds())))

@@ -1,4 +1,4 @@
-// Package testkit is what tests of several packages need: to wait for a fact, and to read an output while it is written.
+// Package testkit is what tests of several packages need: to wait for a fact, to read an output while it is written, and a process of their own.
 package testkit
 
 import (
