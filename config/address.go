@@ -1,16 +1,79 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
-// UnmarshalText reads scheme://host:port.
+// longestSocket is the longest path of a Unix socket that all systems take, in bytes: macOS has room for 104, with a zero.
+const longestSocket = 103
+
+// unixSocket reads unix:/path, http://unix:/path and https://unix:/path, and unix:///path, as others write it.
+func unixSocket(s string) (o Origin, is bool, err error) {
+	scheme, rest := HTTP, s
+	if plain, ok := strings.CutPrefix(s, "http://"+unixScheme); ok {
+		rest = unixScheme + plain
+	} else if secure, ok := strings.CutPrefix(s, "https://"+unixScheme); ok {
+		scheme, rest = HTTPS, unixScheme+secure
+	}
+	if path, haproxy := strings.CutPrefix(s, "unix@"); haproxy {
+		return o, true, helped{fmt.Sprintf("%s is not how a Unix socket is written", quote(s)), "write `unix:" + path + "`"}
+	}
+	socket, is := strings.CutPrefix(rest, unixScheme)
+	if !is || rest != s && !strings.HasPrefix(socket, "/") { // http://unix:80 is a host of that name
+		return o, false, nil
+	}
+	if strings.HasPrefix(socket, "///") {
+		socket = socket[2:]
+	}
+	switch at := strings.IndexAny(socket, ":|"); {
+	case at > 0:
+		return o, true, helped{fmt.Sprintf("%s has something behind the socket's path", quote(s)), "write `unix:" + socket[:at] + "`; what paths are rewritten to is for `rewrite` in the route"}
+	case !strings.HasPrefix(socket, "/") || strings.HasPrefix(socket, "//") || socket == "/":
+		return o, true, helped{fmt.Sprintf("%s has no absolute path", quote(s)), "write it as in unix:/run/app.sock"}
+	case path.Clean(socket) != socket || strings.ContainsFunc(socket, unicode.IsControl):
+		return o, true, helped{fmt.Sprintf("%s is not a plain path", quote(s)), "write it without `.`, `..`, `//` and a slash at its end"}
+	case strings.Contains(socket, "$"):
+		return o, true, helped{fmt.Sprintf("%s has a capture in it", quote(s)), "no request names a socket: write its path as it is"}
+	case len(socket) > longestSocket:
+		return o, true, helped{fmt.Sprintf("the path is %d bytes long", len(socket)), fmt.Sprintf("a Unix socket's has %d at most: put it, or a link to its folder, somewhere else", longestSocket)}
+	}
+	return Origin{Scheme: scheme, Host: socket}, true, nil
+}
+
+// otherSchemes are those that people bring along.
+var otherSchemes = map[string]string{
+	"h2c": sayCleartextHTTP2, "grpc": sayCleartextHTTP2, "h2": saySecureHTTP2, "grpcs": saySecureHTTP2, "http2": saySecureHTTP2,
+	"ws": "write http://: a WebSocket begins as a request", "wss": "write https://: a WebSocket begins as a request",
+	"tcp": "write http://; what passes untouched is said in the listener, by `mode: tcp`", "tls": "write https://", "ssl": "write https://",
+	"http3": sayNoHTTP3, "h3": sayNoHTTP3, "quic": sayNoHTTP3,
+	"http+unix": sayUnix, "https+unix": "write it as in https://unix:/run/app.sock", "unixs": sayUnix,
+	"fcgi": sayOnlyHTTP, "uwsgi": sayOnlyHTTP, "ajp": sayOnlyHTTP, "scgi": sayOnlyHTTP,
+}
+
+const (
+	sayCleartextHTTP2 = "write http://, and `protocol: http2` in the upstream"
+	saySecureHTTP2    = "write https://, and `protocol: http2` in the upstream; without TLS it is http://"
+	sayNoHTTP3        = "HTTP/3 is for clients; to targets there are http:// and https://, with `protocol: http2` too"
+	sayUnix           = "write it as in unix:/run/app.sock"
+	sayOnlyHTTP       = "only HTTP is spoken to targets: most application servers can, with http://"
+)
+
+// UnmarshalText reads scheme://host:port, or unix:/path.
 func (o *Origin) UnmarshalText(b []byte) error {
 	s := string(b)
+	if socket, is, err := unixSocket(s); is {
+		if err == nil {
+			*o = socket
+		}
+		return err
+	}
 	if !strings.Contains(s, "://") {
 		return helped{fmt.Sprintf("%s has no scheme", quote(s)), "write `http://" + s + "` or `https://" + s + "`"}
 	}
@@ -21,7 +84,7 @@ func (o *Origin) UnmarshalText(b []byte) error {
 	scheme := Scheme(strings.ToLower(u.Scheme))
 	switch {
 	case scheme != HTTP && scheme != HTTPS:
-		return helped{fmt.Sprintf("the scheme %s is not known", quote(u.Scheme)), "write http:// or https://"}
+		return helped{fmt.Sprintf("the scheme %s is not known", quote(u.Scheme)), cmp.Or(otherSchemes[string(scheme)], "write http:// or https://")}
 	case u.User != nil:
 		return helped{"an origin has no user and password", "set a field with `request_headers` instead"}
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":

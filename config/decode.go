@@ -66,7 +66,7 @@ func (d decoder) structure(p keyPath, v any, dst reflect.Value) {
 		return
 	}
 	if !ok {
-		d.fail(p, "write its keys below it: "+keyList(dst.Type()), "wants a map, got %s", describe(v))
+		d.fail(p, mapHelp(p, v, dst.Type()), "wants a map, got %s", describe(v))
 		return
 	}
 	for _, k := range sortedKeys(m) {
@@ -90,6 +90,26 @@ func (d decoder) structure(p keyPath, v any, dst reflect.Value) {
 			d.add(d.keyAt(p), p, fmt.Sprintf("%s is missing", quote(f.name)), "it is required: "+f.doc)
 		}
 	}
+}
+
+// mapHelp says what to write where a map is wanted, and a word was written, such as true or on.
+func mapHelp(p keyPath, v any, t reflect.Type) string {
+	name, word := "", ""
+	if _, list := v.([]any); !list && len(p) > 0 {
+		name, word = p[len(p)-1], strings.ToLower(scalarText(v))
+	}
+	if _, can := fieldNamed(t, "enabled"); can {
+		switch word {
+		case "true", "on", "yes", "1":
+			return "write `" + name + ": {enabled: true}`"
+		case "false", "off", "no", "0":
+			return "write `" + name + ": {enabled: false}`"
+		}
+	}
+	if help := foreignValue(name, word); help != "" {
+		return help
+	}
+	return "write its keys below it: " + keyList(t)
 }
 
 func (d decoder) dictionary(p keyPath, v any, dst reflect.Value, f field) {
@@ -135,7 +155,7 @@ func (d decoder) list(p keyPath, v any, dst reflect.Value, f field) {
 		help := "write `[a, b]`, or each on a line of its own after `- `"
 		_, isMap := v.(map[string]any)
 		if _, text := asText(dst.Type().Elem()); shapeOf(dst.Type().Elem()) == structShape && (isMap || !text) {
-			help = "begin each element with `- `"
+			help = "begin each element with `- `, or put the map into `[ ]`"
 		}
 		if s, isText := v.(string); isText && len(s) < 60 {
 			help = fmt.Sprintf("write `[%q]`", s)
@@ -287,7 +307,10 @@ func (d decoder) stringOf(p keyPath, v any, t reflect.Type, f field) (string, bo
 		return string(v), true
 	}
 	help := fmt.Sprintf("put it in quotes: %q", scalarText(v))
+	foreign := foreignValue(f.name, scalarText(v))
 	switch {
+	case len(f.enum) > 0 && foreign != "":
+		help = foreign
 	case len(f.enum) > 0:
 		help = "write one of " + strings.Join(f.enum, ", ")
 	case f.name == "address":

@@ -41,6 +41,18 @@ func foreignValue(key, value string) string {
 	return ""
 }
 
+// tlsVersionWords are how others write versions of TLS.
+var tlsVersionWords = map[string]string{
+	"tlsv12": sayTLS12, "tls12": sayTLS12, "versiontls12": sayTLS12, "tlsv13": sayTLS13, "tls13": sayTLS13, "versiontls13": sayTLS13, "12": sayTLS12, "13": sayTLS13,
+	"10": sayNoOldTLS, "11": sayNoOldTLS, "1": sayNoOldTLS, "tlsv1": sayNoOldTLS, "tlsv11": sayNoOldTLS, "tls10": sayNoOldTLS, "tls11": sayNoOldTLS, "sslv3": sayNoOldTLS,
+}
+
+const (
+	sayTLS12    = "write `\"1.2\"`"
+	sayTLS13    = "write `\"1.3\"`"
+	sayNoOldTLS = "versions before TLS 1.2 are not spoken: write `\"1.2\"`"
+)
+
 // foreignValues are the words of one key; those of `on` are of retries, those of `hash` stand within its brackets.
 var foreignValues = map[string]map[string]string{
 	"balance": {
@@ -73,8 +85,17 @@ var foreignValues = map[string]map[string]string{
 	"type": {"httpchk": "say `http`", "https": "say `http`: https targets are asked over TLS", "connect": "say `tcp`", "none": "say `off`", "grpchealthcheck": "say `grpc`", "grpchealthv1": "say `grpc`"},
 	"protocol": {
 		"http1": "say `http1.1`", "http": "say `http1.1`", "11": "say `http1.1`", "http/11": "say `http1.1`", "http/10": "say `http1.0`", "10": "say `http1.0`",
-		"h2": "say `http2`", "h2c": "say `http2`", "http/2": "say `http2`", "http20": "say `http2`", "2": "say `http2`", "grpc": "say `http2`",
+		"h2": "say `http2`", "h2c": "say `http2`", "http3": sayNoHTTP3To, "h3": sayNoHTTP3To, "quic": sayNoHTTP3To, "websocket": "say `http1.1`: a WebSocket begins as its request", "1": "say `http1.1`, or `http1.0`", "auto": "say which: `http2` for targets that speak it, as those of gRPC", "http/2": "say `http2`", "http20": "say `http2`", "2": "say `http2`", "grpc": "say `http2`",
 	},
+	"min_version": tlsVersionWords, "profile": {"modern": "say `strict`: TLS 1.3 alone", "intermediate": "say `default`", "old": "TLS 1.0 and 1.1 are not spoken: say `default`"},
+	"client_auth": {"on": "say `require`", "true": "say `require`", "required": "say `require`", "verify": "say `require`", "requireandverifyclientcert": "say `require`",
+		"optional": "say `request`", "verifyclientcertifgiven": "say `request`", "want": "say `request`", "optionalnoca": "say `request`; what is shown must be of client_ca", "requestclientcert": "say `request`", "false": "say `off`", "none": "say `off`"},
+	"alpn[]":      {"h3": "say `http3: {enabled: true}` in the listener", "http/2": "say `h2`", "http2": "say `h2`", "http/11": "say `http/1.1`", "http11": "say `http/1.1`", "http1": "say `http/1.1`", "grpc": "say `h2`"},
+	"encodings[]": {"brotli": "say `br`", "zst": "say `zstd`", "zstandard": "say `zstd`", "deflate": "clients differ in what they take for deflate: say `gzip`", "xgzip": "say `gzip`", "identity": "leave it out: who takes nothing else gets it as it is"},
+	"compression": {"true": sayCompressAll, "on": sayCompressAll, "false": "remove it: nothing is compressed without", "gzip": "say `compression: {encodings: [gzip]}`",
+		"br": "say `compression: {encodings: [br]}`", "brotli": "say `compression: {encodings: [br]}`", "zstd": "say `compression: {encodings: [zstd]}`"},
+	"tls":              {"true": sayTLS, "on": sayTLS, "false": "remove it", "off": "remove it"},
+	"upgrades[]":       {"ws": "say `websocket`", "wss": "say `websocket`", "h2": "clients of HTTP/2 need no upgrade", "http2": "clients of HTTP/2 need no upgrade"},
 	"proxy_protocol":   {"1": "say `v1`", "2": "say `v2`", "on": "say `v2`, or `v1`", "sendproxy": "say `v1`", "sendproxyv2": "say `v2`", "none": "say `off`"},
 	"proxy_protocol[]": {"true": "say which peers send it: `[10.0.0.0/8]`", "on": "say which peers send it: `[10.0.0.0/8]`", "false": "remove it, or write `[]`", "v1": "say which peers send it: `[10.0.0.0/8]`; both versions are read", "v2": "say which peers send it: `[10.0.0.0/8]`; both versions are read"},
 	"family":           {"4": "say `ipv4`", "6": "say `ipv6`", "inet": "say `ipv4`", "inet6": "say `ipv6`", "both": "say `any`", "auto": "say `any`", "v4only": "say `ipv4`", "v6only": "say `ipv6`"},
@@ -101,6 +122,16 @@ const (
 	sayNoDNS       = "challenges by DNS are not spoken: there are `http-01` and `tls-alpn-01`"
 	sayListenerTLS = "say `tls: {certificates: [{cert: FILE.pem, key: FILE.key}]}`"
 	sayCiphers     = "the suites are those that are secure; say `tls.profile: strict` for TLS 1.3 alone"
+
+	sayNoHTTP3To   = "HTTP/3 is for clients: say `http2` or `http1.1`"
+	sayTLS         = "in a listener say `tls: {certificates: [{cert: FILE.pem, key: FILE.key}]}`; targets with https:// are spoken to in TLS"
+	sayCompressAll = "say `compression: {}`: zstd, br and gzip, for texts from 1 KiB on"
+	sayCA          = "say `tls.ca`"
+	sayServerName  = "say `tls.server_name`"
+	sayH2Default   = "HTTP/2 is on by default, with TLS and without; say `http2: {enabled: false}` to turn it off"
+	sayRouteGzip   = "say `compression` in the routes whose answers are to be compressed"
+	sayUpstreamH2  = "say `upstream` in the route, and `protocol: http2` in the upstream"
+	sayWebSocket   = "WebSockets pass by default; `upgrades` in the route says which protocols do"
 
 	sayCompress = "say `compression: {encodings: [zstd, br, gzip], level: default, types: [text/*]}`"
 	sayRoutes   = "say `routes`, a list of `{match: ..., upstream: NAME}`"
@@ -162,14 +193,16 @@ var foreign = map[string]string{
 	"proxynextupstream": "say `retries.on`", "proxynextupstreamtries": "say `retries.attempts`", "proxynextupstreamtimeout": "say `timeouts.request`",
 	"proxyhttpversion": "say `protocol` in the upstream; HTTP/1.1 with keep-alive is the default",
 	"proxybuffering":   "bodies go on as they come; there is nothing to set",
-	"maxfails":         "say `health.passive.failures`",
-	"failtimeout":      "say `health.passive.eject_for`",
-	"iphash":           "say `balance: hash(ip)`",
-	"leastconn":        "say `balance: least_requests`",
-	"leasttime":        "say `balance: least_requests`",
-	"backup":           "say `state: standby` in the target",
-	"down":             "say `state: disabled` in the target",
-	"resolver":         "say `dns.server`", "resolvers": "say `dns.server`", "resolvertimeout": "an answer that is late changes nothing: the last good one stays",
+	"grpcpass":         sayUpstreamH2, "grpcweb": "say `grpc_web: true` in the upstream", "grpcreadtimeout": "say `timeouts.idle_read`",
+	"websocket": sayWebSocket, "websockets": sayWebSocket, "upgradeconfigs": sayWebSocket, "allowwebsocket": sayWebSocket, "proxywebsocket": sayWebSocket,
+	"maxfails":    "say `health.passive.failures`",
+	"failtimeout": "say `health.passive.eject_for`",
+	"iphash":      "say `balance: hash(ip)`",
+	"leastconn":   "say `balance: least_requests`",
+	"leasttime":   "say `balance: least_requests`",
+	"backup":      "say `state: standby` in the target",
+	"down":        "say `state: disabled` in the target",
+	"resolver":    "say `dns.server`", "resolvers": "say `dns.server`", "resolvertimeout": "an answer that is late changes nothing: the last good one stays",
 	"slowstart":           "say `health.slow_start`",
 	"sslpreread":          "say `mode: tcp` and `sni` in a listener",
 	"stream":              "say `mode: tcp` in a listener",
@@ -285,6 +318,9 @@ var foreignIn = map[string]map[string]string{
 		"ssl": sayListenerTLS, "https": sayListenerTLS, "cert": "say `tls.certificates[].cert`", "key": "say `tls.certificates[].key`", "crt": sayListenerTLS,
 		"certificate": sayListenerTLS, "certificates": sayListenerTLS, "sslcertificate": sayListenerTLS, "sslcertificatefile": sayListenerTLS, "cafile": "say `tls.client_ca`", "clientca": "say `tls.client_ca`",
 		"sslprotocols": "say `tls.min_version`", "sslprotocol": "say `tls.min_version`", "sslminver": "say `tls.min_version`", "protocols": "say `tls.alpn`, or `tls.min_version`",
+		"sslcertificatekey": sayListenerTLS, "sslcertificatekeyfile": sayListenerTLS, "minversion": "say `tls.min_version`", "clientauth": "say `tls.client_auth`", "sslcacertificatefile": "say `tls.client_ca`",
+		"h2": sayH2Default, "h2c": sayH2Default, "quic": "say `http3: {enabled: true}`", "h3": "say `http3: {enabled: true}`", "altsvc": "http3 announces itself; say `http3.alt_svc_max_age`", "hsts": "say `response_headers: {set: {strict-transport-security: ...}}` in the routes",
+		"gzip": sayRouteGzip, "brotli": sayRouteGzip, "compression": sayRouteGzip, "compress": sayRouteGzip, "encode": sayRouteGzip, "autohttps": "say `tls: {acme: [names]}`", "certresolver": "say `acme: [names]`", "letsencrypt": "say `tls: {acme: [names]}`",
 		"sslciphers": sayCiphers, "ciphers": sayCiphers, "sslciphersuite": sayCiphers, "ciphersuites": sayCiphers,
 		"sslverifyclient": "say `tls.client_auth: require`", "verify": "say `tls.client_auth: require`", "sslclientcertificate": "say `tls.client_ca`",
 		"sslsessiontickets": "say `tls.session_tickets`", "sslstapling": "say `tls.ocsp_stapling`", "sslusestapling": "say `tls.ocsp_stapling`",
@@ -300,7 +336,11 @@ var foreignIn = map[string]map[string]string{
 		"servers": "say `targets`", "server": "say `targets`", "hosts": "say `targets`", "endpoints": "say `targets`",
 		"url": "say `targets: [\"http://host:port\"]`", "urls": "say `targets`", "address": "say `targets: [\"http://host:port\"]`",
 		"addresses": "say `targets`", "target": "say `targets: [\"http://host:port\"]`", "port": "it is part of the target: `http://host:8080`",
-		"scheme": "it is part of the target: `https://host`", "maxconns": sayMax, "maxidle": "say `pool.keep_idle`",
+		"scheme": "it is part of the target: `https://host`",
+		"cafile": sayCA, "cacert": sayCA, "carootfile": sayCA, "rootcas": sayCA, "trustedca": sayCA, "proxyssltrustedcertificate": sayCA, "sslproxycacertificatefile": sayCA, "validationcontext": sayCA, "servercertificate": sayCA,
+		"proxysslname": sayServerName, "proxysslservername": "the name is always sent; say `tls.server_name` for another one", "verifyhost": sayServerName, "proxysslverify": "certificates are always verified, unless `tls.insecure_skip_verify`", "sslproxyverify": "certificates are always verified, unless `tls.insecure_skip_verify`", "sslverify": "certificates are always verified, unless `tls.insecure_skip_verify`", "insecureskipverify": "say `tls.insecure_skip_verify`",
+		"proxysslcertificate": "say `tls.cert`", "proxysslcertificatekey": "say `tls.key`", "sslproxymachinecertificatefile": "say `tls.cert` and `tls.key`", "crt": "say `tls.cert` and `tls.key`", "certificate": "say `tls.cert`", "certificates": "say `tls.cert` and `tls.key`", "proxysslprotocols": "say `tls.min_version`", "peercertsha256": "say `tls.pin`",
+		"http2": "say `protocol: http2`", "h2c": "say `protocol: http2`", "alpn": "say `protocol: http2`, which https targets must choose then", "grpc": "say `protocol: http2`", "unix": "write a target as in unix:/run/app.sock", "socket": "write a target as in unix:/run/app.sock", "maxconns": sayMax, "maxidle": "say `pool.keep_idle`",
 		"maxlifetime": "say `pool.max_age`", "maxage": "say `pool.max_age`", "sni": "say `tls.server_name`",
 		"verify": "certificates are always verified, unless `tls.insecure_skip_verify`", "down": "say `state: disabled` in the target",
 		"weight": sayWeight, "loadfactor": sayWeight, "hash": "say `balance: hash(ip)`", "random": "say `balance: random_two`", "algorithm": sayBalance,

@@ -4,7 +4,7 @@ import "strings"
 
 // Upstream is one service: the targets that serve it, who of them serves what, and how connections to them are kept.
 type Upstream struct {
-	Targets       []Target        `koanf:"targets" example:"[\"http://users.internal:8080\"]" doc:"Origins as scheme://host:port, or as maps with keys of their own. balance says which of them takes a request."`
+	Targets       []Target        `koanf:"targets" example:"[\"http://users.internal:8080\"]" doc:"Origins as scheme://host:port or unix:/path, or as maps with keys of their own. balance says which of them takes a request."`
 	Balance       Balance         `koanf:"balance" example:"hash(cookie session)" doc:"Which target takes a request. round_robin: each in its turn. least_requests: the one with the fewest requests under way. least_bytes: the one that moved the fewest bytes. random_two: the less busy of two drawn at random. first: the first that is not full, in the order of the file. hash(ip), hash(path), hash(query NAME), hash(header NAME), hash(cookie NAME): the same key goes to the same target. Weights count for all but first."`
 	HashLoad      Factor          `koanf:"hash_load" example:"1.5" doc:"For hash: a target with more than this many times the average of the requests under way passes further ones on to the next target."`
 	Sticky        Sticky          `koanf:"sticky" doc:"Sessions that stay with the target that they began on."`
@@ -28,7 +28,7 @@ type Upstream struct {
 // Target is one origin of an upstream, with its part in it. In a file it is a text (the origin alone) or a map. Two
 // Targets are equal (==) if all of it is.
 type Target struct {
-	Origin       `koanf:"url" required:"true" example:"http://users.internal:8080" doc:"The origin, as scheme://host:port. Without a port: the scheme's own. A host whose first label begins with _ (as in http://_http._tcp.users.internal) is looked up as SRV: hosts and ports, priorities and weights come from the answer."`
+	Origin       `koanf:"url" required:"true" example:"http://users.internal:8080" doc:"The origin, as scheme://host:port, or unix:/path for a Unix socket (https://unix:/path with TLS), which with host: upstream is called localhost. Without a port: the scheme's own. A host whose first label begins with _ (as in http://_http._tcp.users.internal) is looked up as SRV: hosts and ports, priorities and weights come from the answer."`
 	Weight       int         `koanf:"weight" min:"1" max:"1000" example:"3" doc:"Share of the requests, against the weights of the other targets; the addresses of a name share it."`
 	Tier         int         `koanf:"tier" min:"0" max:"100" example:"1" doc:"Targets of the lowest tier serve as long as one of them can; then those of the next."`
 	State        TargetState `koanf:"state" enum:"active,standby,spare,drain,disabled" example:"standby" doc:"active: takes requests. standby: only when no active target of its tier can. spare: stands in for one active target of its tier that cannot. drain: only requests of sessions that are on it. disabled: none."`

@@ -258,19 +258,36 @@ type PluginConfig []byte
 // Origin is where a target is.
 type Origin struct {
 	Scheme Scheme
-	Host   string // lower-case name, or an IP address without brackets
-	Port   uint16 // 0 if SRV says it
+	Host   string // lower-case name, or an IP address without brackets, or the path of a Unix socket
+	Port   uint16 // 0 if SRV says it, or there is none
 }
+
+// Unix says whether it is a Unix socket, whose path Host is.
+func (o Origin) Unix() bool { return strings.HasPrefix(o.Host, "/") }
 
 // SRV says whether hosts and ports are looked up as SRV: the first label of such a name begins with "_".
 func (o Origin) SRV() bool { return strings.HasPrefix(o.Host, "_") }
 
-// String writes o as scheme://host:port, or scheme://host if SRV says the port.
-func (o Origin) String() string { return string(o.Scheme) + "://" + o.Authority() }
+// String writes o as scheme://host:port, scheme://host if SRV says the port, unix:/path, or https://unix:/path.
+func (o Origin) String() string {
+	switch {
+	case o.Unix() && o.Scheme == HTTPS:
+		return string(HTTPS) + "://" + unixScheme + o.Host
+	case o.Unix():
+		return unixScheme + o.Host
+	}
+	return string(o.Scheme) + "://" + o.Authority()
+}
 
-// Authority writes host:port, with brackets around an IPv6 address, or the host alone if SRV says the port.
+// unixScheme is before the path of a socket.
+const unixScheme = "unix:"
+
+// Authority writes host:port, with brackets around an IPv6 address, or the host alone if SRV says the port. A Unix socket is
+// localhost.
 func (o Origin) Authority() string {
 	switch {
+	case o.Unix():
+		return "localhost"
 	case o.Port == 0:
 		return o.Host
 	case strings.Contains(o.Host, ":"):

@@ -150,6 +150,13 @@ func TestTexts(t *testing.T) {
 	read(new(Factor), "1.5", "1.5", Factor(1.5))
 	read(new(Origin), "HTTPS://Users.Internal", "https://users.internal:443", Origin{HTTPS, "users.internal", 443})
 	read(new(Origin), "http://_http._tcp.users", "http://_http._tcp.users", Origin{HTTP, "_http._tcp.users", 0})
+	read(new(Origin), "unix:/run/app.sock", "unix:/run/app.sock", Origin{HTTP, "/run/app.sock", 0})
+	read(new(Origin), "http://unix:/run/app.sock", "unix:/run/app.sock", Origin{HTTP, "/run/app.sock", 0})
+	read(new(Origin), "unix:///run/app.sock", "unix:/run/app.sock", Origin{HTTP, "/run/app.sock", 0})
+	read(new(Origin), "https://unix:/run/a b.sock", "https://unix:/run/a b.sock", Origin{HTTPS, "/run/a b.sock", 0})
+	if o := (Origin{HTTPS, "/run/a.sock", 0}); !o.Unix() || o.SRV() || o.Authority() != "localhost" || (Origin{HTTP, "a", 80}).Unix() {
+		t.Error(o)
+	}
 	read(new(Origin), "http://[::1]", "http://[::1]:80", Origin{HTTP, "::1", 80})
 	if r := (StatusRange{500, 502}); !r.Contains(500) || !r.Contains(502) || r.Contains(503) || r.Contains(499) {
 		t.Errorf("%v contains something else", r)

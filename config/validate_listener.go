@@ -8,14 +8,11 @@ func (v *validator) listeners() {
 	if len(c.Listeners) == 0 && v.ok(keyPath{"listeners"}) {
 		c.Listeners = []Listener{DefaultListener()}
 	}
-	names, addresses := map[string]int{}, map[string]int{}
+	names := map[string]int{}
 	for i := range c.Listeners {
 		l, p := &c.Listeners[i], keyPath{"listeners"}.index(i)
 		v.listen(p.key("address"), l.Address)
-		if first, twice := addresses[l.Address]; twice && !strings.HasSuffix(l.Address, ":0") {
-			v.fail(p.key("address"), "give each listener an address of its own; which host goes where is for `match.host` in routes", "%s is the address of listeners[%d] already", quote(l.Address), first)
-		}
-		addresses[l.Address] = i
+		v.taken(p.key("address"), i)
 		given := l.Name != ""
 		if !given {
 			l.Name = l.Address
@@ -40,6 +37,47 @@ func (v *validator) listeners() {
 		}
 	}
 	v.redirects()
+}
+
+// taken fails a listener whose address another one, or the admin endpoint, has already.
+func (v *validator) taken(p keyPath, i int) {
+	const help = "give each listener an address of its own; which host goes where is for `match.host` in routes"
+	own := v.config.Listeners[i].Address
+	if !v.ok(p) {
+		return
+	}
+	for first := range i {
+		switch other := v.config.Listeners[first].Address; {
+		case other == own && !strings.HasSuffix(own, ":0"):
+			v.fail(p, help, "%s is the address of listeners[%d] already", quote(own), first)
+			return
+		case sameSocket(own, other):
+			v.fail(p, help, "%s is taken by listeners[%d], which has %s", quote(own), first, quote(other))
+			return
+		}
+	}
+	if admin := v.config.Admin.Address; sameSocket(own, admin) {
+		v.fail(p, "give one of them another port", "%s is taken by the admin endpoint, which has %s (admin.address)", quote(own), quote(admin))
+	}
+}
+
+// sameSocket says whether two addresses cannot be listened at both: they have the same port, and one is within the other.
+func sameSocket(a, b string) bool {
+	i, j := strings.LastIndexByte(a, ':'), strings.LastIndexByte(b, ':')
+	if i < 0 || j < 0 || a[i:] != b[j:] || a[i:] == ":0" {
+		return false
+	}
+	one, other := a[:i], b[:j]
+	if one != "" && one != "[::]" && (other == "" || other == "[::]" || other == "0.0.0.0") {
+		one, other = other, one
+	}
+	switch one {
+	case "", "[::]": // both families
+		return true
+	case "0.0.0.0":
+		return !strings.HasPrefix(other, "[")
+	}
+	return one == other
 }
 
 // modeKeys are, by mode, the keys of a listener that mean nothing in it, with what to say instead.

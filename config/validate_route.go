@@ -73,6 +73,8 @@ func (v *validator) upgrades(p keyPath, list []string) {
 		switch {
 		case strings.EqualFold(name, "h2c"):
 			v.fail(p.index(i), "clients of HTTP/2 need no upgrade", "h2c would take requests past every route")
+		case foreignValue("upgrades[]", name) != "":
+			v.fail(p.index(i), foreignValue("upgrades[]", name), "there is no upgrade to %s", quote(name))
 		case name != "*" && !isToken(strings.Replace(name, "/", "", 1)):
 			v.fail(p.index(i), "write the name of a protocol, such as `websocket`, or `*`", "%s is not the name of a protocol", quote(name))
 		}
@@ -235,7 +237,7 @@ func (v *validator) headerOps(p keyPath, h HeaderOps, forbidden map[string]strin
 // destination checks where a route goes, and makes an upstream of an origin that is written into it.
 func (v *validator) destination(p keyPath, r *Route, regex *regexp.Regexp) {
 	dynamicGiven := !reflect.DeepEqual(r.Dynamic, defaultDynamic())
-	inline := strings.Contains(r.Upstream, "://")
+	inline := strings.Contains(r.Upstream, "://") || strings.HasPrefix(r.Upstream, unixScheme)
 	switch {
 	case r.Upstream == "" || !v.ok(p.key("upstream")):
 		if r.Authority != "" && !v.hurt[p.String()] {
