@@ -40,6 +40,10 @@ type Store struct {
 	ask     chan struct{} // something is to be looked at soon
 	watcher *watch.Watcher
 
+	restaple      chan struct{} // so is what is stapled
+	stapleTimeout time.Duration
+	retryStaple   time.Duration
+
 	mu     sync.Mutex
 	sets   map[*Set]struct{}
 	closed bool
@@ -47,7 +51,10 @@ type Store struct {
 
 // New makes a store. It does nothing until the first set is opened.
 func New(log zerolog.Logger) *Store {
-	return &Store{log: log, stop: make(chan struct{}), ask: make(chan struct{}, 1), sets: map[*Set]struct{}{}}
+	return &Store{
+		log: log, stop: make(chan struct{}), ask: make(chan struct{}, 1), sets: map[*Set]struct{}{},
+		restaple: make(chan struct{}, 1), stapleTimeout: stapleTimeout, retryStaple: retryStaple,
+	}
 }
 
 // Close ends what the store does by itself. Sets that are open still give certificates.

@@ -119,13 +119,17 @@ func (l *lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func (l *lines) wait(t testing.TB, part string) {
 	t.Helper()
 	late := time.After(20 * time.Second)
 	for {
-		l.mu.Lock()
-		text := l.text.String()
-		l.mu.Unlock()
+		text := l.String()
 		if strings.Contains(text, part) {
 			return
 		}
@@ -458,18 +462,3 @@ type oneSession struct{ s *tls.ClientSessionState }
 
 func (o *oneSession) Get(string) (*tls.ClientSessionState, bool) { return o.s, o.s != nil }
 func (o *oneSession) Put(_ string, s *tls.ClientSessionState)    { o.s = s }
-
-func TestWarnsOfExpiry(t *testing.T) {
-	a := newAuthority(t)
-	s, log := newStore(t)
-	old := a.issueAs("old", ecdsaKey(t), &x509.Certificate{DNSNames: []string{"old.test"}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour)})
-	early := a.issueAs("early", ecdsaKey(t), &x509.Certificate{DNSNames: []string{"early.test"}, NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(48 * time.Hour)})
-	late := a.issueAs("late", ecdsaKey(t), &x509.Certificate{DNSNames: []string{"late.test"}, NotBefore: time.Now().Add(-80 * 24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
-	set := open(t, s, Options{Pairs: []Pair{old, early, late}})
-	for _, says := range []string{"has expired", "not valid yet", "expires soon"} {
-		log.wait(t, says)
-	}
-	if list := set.Certificates(); len(list) != 3 || list[0].Name != "old.test" || !list[0].NotAfter.Before(time.Now()) {
-		t.Errorf("it tells %+v", list)
-	}
-}

@@ -39,6 +39,9 @@ func (s *Store) Open(o Options) (*Set, error) {
 	s.mu.Lock()
 	s.sets[set] = struct{}{}
 	s.mu.Unlock()
+	if o.Tickets {
+		s.tickets.give(set.Config()) // there may have been a new key before the set was known
+	}
 	s.soon()
 	return set, nil
 }
@@ -58,6 +61,9 @@ func (s *Set) read(first bool) error {
 		}
 		delete(s.broken, from.Cert)
 		if p != next[i] {
+			if s.options.Staple {
+				p = s.store.known(p)
+			}
 			next[i], changed = p, true
 			s.tell(p, first)
 		}
@@ -99,29 +105,13 @@ func (s *Set) complain(errs []error) {
 	}
 }
 
-// soonExpired is how long before its end a certificate is worth a warning.
-const soonExpired = 7 * 24 * time.Hour
-
 // tell logs that a certificate is in use from now on, and what may be wrong with it.
 func (s *Set) tell(p *pair, first bool) {
 	leaf := p.cert.Leaf
 	if !first {
 		s.store.log.Info().Str("listener", s.options.Name).Str("cert", p.from.Cert).Time("not_after", leaf.NotAfter).Msg("certificate replaced: new connections see it")
 	}
-	s.warn(p)
-}
-
-// warn logs a certificate that clients will not take, now or soon.
-func (s *Set) warn(p *pair) {
-	leaf, log := p.cert.Leaf, s.store.log.Warn().Str("listener", s.options.Name).Str("cert", p.from.Cert)
-	switch left := time.Until(leaf.NotAfter); {
-	case time.Now().Before(leaf.NotBefore):
-		log.Time("not_before", leaf.NotBefore).Msg("a certificate is not valid yet")
-	case left <= 0:
-		log.Time("not_after", leaf.NotAfter).Msg("a certificate has expired")
-	case left < soonExpired && left < leaf.NotAfter.Sub(leaf.NotBefore)/3:
-		log.Time("not_after", leaf.NotAfter).Msg("a certificate expires soon")
-	}
+	s.warn(p, time.Now())
 }
 
 func (s *Set) clientCA() (text []byte, pool *x509.CertPool, err error) {
@@ -173,8 +163,9 @@ func (s *Store) start() {
 		if s.watcher, err = watch.New(&s.log); err != nil {
 			s.log.Warn().Err(err).Msg("cannot watch the files of certificates: they are read again every hour, and when the configuration is")
 		}
-		s.ended.Add(1)
+		s.ended.Add(2)
 		go s.run()
+		go s.keepStapled()
 	})
 }
 
@@ -217,7 +208,7 @@ func (s *Store) soon() {
 	}
 }
 
-// run follows files, rotates the keys of tickets, and renews staples, until the store is closed.
+// run follows files and rotates the keys of tickets, until the store is closed.
 func (s *Store) run() {
 	defer s.ended.Done()
 	rotate, hourly := time.NewTicker(rotateTickets), time.NewTicker(time.Hour)
@@ -246,26 +237,17 @@ func (s *Store) run() {
 			continue
 		case <-hourly.C:
 			s.readAll()
-			s.warnAll()
+			s.warnAll(time.Now())
 		}
-		s.stapleAll()
+		select {
+		case s.restaple <- struct{}{}:
+		default:
+		}
 	}
 }
 
 func (s *Store) readAll() {
 	for _, set := range s.open() {
 		_ = set.read(false)
-	}
-}
-
-// warnAll says once a day which certificates clients will not take much longer.
-func (s *Store) warnAll() {
-	if time.Now().Hour() != 9 {
-		return
-	}
-	for _, set := range s.open() {
-		for _, p := range set.index.Load().pairs {
-			set.warn(p)
-		}
 	}
 }

@@ -36,13 +36,12 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // pair is a Pair that was read.
 type pair struct {
-	from      Pair
-	certPEM   []byte
-	keyPEM    []byte
-	cert      *tls.Certificate
-	names     []string
-	staple    staple
-	unstapled string // why there is no staple, as it was logged
+	from    Pair
+	certPEM []byte
+	keyPEM  []byte
+	cert    *tls.Certificate
+	names   []string
+	staple  staple
 }
 
 func (p *pair) isRSA() bool {

@@ -344,3 +344,32 @@ func TestNew(t *testing.T) {
 		}
 	}
 }
+
+// A renewal that failed says why and when it is tried again: at the start by the manager, and then by the library.
+func TestARenewalThatFailsSaysWhenItIsTriedAgain(t *testing.T) {
+	name := fmt.Sprintf("not-renewed-%d.example.com", time.Now().UnixNano())
+	s := newSite(t, pebble.Options{Validity: time.Hour}, name)
+	m := s.manager(s.options())
+	m.Use([]string{name})
+	cert := s.wait(m, name)
+	m.Close()
+	s.Stop()
+	o := s.options()
+	o.Window = 1 // it is due at once
+	m = s.manager(o)
+	m.Use([]string{name})
+	if again := served(m, name); again == nil || again.Leaf.SerialNumber.Cmp(cert.Leaf.SerialNumber) != 0 {
+		t.Error("what is stored is not served")
+	}
+	testkit.Eventually(t, "two renewals fail", func() bool { return state(m, name).Failed >= 2 })
+	st := state(m, name)
+	if left := time.Until(st.Next); left < 50*time.Second || left > time.Minute+o.Check || !strings.Contains(st.Error, "connection refused") || !st.NotAfter.Equal(cert.Leaf.NotAfter) {
+		t.Errorf("%+v, next in %s", st, left)
+	}
+	log := s.log.String()
+	for _, part := range []string{`"message":"a certificate cannot be renewed: the present one is served, and it is tried again"`, `"next":"0s"`, `"next":"1m0s"`, `"not_after":"`} {
+		if !strings.Contains(log, part) {
+			t.Errorf("the log does not say %s", part)
+		}
+	}
+}

@@ -85,7 +85,7 @@ func newSite(t *testing.T, o pebble.Options, names ...string) *site {
 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", pebble.Port(t)))
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", testkit.Port(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

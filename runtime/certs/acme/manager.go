@@ -80,7 +80,7 @@ type State struct {
 	NotAfter                  time.Time // of the certificate that is served; zero: there is none
 	Obtained, Renewed, Failed uint64
 	Error                     string    // why the last attempt failed; empty if it did not
-	Next                      time.Time // when the next attempt to obtain the first one is; zero: none is planned
+	Next                      time.Time // when the next attempt is, after one that failed; of a renewal: at the latest; zero: none is planned
 }
 
 // Manager has the certificates of a set of names. Its methods may be called from any goroutine; those that say so may be

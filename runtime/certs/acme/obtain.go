@@ -58,7 +58,7 @@ func (m *Manager) try(ctx context.Context, n *name) error {
 	if err := m.mend(ctx, n); err != nil {
 		return err
 	}
-	if err := m.magic.Load().ManageSync(ctx, []string{n.text}); err != nil {
+	if err := m.magic.Load().ManageSync(context.WithValue(ctx, ours{}, true), []string{n.text}); err != nil {
 		return err
 	}
 	m.publish(n)
@@ -97,7 +97,9 @@ func (m *Manager) event(ctx context.Context, event string, data map[string]any) 
 			return errNotWanted
 		}
 	case event == eventObtained:
-		n.succeeded(renewal)
+		if n.succeeded(renewal); renewal {
+			renewals.succeeded(text)
+		}
 		// certmagic puts it in place of the old one after this; what is in the folder is served now.
 		if _, err := m.magic.Load().CacheManagedCertificate(ctx, text); err != nil {
 			m.log.Error().Err(err).Str("name", text).Msg("a new certificate was stored, and cannot be read")
@@ -107,7 +109,11 @@ func (m *Manager) event(ctx context.Context, event string, data map[string]any) 
 		m.announce(n, renewal)
 	case event == eventFailed && renewal:
 		err, _ := data[dataError].(error)
-		m.notRenewed(n, err)
+		wait := m.o.Check
+		if ctx.Value(ours{}) == nil { // the library has tried by itself
+			wait += renewals.failed(text)
+		}
+		m.notRenewed(n, err, wait)
 	}
 	return nil
 }
@@ -124,12 +130,13 @@ func (m *Manager) announce(n *name, renewal bool) {
 	l.Msg(what)
 }
 
-func (m *Manager) notRenewed(n *name, err error) {
+// notRenewed tells of a renewal that failed. wait is until the next attempt, at the latest.
+func (m *Manager) notRenewed(n *name, err error, wait time.Duration) {
 	if m.ctx.Err() != nil {
 		return
 	}
-	n.failed(err, time.Time{})
-	l := m.log.Warn().Str("name", n.text).Str("directory", m.o.Directory).Str("error", reason(err))
+	n.failed(err, time.Now().Add(wait))
+	l := m.log.Warn().Str("name", n.text).Str("directory", m.o.Directory).Str("error", reason(err)).Stringer("next", wait.Round(time.Second))
 	if c := n.cert.Load(); c != nil {
 		l = l.Time("not_after", c.Leaf.NotAfter)
 	}

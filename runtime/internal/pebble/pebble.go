@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -177,21 +176,7 @@ func (s *Server) certificate(dir string) {
 	s.CA.AppendCertsFromPEM(public)
 }
 
-// Port is one on loopback that nobody listens at, and that the kernel does not give to outgoing connections.
-func Port(t testing.TB) int {
-	t.Helper()
-	for range 1000 {
-		port := 20000 + mathrand.IntN(12000)
-		if ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			ln.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
-func address(t testing.TB) string { return "127.0.0.1:" + strconv.Itoa(Port(t)) }
+func address(t testing.TB) string { return "127.0.0.1:" + strconv.Itoa(testkit.Port(t)) }
 
 var building sync.Mutex
 
