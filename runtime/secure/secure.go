@@ -31,6 +31,7 @@ type Conn struct {
 	ahead   []byte // what was read from the connection before, and crypto/tls has not seen
 	in      records
 	more    bool // crypto/tls may hold something that can be read without the socket
+	cut     bool // the connection below has ended, which crypto/tls does not ask about after close_notify
 
 	out     []byte // collected, and not sent yet: one of the loop's buffers, if it fits
 	collect bool   // what follows is best sent together
@@ -101,6 +102,10 @@ func (c *Conn) Read(t *netloop.Task, b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Cut says whether the connection ended below TLS: the peer has not said that nothing follows (close_notify), and anybody on the
+// way may have ended it in its stead. Read returns io.EOF all the same, since many peers do not say it.
+func (c *Conn) Cut() bool { return c.cut }
 
 // TryRead is Read without parking: 0 and nil mean that there is nothing to read now. It may come in the midst of a record.
 func (c *Conn) TryRead(b []byte) (int, error) {
@@ -192,13 +197,25 @@ func (c *Conn) CloseWrite(t *netloop.Task) error {
 	return c.net.CloseWrite()
 }
 
-// Close ends the connection. The peer is told (close_notify) if that needs no waiting. A second call does nothing.
-func (c *Conn) Close() error {
-	if !c.net.Closed() && !c.sending && len(c.out) == 0 {
-		_ = c.tls.CloseWrite()
+// Close ends the connection. The peer is told (close_notify), unless another task writes. It does not park. A second call does
+// nothing.
+func (c *Conn) Close() error { return c.CloseWith(nil) }
+
+// CloseWith is Close after a last word to the peer. Of it, and of what was not sent before, goes what the socket takes at once.
+func (c *Conn) CloseWith(last []byte) error {
+	if c.net.Closed() || c.sending {
+		c.recycle(&c.out)
+		return c.net.Close()
 	}
+	c.collect = true
+	if len(last) > 0 {
+		_, _ = c.tls.Write(last)
+	}
+	_ = c.tls.CloseWrite()
+	c.collect = false
+	err := c.net.CloseWith(c.out)
 	c.recycle(&c.out)
-	return c.net.Close()
+	return err
 }
 
 // sendAll returns when everything that was collected is sent, by whichever task.
@@ -270,6 +287,7 @@ func (b *below) Read(p []byte) (n int, err error) {
 		return 0, wouldBlock{}
 	}
 	c.in.saw(p[:n])
+	c.cut = err == io.EOF
 	if errors.Is(err, netloop.ErrDeadline) {
 		err = pastDeadline{}
 	}

@@ -411,3 +411,41 @@ func TestTruncationIsAnError(t *testing.T) {
 		t.Errorf("the connection was cut, and the error is %v", err)
 	}
 }
+
+// TestWhoEndedTheConnection: between two records the end of the connection is told from the end of what was said.
+func TestWhoEndedTheConnection(t *testing.T) {
+	cert, pool := newCertificate(t)
+	cut := make(chan bool, 1)
+	addr := serve(t, newGroup(t), &tls.Config{Certificates: []tls.Certificate{cert}}, func(task *netloop.Task, c *secure.Conn) {
+		if _, err := io.ReadFull(reading{c, task}, make([]byte, 3)); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.Read(task, make([]byte, 10)); err != io.EOF {
+			t.Errorf("at the end: %v", err)
+		}
+		cut <- c.Cut()
+		_ = c.Close()
+	})
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for _, notice := range []bool{true, false} {
+			c := dial(t, addr, pool, version)
+			_, _ = c.Write([]byte("abc"))
+			if notice {
+				_ = c.CloseWrite()
+			} else {
+				_ = c.NetConn().(*net.TCPConn).CloseWrite()
+			}
+			if soon(t, cut) == notice {
+				t.Errorf("version %x: close_notify was sent: %t, and it is said to be cut: %t", version, notice, !notice)
+			}
+		}
+	}
+}
+
+// reading is a connection as an io.Reader of a task.
+type reading struct {
+	*secure.Conn
+	task *netloop.Task
+}
+
+func (r reading) Read(b []byte) (int, error) { return r.Conn.Read(r.task, b) }
