@@ -21,15 +21,15 @@ func (r *Request) Continue(*netloop.Task) error {
 	return nil
 }
 
-// Inform sends an interim answer.
-func (r *Request) Inform(_ *netloop.Task, a *http1.Response) error {
+// Inform sends an interim answer. It parks as Flush does: interim answers are bounded by no window.
+func (r *Request) Inform(t *netloop.Task, a *http1.Response) error {
 	s := (*Stream)(r)
 	if err := s.sendable(); err != nil {
 		return err
 	}
 	s.encodeAnswer(a, &http1.ResponseOut{Framing: http1.Framing{Kind: http1.NoBody, Length: -1}})
 	s.interim()
-	return nil
+	return s.settle(t)
 }
 
 func (s *Stream) interim() {
@@ -217,8 +217,8 @@ func (r *Request) Write(t *netloop.Task, data []byte) error {
 	return err
 }
 
-// Tunnel has the stream carry what passes through a tunnel: DATA, both ways.
-func (r *Request) Tunnel() {}
+// Tunnel has the stream carry what passes through a tunnel: DATA, both ways, and nothing else (RFC 9113 section 8.5).
+func (r *Request) Tunnel() { r.tunnel = true }
 
 // Drained says that the connection can carry another request: what is left of this one is no hindrance.
 func (r *Request) Drained() bool { return true }

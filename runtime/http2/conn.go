@@ -3,6 +3,7 @@ package http2
 import (
 	"errors"
 	"io"
+	"strings"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -44,13 +45,15 @@ type Conn struct {
 	code    http2.ErrCode // that GOAWAY is to tell
 	gone    bool          // Ended was called
 	goAway  bool
-	lastID  uint32 // of the peer's GOAWAY
+	lastID  uint32        // of the peer's GOAWAY
+	theirs  http2.ErrCode // its code
 
 	// What the peer allows.
 	peerStreams    uint32
 	peerWindow     int64 // of a new stream
 	peerFrame      int
 	peerHeaderList uint64
+	extended       bool // CONNECT with :protocol (RFC 8441)
 
 	// Reading.
 	decoder       *hpack.Decoder
@@ -58,6 +61,8 @@ type Conn struct {
 	received      window
 	nuisance      int
 	nuisanceSince int64
+	cancelled     []cancelled // streams that were reset by us, lately
+	oldest        int
 
 	// Writing.
 	encoder *hpack.Encoder
@@ -65,6 +70,7 @@ type Conn struct {
 	spare   []byte
 	batch   uint32 // how often out was handed over to be written
 	writing bool   // the writer's task exists
+	sending bool   // it is at a write, in whose midst nothing else can be
 	write   func(*netloop.Task)
 	window  int64 // of the connection, that the peer gives
 	queue   []*Stream
@@ -179,6 +185,14 @@ func (c *Conn) Alive() bool { return !c.gone && !c.net.Closed() }
 
 // Streams is how many streams there are.
 func (c *Conn) Streams() int { return len(c.streams) }
+
+// MaxStreams is how many there may be at a time: what the peer allows, within Options.MaxStreams; what it is allowed, of a server.
+func (c *Conn) MaxStreams() int {
+	if c.server != nil {
+		return c.options.MaxStreams
+	}
+	return int(min(uint32(c.options.MaxStreams), c.peerStreams)) //nolint:gosec // options are small
+}
 
 // leave tells that the connection takes no further stream.
 func (c *Conn) leave(why Why) {
@@ -298,18 +312,33 @@ func (c *Conn) over(err error) Why {
 		return Idle
 	case errors.As(err, &rule):
 		c.code = rule.code
-		c.err = c.fault(fault.Malformed, 502, "HTTP/2: "+rule.what)
+		c.err = c.fault(fault.Malformed, 502, "HTTP/2: "+rule.Error())
+		c.tellGoAway(true, rule.code)
 		return Protocol
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		c.err = c.fault(fault.UpstreamClosed, 502, "the connection was closed")
+		c.err = c.fault(fault.UpstreamClosed, 502, "the connection was closed"+c.afterGoAway())
 		return PeerClosed
 	case c.loop.Closing():
 		c.err = fault.New(fault.ShuttingDown, fault.Gateway, 503, "the gateway is stopping")
 		return Failed
 	}
-	c.err = c.fault(fault.UpstreamClosed, 502, "")
+	c.err = c.fault(fault.UpstreamClosed, 502, strings.TrimPrefix(c.afterGoAway(), " "))
 	c.err.Err = err
 	return Failed
+}
+
+// afterGoAway says what the peer had announced before the connection ended.
+func (c *Conn) afterGoAway() string {
+	if !c.goAway {
+		return ""
+	}
+	return " after GOAWAY (" + c.theirs.String() + ")"
+}
+
+func (c *Conn) tellGoAway(ours bool, code http2.ErrCode) {
+	if c.options.GoAway != nil {
+		c.options.GoAway(ours, code.String())
+	}
 }
 
 // fault is an error of the peer's. A client that did what ends the connection, or has gone, gets no answer.

@@ -23,7 +23,8 @@
 // Start makes a connection ready: it sends the preface and waits for the peer's SETTINGS, so that one that does not speak
 // HTTP/2 is found out before a request is spent on it. Open begins a request and Write sends its body; Head waits for the head of
 // the answer, Next for the pieces of its body, and Trailers has what came behind. Close ends the use of a stream, and resets
-// it if it is not over. The connection lives until Options.Ended is called.
+// it if it is not over. The connection lives until Options.Ended is called. With Outgoing.Protocol the request is an extended CONNECT (RFC
+// 8441), for a server that Conn.Extended says takes it: after a 2xx Stream.Tunnel is used in both directions.
 //
 // # Use, as a server
 //
@@ -48,9 +49,11 @@
 // What RFC 9113 calls a connection error ends the connection, with GOAWAY. An answer is malformed, and its stream is reset,
 // with an upper-case name, a pseudo field but :status, or that late, twice or not at all, a field about the connection, a value with
 // control characters or white space around it, a status of 101, a content-length that is no number, differs, or is not that of
-// the data. Options bounds heads, in bytes and fields, and tables; a header block may have 64 CONTINUATION frames. Frames
+// the data. On a tunnel, of either side, nothing but DATA may come. Options bounds heads, in bytes and fields, and tables; a header block may have 64 CONTINUATION frames. Frames
 // that move nothing forward (PING, SETTINGS, PRIORITY, empty DATA, small WINDOW_UPDATE, interim answers, anything for a stream that
-// is over) are counted: more than Options.Nuisance of them in a second are ENHANCE_YOUR_CALM.
+// is over) are counted: more than Options.Nuisance of them in a second are ENHANCE_YOUR_CALM. So are requests that a client takes back, by
+// RST_STREAM or by having them reset (CVE-2025-8671), and initial windows that move many streams. DATA that had been on its way when
+// its stream was reset by us is not. README.md has the attacks, and what bounds each.
 //
 // In a request, pseudo fields that are none of requests, late, twice or missing make it malformed, and what http1.Request.Assemble says; it is
 // given to the handler with an error without a status, so that it is told of, and its stream is reset. A head over its limits is answered.

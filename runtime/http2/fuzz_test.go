@@ -12,7 +12,7 @@ import (
 	"wasmgate/runtime/netloop"
 )
 
-// FuzzServer sends whatever to a client that has two streams open, and closes: nothing panics, no stream waits for ever, and
+// FuzzServer sends whatever to a client that has two streams open, and asks for a tunnel, and closes: nothing panics, no stream waits for ever, and
 // what is held stays within its bounds.
 func FuzzServer(f *testing.F) {
 	seed := func(do func(*peer)) {
@@ -39,6 +39,18 @@ func FuzzServer(f *testing.F) {
 		_ = p.WriteRSTStream(3, http2.ErrCodeRefusedStream)
 		_ = p.WriteGoAway(1, http2.ErrCodeNo, nil)
 	})
+	seed(func(p *peer) {
+		_ = p.WriteSettings(http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+		p.head(5, false, ":status", "200", "content-length", "1")
+		_ = p.WriteData(5, false, []byte("\x81\x02hi"))
+		_ = p.WriteDataPadded(5, true, []byte("\x88\x00"), make([]byte, 3))
+	})
+	seed(func(p *peer) {
+		p.head(5, false, ":status", "103")
+		p.head(5, false, ":status", "204")
+		p.head(5, true, "trailer", "1")
+		_ = p.WriteSettings(http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 0})
+	})
 	inputs := make(chan []byte, 1)
 	at := listen(f, func(nc net.Conn) {
 		data := <-inputs
@@ -58,12 +70,20 @@ func FuzzServer(f *testing.F) {
 			}
 			first, _ := c.Open(request(t, get), Outgoing{Scheme: "http", End: true})
 			second, _ := c.Open(request(t, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"), Outgoing{Scheme: "http"})
-			for _, s := range []*Stream{first, second} {
+			third, _ := c.Open(request(t, get), Outgoing{Scheme: "http", Protocol: "websocket"})
+			for _, s := range []*Stream{first, second, third} {
 				if s == nil {
 					continue
 				}
-				if s == second {
+				switch s {
+				case second:
 					_, _ = s.Write(task, []byte("piece"), true, task.Loop().Now()+1e6)
+				case third:
+					if status, _ := s.Head(task, task.Loop().Now()+int64(patience)); status/100 == 2 {
+						pass(task, s.Tunnel(), len(data), t)
+						s.Close()
+						continue
+					}
 				}
 				a := b.take(task, s, answer{})
 				if len(a.body) > len(data) || s.head.Len() > 100 || s.trailers.Len() > 100 {

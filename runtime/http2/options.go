@@ -26,6 +26,12 @@ type Options struct {
 	// Ended is called once, on the loop, when the connection takes no further stream: the peer says so, or it has failed. It
 	// must not park. May be nil.
 	Ended func(Why)
+	// Limited is called on the loop when the peer has changed how many streams it takes at a time, but for the first time. It must
+	// not park. May be nil.
+	Limited func()
+	// GoAway is called on the loop for each GOAWAY with RFC 9113's name of its code, before Ended where that follows from it:
+	// the peer's, and ours. It must not park. May be nil.
+	GoAway func(ours bool, code string)
 }
 
 // Why says why a connection takes no further stream.

@@ -124,7 +124,10 @@ func (c *Conn) streamBreach(id uint32, code http2.ErrCode, what string) error {
 	}
 	fe := c.fault(fault.Malformed, 502, "HTTP/2: "+what+" ("+code.String()+")")
 	s.fail(fe)
-	return nil
+	if c.server == nil {
+		return nil
+	}
+	return c.annoyedBy(resetWeight) // to have us reset is to take the request back by another way (CVE-2025-8671)
 }
 
 // data takes a piece of a body. A client gives the connection's window back at once: only the stream waits for its reader. A
@@ -143,7 +146,7 @@ func (c *Conn) data(f *http2.DataFrame) error {
 		c.credit(n)
 	case s == nil || s.reset:
 		c.credit(n)
-		if s == nil && !c.server.wasReset(f.StreamID) || s != nil && s.byPeer {
+		if s == nil && c.wasReset(f.StreamID) == nil || s != nil && s.byPeer {
 			c.reset(f.StreamID, http2.ErrCodeStreamClosed)
 		}
 	default:
@@ -151,7 +154,7 @@ func (c *Conn) data(f *http2.DataFrame) error {
 	}
 	switch {
 	case s == nil || s.reset:
-		return c.annoyed()
+		return c.lateData(f.StreamID, len(body))
 	case s.peerEnded:
 		return broken(http2.ErrCodeStreamClosed, "DATA behind the end of its stream")
 	case !s.headDone:
@@ -204,7 +207,7 @@ func (c *Conn) beginBlock(f *http2.HeadersFrame) error {
 		if err := c.beginStream(f.StreamID, f.StreamEnded()); err != nil {
 			return err
 		}
-	case s == nil && c.server != nil && !c.server.wasReset(f.StreamID):
+	case s == nil && c.server != nil && c.wasReset(f.StreamID) == nil:
 		return broken(http2.ErrCodeStreamClosed, "HEADERS for a stream that is over")
 	case s == nil || s.reset:
 		if s != nil && s.byPeer {
@@ -216,6 +219,11 @@ func (c *Conn) beginBlock(f *http2.HeadersFrame) error {
 		c.block.begin(f.StreamID, f.StreamEnded(), nil, false)
 	case s.peerEnded:
 		return broken(http2.ErrCodeStreamClosed, "HEADERS behind the end of their stream")
+	case s.tunnel: // RFC 9113 section 8.5
+		if err := c.streamBreach(s.id, http2.ErrCodeProtocol, "HEADERS in a tunnel"); err != nil {
+			return err
+		}
+		c.block.begin(f.StreamID, f.StreamEnded(), nil, false)
 	case s.headDone:
 		c.block.begin(f.StreamID, f.StreamEnded(), &s.trailers, true)
 	default:
@@ -271,7 +279,9 @@ func (c *Conn) answered(s *Stream) error {
 		return c.annoyed()
 	}
 	s.status, s.fresh, s.headDone = h.status, true, true
-	if s.noBody = s.noBody || h.status == 204 || h.status == 304; h.status != 204 {
+	if s.tunnel = s.connect && h.status < 300; s.tunnel { // what it says of a length counts for nothing (RFC 9110 section 9.3.6)
+		s.noBody = false
+	} else if s.noBody = s.noBody || h.status == 204 || h.status == 304; h.status != 204 {
 		s.length = h.length
 	}
 	if h.end {
@@ -290,7 +300,7 @@ func (c *Conn) resetByPeer(f *http2.RSTStreamFrame) error {
 	if s == nil || s.reset {
 		return c.annoyed()
 	}
-	s.reset, s.byPeer = true, true
+	s.reset, s.byPeer, s.heard = true, true, f.ErrCode.String()
 	if c.server != nil {
 		answered := s.ended || s.served.held
 		s.fail(c.fault(fault.ClientClosed, 0, "the client has reset the stream: "+f.ErrCode.String()))
@@ -311,7 +321,7 @@ func (c *Conn) resetByPeer(f *http2.RSTStreamFrame) error {
 	return nil
 }
 
-// resetWeight is how many frames that move nothing forward a request counts for that is taken back.
+// resetWeight is how many frames that move nothing forward a request counts for that is taken back, or is malformed.
 const resetWeight = 2
 
 // settings is what the peer allows.
@@ -328,17 +338,22 @@ func (c *Conn) settings(f *http2.SettingsFrame) error {
 	if f.NumSettings() > 100 {
 		return broken(http2.ErrCodeEnhanceYourCalm, "a SETTINGS frame with more than 100 settings")
 	}
+	most, was := c.peerStreams, c.peerWindow
 	if err := f.ForeachSetting(c.setting); err != nil {
 		return err
 	}
-	if !c.settled {
-		c.settled = true
-		if c.first != nil {
-			c.first.Wake()
-		}
+	if err := c.moveWindows(c.peerWindow - was); err != nil {
+		return err
+	}
+	c.settled = true
+	if c.first != nil {
+		c.first.Wake()
 	}
 	c.writeSettingsAck()
 	c.next()
+	if c.peerStreams != most && c.first == nil && c.options.Limited != nil {
+		c.options.Limited()
+	}
 	return c.control()
 }
 
@@ -356,23 +371,39 @@ func (c *Conn) setting(s http2.Setting) error {
 	case http2.SettingMaxConcurrentStreams:
 		c.peerStreams = s.Val
 	case http2.SettingInitialWindowSize:
-		by := int64(s.Val) - c.peerWindow
-		c.peerWindow = int64(s.Val)
-		for _, s := range c.streams {
-			if s.window += by; s.window > maxWindow {
-				return broken(http2.ErrCodeFlowControl, "an initial window that makes one of more than 2^31-1")
-			}
-			if by > 0 {
-				s.wakeWriter()
-			}
-		}
+		c.peerWindow = int64(s.Val) // the last one in a frame is what counts
 	case http2.SettingMaxFrameSize:
 		c.peerFrame = int(min(s.Val, frameSize))
 	case http2.SettingMaxHeaderListSize:
 		c.peerHeaderList = uint64(s.Val)
+	case http2.SettingEnableConnectProtocol:
+		if c.extended && s.Val == 0 && c.server == nil {
+			return broken(http2.ErrCodeProtocol, "a server that takes back that it takes extended CONNECT")
+		}
+		c.extended = s.Val == 1
 	}
 	return nil
 }
+
+// moveWindows is what another initial window means for the streams that there are: work for each of them, so that many make such a frame a
+// larger nuisance.
+func (c *Conn) moveWindows(by int64) error {
+	if by == 0 {
+		return nil
+	}
+	for _, s := range c.streams {
+		if s.window += by; s.window > maxWindow {
+			return broken(http2.ErrCodeFlowControl, "an initial window that makes one of more than 2^31-1")
+		}
+		if by > 0 {
+			s.wakeWriter()
+		}
+	}
+	return c.annoyedBy(min(len(c.streams)/streamsForOne, c.options.Nuisance/10))
+}
+
+// streamsForOne is how many streams whose windows are moved count for a frame that moves nothing forward.
+const streamsForOne = 10
 
 func (c *Conn) ping(f *http2.PingFrame) error {
 	if f.IsAck() {
@@ -402,7 +433,8 @@ func (c *Conn) goingAway(f *http2.GoAwayFrame) error {
 	if c.goAway && f.LastStreamID > c.lastID {
 		return broken(http2.ErrCodeProtocol, "GOAWAY with a higher number than before")
 	}
-	c.goAway, c.lastID = true, f.LastStreamID
+	c.goAway, c.lastID, c.theirs = true, f.LastStreamID, f.ErrCode
+	c.tellGoAway(false, f.ErrCode)
 	for id, s := range c.streams {
 		if id > c.lastID && !s.peerEnded && s.err == nil {
 			s.refused, s.reset = true, true

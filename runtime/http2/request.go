@@ -45,6 +45,9 @@ var pseudoNames = [pseudos]string{":method", ":scheme", ":authority", ":path", "
 // long as their tasks run: a client that takes back what it asks makes no more work than one that does not.
 func (c *Conn) beginStream(id uint32, end bool) error {
 	c.nextID = id + 2
+	if err := c.annoyedBy(0); err != nil {
+		return err
+	}
 	if c.crowded() || c.server.leaving == told {
 		if err := c.annoyed(); err != nil {
 			return err
@@ -116,6 +119,7 @@ func (c *Conn) requested(s *Stream) error {
 		s.served.problem = fault.New(fault.HeadTooLarge, fault.Client, 431, "%s (limits.head)", what)
 	case what != "":
 		s.served.problem = c.fault(fault.Malformed, 0, "HTTP/2: "+what)
+		c.nuisance += resetWeight // that are too many is found at the next request
 	}
 	s.headDone, s.length, s.peerEnded = true, h.length, h.end
 	c.server.served = true
@@ -204,8 +208,9 @@ func (r *Request) Fill(q *http1.Request, lim *http1.Limits) error {
 		framing.Kind = http1.NoBody
 	}
 	err := q.Assemble(s.part(pseudoMethod), s.part(pseudoScheme), s.part(pseudoAuthority), s.part(pseudoPath), framing, lim)
-	if err != nil {
-		s.served.malformed = fault.From(err).Status == 0
+	if err != nil && fault.From(err).Status == 0 {
+		s.served.malformed = true
+		s.conn.nuisance += resetWeight
 	}
 	return err
 }
@@ -224,27 +229,13 @@ func (r *Request) Done() bool { return (*Stream)(r).Done() }
 func (r *Request) Trailers() *http1.Head { return &r.trailers }
 
 // SetReadDeadline sets the loop time after which Next returns netloop.ErrDeadline, also one that waits; 0: never.
-func (r *Request) SetReadDeadline(at int64) {
-	s := (*Stream)(r)
-	if s.readBy = at; s.reader != nil {
-		s.arm(at)
-	}
-}
+func (r *Request) SetReadDeadline(at int64) { (*Stream)(r).setReadDeadline(at) }
 
 // SetWriteDeadline is SetReadDeadline for what sends.
-func (r *Request) SetWriteDeadline(at int64) {
-	s := (*Stream)(r)
-	if s.writeBy = at; s.writer != nil {
-		s.arm(at)
-	}
-}
+func (r *Request) SetWriteDeadline(at int64) { (*Stream)(r).setWriteDeadline(at) }
 
 // Rest gives memory back that nothing is in.
-func (r *Request) Rest() {
-	if len(r.recv) == 0 && cap(r.recv)+cap(r.given) > 2*collected {
-		r.recv, r.given = nil, nil
-	}
-}
+func (r *Request) Rest() { (*Stream)(r).rest() }
 
 // OnGone has fn run on the loop, once, when the client has reset the stream or the connection is over; soon, if it is. fn must not
 // park; nil disarms.

@@ -36,8 +36,6 @@ type serverSide struct {
 	leaving   leaving
 	last      uint32 // with told: the last stream that is served
 	grace     *netloop.Timer
-	cancelled []uint32 // streams that were reset by us, lately
-	oldest    int
 	run       func(*netloop.Task, *netloop.Conn)
 	ready     func(*netloop.Conn) // made once, so that to rest does not allocate
 	over      bool                // Closed was called
@@ -305,25 +303,4 @@ func (c *Conn) closeWrite(t *netloop.Task) error {
 		return b.CloseWrite(t)
 	}
 	return c.net.CloseWrite()
-}
-
-// wasReset says whether we have reset a stream lately: frames of it may have been on their way.
-func (s *serverSide) wasReset(id uint32) bool {
-	for _, one := range s.cancelled {
-		if one == id {
-			return true
-		}
-	}
-	return false
-}
-
-// remember notes that a stream was reset by us.
-func (s *serverSide) remember(id uint32) {
-	const lately = 128
-	if len(s.cancelled) < lately {
-		s.cancelled = append(s.cancelled, id)
-		return
-	}
-	s.cancelled[s.oldest] = id
-	s.oldest = (s.oldest + 1) % lately
 }

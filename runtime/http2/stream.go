@@ -24,6 +24,8 @@ type Stream struct {
 	headDone  bool // the final head is there
 	fresh     bool // a head is there that Head has not returned
 	noBody    bool // no DATA may come: the answer to HEAD
+	connect   bool // what was asked for is a tunnel
+	tunnel    bool // and it is there
 	length    int64
 	got       int64
 	recv      []byte // what came
@@ -35,6 +37,7 @@ type Stream struct {
 	window  int64
 	ended   bool // END_STREAM was written
 	stopped bool // the peer wants no more of it, or we do
+	shut    bool // of a tunnel: we have closed it
 	queued  bool // in Conn.queue
 	turn    bool
 	last    int    // 1 + where its last frame begins in Conn.out
@@ -42,8 +45,10 @@ type Stream struct {
 
 	err     *fault.Error
 	refused bool
-	reset   bool // by whichever side
-	byPeer  bool // and that is the peer
+	reset   bool   // by whichever side
+	byPeer  bool   // and that is the peer
+	told    string // the code of our RST_STREAM; empty: there was none
+	heard   string // and of the peer's
 	served  served
 
 	reader, writer  *netloop.Task
@@ -72,15 +77,24 @@ func (c *Conn) newStream(id uint32) *Stream {
 	return s
 }
 
-// Close ends the use of the stream: it is reset if it is not over. No other task may use it any more.
+// Codes are RFC 9113's names of the codes of RST_STREAM that were sent and received so far; empty: there was none.
+func (s *Stream) Codes() (sent, received string) { return s.told, s.heard }
+
+// Finish has the stream reset if it is not over. Only Close is left to be called.
+func (s *Stream) Finish() {
+	if c := s.conn; c != nil && c.streams[s.id] == s && !s.reset && (!s.ended || !s.peerEnded) {
+		s.reset = true
+		c.reset(s.id, s.closeCode())
+	}
+}
+
+// Close ends the use of the stream, by Finish first. No other task may use it any more.
 func (s *Stream) Close() {
 	c := s.conn
 	if c == nil || c.streams[s.id] != s {
 		return
 	}
-	if !s.reset && (!s.ended || !s.peerEnded) {
-		c.reset(s.id, s.closeCode())
-	}
+	s.Finish()
 	delete(c.streams, s.id)
 	if s.turn {
 		c.next()
@@ -110,7 +124,7 @@ func (s *Stream) closeCode() http2.ErrCode {
 	switch {
 	case s.served.malformed:
 		return http2.ErrCodeProtocol
-	case s.conn.server != nil && s.ended, s.conn.server == nil && s.peerEnded:
+	case s.conn.server != nil && s.ended, s.conn.server == nil && s.peerEnded && !s.tunnel:
 		return http2.ErrCodeNo // the answer is whole: the rest of the request has no reader
 	case s.conn.server != nil:
 		return http2.ErrCodeInternal
@@ -207,6 +221,25 @@ func (s *Stream) expired() {
 		default:
 			s.arm(w.at)
 		}
+	}
+}
+
+func (s *Stream) setReadDeadline(at int64) {
+	if s.readBy = at; s.reader != nil {
+		s.arm(at)
+	}
+}
+
+func (s *Stream) setWriteDeadline(at int64) {
+	if s.writeBy = at; s.writer != nil {
+		s.arm(at)
+	}
+}
+
+// rest gives memory back that nothing is in.
+func (s *Stream) rest() {
+	if len(s.recv) == 0 && cap(s.recv)+cap(s.given) > 2*collected {
+		s.recv, s.given = nil, nil
 	}
 }
 
@@ -367,7 +400,9 @@ func (s *Stream) put(data []byte, last bool) int {
 	s.ended = last && size == len(data)
 	s.window -= int64(size)
 	c.window -= int64(size)
-	c.nuisance -= 2 // the peer may tell of two windows
+	if size >= smallUpdate/4 || size == len(data) {
+		c.nuisance -= 2 // the peer may tell of two windows; but not of windows so small that they are the attack
+	}
 	c.writeData(s, s.ended, data[:size])
 	return size
 }

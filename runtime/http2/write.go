@@ -29,7 +29,9 @@ func (c *Conn) writer(t *netloop.Task) {
 		c.out, c.spare = c.spare[:0], nil
 		c.batch++
 		c.net.SetWriteDeadline(c.loop.Now() + int64(c.options.WriteTimeout))
+		c.sending = true
 		n, err := c.below.Write(t, b)
+		c.sending = false
 		c.wrote(n)
 		c.keepOut(b)
 		if err != nil {
@@ -125,12 +127,57 @@ func (c *Conn) next() {
 // reset ends a stream.
 func (c *Conn) reset(id uint32, code http2.ErrCode) {
 	if c.err == nil {
-		c.writeReset(id, code)
-		if c.server != nil {
-			c.server.remember(id)
+		if s := c.streams[id]; s != nil {
+			s.told = code.String()
 		}
+		c.writeReset(id, code)
+		c.remember(id, code)
 		c.flush()
 	}
+}
+
+// cancelled is a stream that was reset by us: frames of it may be on their way still.
+type cancelled struct {
+	id   uint32
+	left int // bytes of DATA that the peer may have sent before it knew
+}
+
+// remember notes that a stream was reset by us.
+func (c *Conn) remember(id uint32, code http2.ErrCode) {
+	const lately = 128
+	one := cancelled{id: id}
+	switch s := c.streams[id]; {
+	case s != nil:
+		one.left = s.received.left
+	case code == http2.ErrCodeRefusedStream:
+		one.left = c.options.StreamWindow
+	}
+	if len(c.cancelled) < lately {
+		c.cancelled = append(c.cancelled, one)
+		return
+	}
+	c.cancelled[c.oldest] = one
+	c.oldest = (c.oldest + 1) % lately
+}
+
+// wasReset finds a stream that we have reset lately; nil: it is none.
+func (c *Conn) wasReset(id uint32) *cancelled {
+	for i := range c.cancelled {
+		if c.cancelled[i].id == id {
+			return &c.cancelled[i]
+		}
+	}
+	return nil
+}
+
+// lateData takes DATA of a stream that is over. What may have been on its way when we have reset it is nobody's fault, also if that is many small
+// frames; everything else moves nothing forward.
+func (c *Conn) lateData(id uint32, n int) error {
+	if one := c.wasReset(id); one != nil && n > 0 && one.left >= n {
+		one.left -= n
+		return nil
+	}
+	return c.annoyed()
 }
 
 // window is what we have given the peer of one.
