@@ -1,6 +1,7 @@
 package http3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -28,6 +29,7 @@ type answering struct {
 	code   quic.StreamErrorCode // with which the stream is ended early; 0: as it is usual
 	onGone func()
 	watch  func() bool // ends the watching for the client's going; nil: nobody does
+	soon   int         // 1 + its place in loopState.soon; 0: it has none
 	isGone bool
 }
 
@@ -99,15 +101,30 @@ func (s *Stream) Close() { s.Abort() }
 func (s *Stream) Drained() bool { return true }
 
 // Abort is server.Side's.
-func (s *Stream) Abort() {
+func (s *Stream) Abort() { s.abort(cmp.Or(s.code, errRequestCancelled)) }
+
+func (s *Stream) abort(code quic.StreamErrorCode) {
 	if s.sent || s.halted {
 		return
 	}
-	s.halted = true
-	if s.code == 0 {
-		s.code = errRequestCancelled
+	s.halted, s.code = true, code
+	s.refuse(code)
+}
+
+// Reset is Abort with the code that says what this one of HTTP/2 says. A client of gRPC makes the same status of it.
+func (s *Stream) Reset(code uint32) {
+	switch code {
+	case http2Cancel:
+		s.abort(errRequestCancelled)
+	case http2EnhanceYourCalm:
+		s.abort(errExcessiveLoad)
+	case http2RefusedStream:
+		s.abort(errRequestRejected)
+	case http2NoError:
+		s.abort(errNoError)
+	default:
+		s.abort(errInternal)
 	}
-	s.refuse(s.code)
 }
 
 // send sends what was collected, and data behind it, and the end if it was said.
@@ -179,29 +196,70 @@ func (s *Stream) unsent(err error) error {
 
 // OnGone is server.Side's.
 func (s *Stream) OnGone(fn func()) {
-	s.onGone = fn
-	if fn == nil {
-		s.unwatch()
+	if s.onGone = fn; fn == nil {
+		if s.reader == nil { // which waits for it too
+			s.unwatch()
+		}
 		return
 	}
-	if s.watch == nil && !s.over {
-		s.watch = context.AfterFunc(s.quic.Context(), func() { s.loop.Post(s.left) })
+	s.watchOut()
+}
+
+// watchOut has the loop told when the client stops reading the answer, which quic-go says by the end of the stream's context. It is
+// of use to whoever waits for something else than to send.
+//
+// To watch costs more than all else that a stream keeps, and most requests are over in no time: it begins after a while.
+func (s *Stream) watchOut() {
+	if s.watch != nil || s.soon > 0 || s.over || s.sent {
+		return
+	}
+	st := s.state()
+	st.soon = append(st.soon, s)
+	s.soon = len(st.soon)
+	if !st.timed {
+		st.timed = true
+		s.loop.AfterFunc(watchAfter, st.watch)
 	}
 }
 
+// watchAfter is how long those may wait, at most, who are not told of a client's going at once.
+const watchAfter = 20 * time.Millisecond
+
+// watch watches those that have waited for a while.
+func (st *loopState) watch() {
+	st.timed = false
+	for i, s := range st.soon {
+		st.soon[i] = nil
+		s.soon = 0
+		s.watch = context.AfterFunc(s.quic.Context(), func() { s.loop.Post(s.left) })
+	}
+	st.soon = st.soon[:0]
+}
+
 func (s *Stream) unwatch() {
+	if s.soon > 0 {
+		st := s.state()
+		end := len(st.soon) - 1
+		last := st.soon[end]
+		st.soon[s.soon-1], last.soon = last, s.soon
+		st.soon[end], s.soon = nil, 0
+		st.soon = st.soon[:end]
+	}
 	if s.watch != nil {
 		s.watch()
 		s.watch = nil
 	}
 }
 
-// left tells who wants to know that the client has gone.
+// left tells who wants to know that the client has gone, and whoever waits for the rest of its request.
 func (s *Stream) left() {
 	if s.sent || s.halted || s.over {
 		return
 	}
 	s.isGone = true
+	if s.reader != nil {
+		s.reader.Wake()
+	}
 	if fn := s.onGone; fn != nil {
 		s.onGone = nil
 		fn()
@@ -243,9 +301,12 @@ func (s *Stream) state() *loopState { return &s.conn.listener.loops[s.loop.Index
 
 // loopState is what a loop keeps for its streams.
 type loopState struct {
-	coder coder
-	free  [][]byte // memory of answers
-	_     [40]byte
+	coder  coder
+	free   [][]byte  // memory of answers
+	pseudo []byte    // of the request that is read
+	soon   []*Stream // whose clients' going is to be watched for before long
+	timed  bool      // watch will be called
+	_      [40]byte
 }
 
 func (s *Stream) buffer() []byte {

@@ -32,7 +32,8 @@ type Conn struct {
 	handler  Handler // the loop's
 	control  *quic.SendStream
 
-	fate     atomic.Int32 // one of the fates
+	fate     atomic.Int32           // one of the fates
+	wanted   atomic.Pointer[string] // the server name that the client has asked for
 	idle     *time.Timer
 	closing  sync.Once
 	parting  sync.Once
@@ -106,10 +107,7 @@ func (c *Conn) serve() {
 			c.annoyed(1)
 			continue
 		}
-		s := &Stream{conn: c, quic: str, loop: c.loop, more: make(chan struct{}, readAhead)}
-		for range readAhead {
-			s.more <- struct{}{}
-		}
+		s := &Stream{conn: c, quic: str, loop: c.loop}
 		go s.run(c.settings())
 	}
 }

@@ -13,7 +13,11 @@ import (
 )
 
 // pseudo are the pseudo fields of a request, RFC 9114 section 4.3.1; nil: it has none of that name.
-type pseudo struct{ method, scheme, authority, path []byte }
+type pseudo struct {
+	method, scheme, authority, path []byte
+
+	storage []byte // where they are, one behind the other; its owner's
+}
 
 // lines reads the lines of a field section one after the other.
 type lines struct {
@@ -55,8 +59,11 @@ func malformed(detail string) error {
 }
 
 // readHeadFields adds the fields of a request's head to to, as they come, for http1.Request.Assemble to look at, and returns its
-// pseudo fields.
-func readHeadFields(block []byte, lim *http1.Limits, to *http1.Head) (p pseudo, err error) {
+// pseudo fields, which are in storage, or what it has grown to.
+func readHeadFields(block []byte, lim *http1.Limits, to *http1.Head, storage []byte) (p pseudo, err error) {
+	if p.storage = storage[:0]; p.storage == nil {
+		p.storage = []byte{} // a field that is empty is not one that is not there
+	}
 	s, late := section(block, lim.Head, lim.Fields+pseudoFields), false
 	for {
 		f, err := s.line()
@@ -100,7 +107,9 @@ func (p *pseudo) take(f qpack.HeaderField, late bool) error {
 	case *to != nil:
 		return malformed("a pseudo field that comes twice")
 	}
-	*to = append([]byte{}, f.Value...)
+	at := len(p.storage)
+	p.storage = append(p.storage, f.Value...)
+	*to = p.storage[at:len(p.storage):len(p.storage)]
 	return nil
 }
 

@@ -47,6 +47,14 @@ const (
 	errQPACKDecompression = 0x200
 )
 
+// Codes of HTTP/2 (RFC 9113 section 7) that have a meaning here.
+const (
+	http2NoError         = 0x0
+	http2RefusedStream   = 0x7
+	http2Cancel          = 0x8
+	http2EnhanceYourCalm = 0xb
+)
+
 // connError is what ends a connection.
 type connError struct {
 	code   quic.ApplicationErrorCode

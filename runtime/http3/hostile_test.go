@@ -310,7 +310,7 @@ func FuzzFrames(f *testing.F) {
 				return "", h.err
 			}
 			var r http1.Request
-			p, err := readHeadFields(h.section, &http1.DefaultLimits, &r.Head)
+			p, err := readHeadFields(h.section, &http1.DefaultLimits, &r.Head, nil)
 			if err == nil {
 				err = r.Assemble(p.method, p.scheme, p.authority, p.path, http1.Framing{Kind: http1.Chunked}, nil)
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,9 @@ type Options struct {
 	// goroutine where they may block. The protocol (h3) and the least version (TLS 1.3) are set here.
 	TLS *tls.Config
 	// Accept is called for each connection, on the loop that serves it, before its first request.
-	Accept   func(*Conn) Handler
+	Accept func(*Conn) Handler
+	// Failed is told of handshakes that fail; it is called from any goroutine, and may be nil.
+	Failed   func(*Failure)
 	Settings Settings
 }
 
@@ -84,6 +87,7 @@ type Listener struct {
 	draining   atomic.Bool
 	accepted   atomic.Uint64
 	refused    atomic.Uint64
+	retried    atomic.Uint64
 	open       atomic.Int64
 
 	mu     sync.Mutex
@@ -97,6 +101,7 @@ type Listener struct {
 type Stats struct {
 	Accepted uint64 // connections whose handshake was begun
 	Refused  uint64 // turned away because of the group's limit
+	Retried  uint64 // had to prove their address before anything was done for them (Retry)
 	Open     int
 }
 
@@ -114,6 +119,7 @@ func Listen(address string, o Options) (*Listener, error) {
 		options: o, socket: socket, loops: make([]loopState, len(o.Group.Loops())), conns: map[*Conn]struct{}{}, gone: make(chan struct{}),
 	}
 	ln.Use(o.Settings)
+	_ = os.Setenv(quietBuffers, "true") // it never fails for such a name; a warning in the wrong place would be no harm
 	ln.transport = &quic.Transport{Conn: socket, ConnContext: ln.admit, VerifySourceAddress: ln.crowded}
 	if ln.quic, err = ln.transport.Listen(ln.tls(), ln.config(ln.settings.Load())); err != nil {
 		_ = socket.Close()
@@ -123,12 +129,32 @@ func Listen(address string, o Options) (*Listener, error) {
 	return ln, nil
 }
 
+// wantedBuffer is what quic-go asks the kernel for, for each direction of a socket.
+const wantedBuffer = 7 << 20
+
+// quietBuffers keeps quic-go, as its documentation says, from writing to standard error that buffers are small: Buffers tells.
+const quietBuffers = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
+
+// Buffers are the sizes of a socket's buffers in bytes, as the kernel has granted them, and how much was asked for.
+type Buffers struct{ Receive, Send, Wanted int }
+
+// Small says that bursts of packets will be lost. What is not known counts as large.
+func (b Buffers) Small() bool {
+	return b.Receive > 0 && b.Receive < b.Wanted || b.Send > 0 && b.Send < b.Wanted
+}
+
+// Buffers tells of the listener's socket.
+func (ln *Listener) Buffers() Buffers {
+	receive, send := ln.buffers()
+	return Buffers{receive, send, wantedBuffer}
+}
+
 // Addr is the address that the listener has, with the port that was chosen if it was asked for port 0.
 func (ln *Listener) Addr() netip.AddrPort { return addrPort(ln.socket.LocalAddr()) }
 
 // Stats returns the listener's counters.
 func (ln *Listener) Stats() Stats {
-	return Stats{Accepted: ln.accepted.Load(), Refused: ln.refused.Load(), Open: int(ln.open.Load())}
+	return Stats{Accepted: ln.accepted.Load(), Refused: ln.refused.Load(), Retried: ln.retried.Load(), Open: int(ln.open.Load())}
 }
 
 // Use puts other settings in force.
@@ -142,14 +168,19 @@ func (ln *Listener) tls() *tls.Config {
 		return c
 	}
 	c := adapt(ln.options.TLS)
-	if choose := c.GetConfigForClient; choose != nil {
-		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			chosen, err := choose(hello)
-			if err != nil || chosen == nil {
-				return chosen, err
-			}
-			return adapt(chosen), nil
+	choose := c.GetConfigForClient
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if c, ok := hello.Context().Value(connKey{}).(*Conn); ok {
+			c.wanted.Store(&hello.ServerName)
 		}
+		if choose == nil {
+			return nil, nil //nolint:nilnil // as crypto/tls has it: the configuration is that which asks
+		}
+		chosen, err := choose(hello)
+		if err != nil || chosen == nil {
+			return chosen, err
+		}
+		return adapt(chosen), nil
 	}
 	return c
 }
@@ -178,7 +209,7 @@ var errFull = errors.New("too many connections (limits.connections)")
 type connKey struct{}
 
 // admit counts a connection whose first packet has come.
-func (ln *Listener) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+func (ln *Listener) admit(ctx context.Context, from *quic.ClientInfo) (context.Context, error) {
 	id, l, ok := ln.options.Group.Admit()
 	if !ok {
 		ln.refused.Add(1)
@@ -195,6 +226,7 @@ func (ln *Listener) admit(ctx context.Context, _ *quic.ClientInfo) (context.Cont
 	context.AfterFunc(ctx, func() {
 		if c.fate.CompareAndSwap(fateHandshake, fateFailed) {
 			ln.handshakes.Add(-1)
+			ln.failed(c, from.RemoteAddr, context.Cause(ctx))
 			ln.forget(c)
 		}
 	})
@@ -202,7 +234,13 @@ func (ln *Listener) admit(ctx context.Context, _ *quic.ClientInfo) (context.Cont
 }
 
 // crowded says whether clients have to prove their address.
-func (ln *Listener) crowded(net.Addr) bool { return ln.handshakes.Load() >= crowd }
+func (ln *Listener) crowded(net.Addr) bool {
+	if ln.handshakes.Load() < crowd {
+		return false
+	}
+	ln.retried.Add(1)
+	return true
+}
 
 // accept is the listener's goroutine.
 func (ln *Listener) accept(from *quic.Listener) {

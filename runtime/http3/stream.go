@@ -22,12 +22,13 @@ type Stream struct {
 	loop *netloop.Loop
 
 	// What the goroutine and the loop share: pieces come by Loop.Post, and more has a token for each that was taken.
-	more chan struct{}
+	more chan struct{} // nil: nothing comes behind the head
 	head head
 
 	// The request, on the loop.
 	pieces   []piece // that have come
-	at       int     // how much of the first is used
+	first    [1]piece
+	at       int // how much of the first is used
 	frames   bodyFrames
 	trailers http1.Head
 	failed   error        // the stream cannot be read any more
@@ -107,6 +108,12 @@ func (s *Stream) run(o *Settings) {
 	}
 	_ = s.quic.SetReadDeadline(time.Time{})
 	body := s.head.err == nil && !s.head.ended
+	if body {
+		s.more = make(chan struct{}, readAhead)
+		for range readAhead {
+			s.more <- struct{}{}
+		}
+	}
 	s.loop.Post(func() { s.begin(buffer) })
 	if body {
 		s.readBody()
@@ -128,14 +135,20 @@ func (s *Stream) awaitEnd() {
 // readBody hands pieces over until the end of the stream, and never more than readAhead that were not taken.
 func (s *Stream) readBody() {
 	var one [1]byte
-	gone := s.quic.Context().Done() // the answer is whole, or nobody waits for it any more
 	for {
+		p := piece{}
 		select {
 		case <-s.more:
-		case <-gone:
+		default:
+			var goesOn bool
+			if p.err, goesOn = s.awaitRoom(); !goesOn {
+				return
+			}
+		}
+		if p.err != nil {
+			s.loop.Post(func() { s.arrived(p) })
 			return
 		}
-		p := piece{}
 		if _, p.err = s.quic.Peek(one[:]); p.err == nil {
 			p.buffer = pieces.Get().(*[]byte) //nolint:forcetypeassert // the pool has nothing else
 			var n int
@@ -151,17 +164,46 @@ func (s *Stream) readBody() {
 	}
 }
 
+// awaitRoom waits until the loop has taken a piece. A client that resets its request meanwhile is noticed at once, although what
+// came before that is not read yet: err is the reset. It goes on, unless the answer is whole or nobody waits for it any more.
+func (s *Stream) awaitRoom() (err error, goesOn bool) { //nolint:revive // the error is no failure of this
+	final := make(chan struct{}, 1) // the end of the stream is known, or a reset
+	s.quic.SetReceiveFinalSizeCallback(func(int64) { final <- struct{}{} })
+	defer s.quic.SetReceiveFinalSizeCallback(nil)
+	for {
+		select {
+		case <-s.more:
+			return nil, true
+		case <-s.quic.Context().Done():
+			return nil, false
+		case <-final:
+			var one [1]byte
+			if _, err := s.quic.Peek(one[:]); err != nil && !errors.Is(err, io.EOF) {
+				return err, true
+			}
+		}
+	}
+}
+
 // begin has the request served; it runs on the loop.
 func (s *Stream) begin(buffer *[]byte) {
 	if s.loop.Closing() {
+		s.refuse(errRequestRejected)
 		s.conn.left(s)
 		return
 	}
 	s.eof = s.head.ended
-	s.pieces = append(s.pieces, piece{buffer: buffer, data: s.head.rest})
+	s.pieces = append(s.first[:0], piece{buffer: buffer, data: s.head.rest})
 	s.loop.Go(func(t *netloop.Task) {
-		defer s.end()
-		if !s.conn.handler.Serve(t, s) {
+		panicked := true
+		defer func() {
+			if panicked {
+				s.code = errInternal
+			}
+			s.end()
+		}()
+		keep := s.conn.handler.Serve(t, s)
+		if panicked = false; !keep {
 			s.conn.goAway()
 		}
 	})
@@ -205,8 +247,9 @@ func (s *Stream) Fill(r *http1.Request) error {
 		return s.head.err
 	}
 	lim := s.conn.settings().Limits
-	p, err := readHeadFields(s.head.section, lim, &r.Head)
-	s.head.section = nil
+	st := s.state()
+	p, err := readHeadFields(s.head.section, lim, &r.Head, st.pseudo)
+	s.head.section, st.pseudo = nil, p.storage // of which Assemble makes copies
 	s.frames.limits, s.frames.length = lim, -1
 	if err == nil {
 		framing := http1.Framing{Kind: http1.Chunked}
@@ -308,6 +351,8 @@ func (s *Stream) Next(t *netloop.Task) ([]byte, error) {
 			return data, err
 		case s.Done():
 			return nil, io.EOF
+		case s.isGone:
+			return nil, s.lost()
 		case l.Closing():
 			return nil, netloop.ErrClosed
 		case s.readBy != 0 && l.Now() >= s.readBy:
@@ -315,6 +360,7 @@ func (s *Stream) Next(t *netloop.Task) ([]byte, error) {
 		}
 		s.reader = t
 		s.arm()
+		s.watchOut()
 		t.Park()
 		s.reader = nil
 		s.disarm()
