@@ -10,7 +10,7 @@ const Version = 1
 
 // Minor is the minor version that this package describes. A minor version only adds: numbers to enumerations, fields
 // to the end of a fixed part, imports.
-const Minor = 1
+const Minor = 2
 
 // The module that a guest imports host functions from, and those functions.
 const (
@@ -105,6 +105,27 @@ const (
 	MessageResponse         uint32 = 1
 	MessageRequestTrailers  uint32 = 2
 	MessageResponseTrailers uint32 = 3
+	MessageTLS              uint32 = 4 // what is known of the client's TLS connection, under the names below; from minor version 2
+)
+
+// The names of MessageTLS. Those from TLSSubject on are of the client's verified certificate.
+const (
+	TLSVersion     = "version"     // 1.2 or 1.3
+	TLSCipher      = "cipher"      // the suite, by its name at IANA
+	TLSALPN        = "alpn"        // the protocol that was agreed on, if one was
+	TLSServerName  = "server-name" // that the client asked for, if it did; in lower case
+	TLSResumed     = "resumed"     // 1 or 0
+	TLSSubject     = "subject"     // in the notation of RFC 2253
+	TLSIssuer      = "issuer"      // likewise
+	TLSSerial      = "serial"      // in lower-case hexadecimal digits
+	TLSSHA256      = "sha256"      // of the certificate, likewise
+	TLSDNS         = "dns"         // the names that it is for; several values
+	TLSURI         = "uri"         // likewise
+	TLSEmail       = "email"       // likewise
+	TLSIP          = "ip"          // likewise
+	TLSNotBefore   = "not-before"  // since when it is valid, as in 2006-01-02T15:04:05Z
+	TLSNotAfter    = "not-after"   // and until when
+	TLSCertificate = "certificate" // all of it, as PEM
 )
 
 // Result is what a call of the host came to.

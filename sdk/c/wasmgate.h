@@ -531,6 +531,13 @@ static inline int32_t wg_lookup_trailer(bool response, wg_str name, uint32_t k, 
   return wg__import_get_header(2u + response, name.ptr, name.len, k, out, cap);
 }
 
+/* wg_lookup_tls is wg_lookup for what is known of the client's TLS connection: version, cipher, alpn, server-name, resumed, and
+ * of the client's verified certificate subject, issuer, serial, sha256, dns, uri, email, ip, not-before, not-after and
+ * certificate (PEM). -1: it was not agreed on, the client has shown no certificate, or there is no TLS. */
+static inline int32_t wg_lookup_tls(wg_str name, uint32_t k, char *out, uint32_t cap) {
+  return wg__import_get_header(4, name.ptr, name.len, k, out, cap);
+}
+
 /* What the calls below come to. */
 typedef enum {
   WG_OK = 0,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/filter"
 )
 
@@ -26,6 +27,8 @@ type testCase struct {
 
 	body, answerBody []string // in pieces; nil: there is none
 	ticks            bool     // no request: some ticks are waited for
+
+	tls *exchange.TLS // of the client; nil: it speaks none
 
 	want string
 }

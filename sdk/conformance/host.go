@@ -161,6 +161,9 @@ func (h *host) exchange(t *netloop.Task, c *testCase) string {
 		return "the case's own request: " + err.Error()
 	}
 	x.Client = exchange.Client{Addr: netip.MustParseAddr("192.0.2.7"), Scheme: "http"}
+	if c.tls != nil {
+		x.Client.Scheme, x.Client.TLS = "https", c.tls
+	}
 	x.Route, x.Trace.Sampled = "everything", c.sampled
 	was := snapshot(x)
 	way := content(t, c.body)

@@ -22,8 +22,8 @@ const (
 
 var abc = []string{"abc", "defg", "h"}
 
-// moreCases are those of minor version 1.
-var moreCases = concat(callCases, storeCases, bodyCases, pieceCases, metricCases)
+// moreCases are those of minor versions 1 and 2.
+var moreCases = concat(callCases, storeCases, bodyCases, pieceCases, metricCases, tlsCases)
 
 var callCases = []testCase{
 	{name: "1.1 call", config: calling, commands: []string{"call 0 GET /check?a=b", "call 1 DELETE /x"},

@@ -124,6 +124,13 @@ func (x *exchange) LookupRequest(dst []byte, name string, k int) (value []byte, 
 	return lookup(dst, abi.MessageRequest, name, k)
 }
 
+// LookupTLS asks the gateway for what is known of the client's TLS connection, and appends it to dst: value k of version, cipher,
+// alpn, server-name, resumed, and of the client's verified certificate subject, issuer, serial, sha256, dns, uri, email, ip,
+// not-before, not-after and certificate (PEM). Not ok: it was not agreed on, the client has shown no certificate, or there is no TLS.
+func (x *exchange) LookupTLS(dst []byte, name string, k int) (value []byte, ok bool) {
+	return lookup(dst, abi.MessageTLS, name, k)
+}
+
 // SetHeader replaces all fields of the name by one: of the request in its handler, of the answer in the answer's.
 func (x *exchange) SetHeader(name, value string) {
 	out.buf = abi.AppendOpPair(out.buf, abi.OpSetHeader, name, value)

@@ -53,6 +53,7 @@ type TestMessage struct {
 	Role                                                             Role
 	Method, Scheme, Authority, Path, Query, Client, SNI, Cert, Route string
 	Headers                                                          []string
+	TLS                                                              []string // for LookupTLS
 	Time                                                             int64
 	Seed, Context                                                    uint64
 	Status                                                           int      // response handler
@@ -246,6 +247,8 @@ func lookup(dst []byte, message uint32, name string, k int) ([]byte, bool) {
 	switch {
 	case message == abi.MessageResponse:
 		fields = current.ResponseHeaders
+	case message == abi.MessageTLS:
+		fields = current.TLS
 	case message >= abi.MessageRequestTrailers && held.trailers:
 		fields = current.Trailers
 	case message >= abi.MessageRequestTrailers:

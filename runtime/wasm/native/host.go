@@ -16,10 +16,11 @@ import (
 // the guest's fuel and not the gateway's time.
 const logFuel = 10_000
 
-// What a request to an upstream, and an operation of a store, cost besides their bytes: as much as the work that they are.
+// What a request to an upstream, an operation of a store, and what is known of TLS, cost besides their bytes: as much as the work that they are.
 const (
-	callFuel  = 10_000
-	storeFuel = 500
+	callFuel   = 10_000
+	storeFuel  = 500
+	secureFuel = 1000 // a certificate is encoded anew
 )
 
 // none is -1 as guests see it.
@@ -94,7 +95,7 @@ func hostGetHeader(in *wasm.Instance, a []uint64) {
 	message, index := uint32(a[0]), int(uint32(a[3])) //nolint:gosec // i32s are in the low halves
 	name := memory(in, abi.ImportGetHeader, a[1], a[2])
 	out := memory(in, abi.ImportGetHeader, a[4], a[5])
-	if message > abi.MessageResponseTrailers {
+	if message > abi.MessageTLS {
 		in.Failf(fault.PluginTrap, "%s: unknown message %d", abi.ImportGetHeader, message)
 	}
 	g, ok := in.Owner.(*guest)
@@ -102,20 +103,30 @@ func hostGetHeader(in *wasm.Instance, a []uint64) {
 	if !ok || g.x == nil || len(name) > abi.MaxHeaderName {
 		return
 	}
+	if message == abi.MessageTLS {
+		in.Charge(secureFuel)
+		if value, ok := secureFact(g.x.Client.TLS, string(name), index); ok {
+			a[0] = hand(in, out, value)
+		}
+		return
+	}
 	h := g.message(message)
 	if h == nil {
 		return
 	}
 	in.Charge(int64(2*h.Len() + len(name)))
-	value, ok := valueAt(h, name, index)
-	if !ok {
-		return
+	if value, ok := valueAt(h, name, index); ok {
+		a[0] = hand(in, out, value)
 	}
-	a[0] = uint64(len(value))
+}
+
+// hand gives the guest a value, if there is room for it, and returns its length.
+func hand[T string | []byte](in *wasm.Instance, out []byte, value T) uint64 {
 	if len(value) <= len(out) {
 		in.Charge(int64(len(value) / 8))
 		copy(out, value)
 	}
+	return uint64(len(value))
 }
 
 // message returns a message's fields, where the phase has them.

@@ -130,7 +130,7 @@ func TestHostileCode(t *testing.T) {
 		{"a line that is not in memory", guestModule{requestCode: onPost(i32(1), i32(0x3fff0), i32(17), opCall, callLog)}, fault.PluginTrap, "log: 17 bytes at 0x3fff0 are not in the guest's memory"},
 		{"an unknown level", guestModule{requestCode: onPost(i32(4), i32(0), i32(1), opCall, callLog)}, fault.PluginTrap, "unknown level 4"},
 		{"a header into nowhere", guestModule{requestCode: onPost(i32(0), i32(0), i32(4), i32(0), i32(0xffffffff), i32(2), opCall, callGetHeader, opDrop)}, fault.PluginTrap, "get_header: 2 bytes at 0xffffffff"},
-		{"a header of an unknown message", guestModule{requestCode: onPost(i32(4), i32(0), i32(4), i32(0), i32(0), i32(2), opCall, callGetHeader, opDrop)}, fault.PluginTrap, "unknown message 4"},
+		{"a header of an unknown message", guestModule{requestCode: onPost(i32(5), i32(0), i32(4), i32(0), i32(0), i32(2), opCall, callGetHeader, opDrop)}, fault.PluginTrap, "unknown message 5"},
 	} {
 		t.Run(c.name, c.check)
 	}

@@ -130,6 +130,14 @@ func (e *encoder) encode(buf []byte, x *exchange.Exchange, h *abi.Head) int {
 		var text [48]byte // the longest address without a zone has 45 bytes; see also netip.Addr.AppendTo
 		w.Field(abi.FieldClient, x.Client.Addr.Unmap().WithZone("").AppendTo(text[:0]))
 	}
+	if t := x.Client.TLS; t != nil {
+		if t.ServerName != "" {
+			w.FieldString(abi.FieldSNI, t.ServerName)
+		}
+		if t.Peer != nil {
+			w.FieldString(abi.FieldCertSubject, t.Peer.Subject)
+		}
+	}
 	if x.Route != "" {
 		w.FieldString(abi.FieldRoute, x.Route)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/http1"
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // properties are those that plugins have set for an exchange, or one for its root context. All plugins that see an exchange
@@ -178,7 +179,7 @@ func (c *context) wellKnown(dst []byte, path string) ([]byte, bool) {
 		return secureProperty(dst, x.Client.TLS, rest)
 	case "upstream":
 		if n := len(x.Attempts); n > 0 {
-			return addressProperty(dst, x.Attempts[n-1].Address, rest)
+			return upstreamProperty(dst, &x.Attempts[n-1], rest)
 		}
 	}
 	return dst, false
@@ -202,7 +203,7 @@ func addressProperty(dst []byte, a netip.AddrPort, rest string) ([]byte, bool) {
 	}
 	switch rest {
 	case "address":
-		return a.AppendTo(dst), true
+		return unixaddr.Append(dst, a), true
 	case "port":
 		return appendInt(dst, int64(a.Port())), true
 	}

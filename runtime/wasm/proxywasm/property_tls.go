@@ -1,6 +1,9 @@
 package proxywasm
 
-import "wasmgate/runtime/exchange"
+import (
+	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/fault"
+)
 
 // secureProperty appends a property of the client's TLS below "connection", under the names that Envoy gives them. What there
 // is nothing of is not there; only mtls always is.
@@ -48,4 +51,24 @@ func first(list []string) string {
 		return ""
 	}
 	return list[0]
+}
+
+// upstreamProperty appends a property of the upstream that an attempt is made with. The certificates on that side are not kept:
+// who it is was verified by then.
+func upstreamProperty(dst []byte, a *exchange.Attempt, rest string) ([]byte, bool) {
+	switch rest {
+	case "tls_version":
+		if a.Secured == "" {
+			return dst, false
+		}
+		return append(append(dst, "TLSv"...), a.Secured...), true
+	case "request_attempt_count":
+		return appendInt(dst, int64(a.Number)), true
+	case "transport_failure_reason":
+		if a.Err == nil || a.Err.Kind != fault.TLS && a.Err.Kind != fault.Connect && a.Err.Kind != fault.ConnectTimeout {
+			return dst, false
+		}
+		return append(dst, a.Err.Error()...), true
+	}
+	return addressProperty(dst, a.Address, rest)
 }

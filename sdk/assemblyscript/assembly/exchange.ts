@@ -141,6 +141,15 @@ export class Exchange {
   }
 
   /**
+   * Asks the gateway for what is known of the client's TLS connection: value k of version, cipher, alpn, server-name, resumed,
+   * and of the client's verified certificate subject, issuer, serial, sha256, dns, uri, email, ip, not-before, not-after and
+   * certificate (PEM). null: it was not agreed on, the client has shown no certificate, or there is no TLS.
+   */
+  lookupTLS(name: string, k: i32 = 0): string | null {
+    return lookup(4, name, k);
+  }
+
+  /**
    * Sends a request to a service and returns when the answer is whole; the gateway serves others meanwhile. An answer of any
    * status is one; see OutboundResponse.result. Redirects are not followed. A handler may make 32 calls.
    */

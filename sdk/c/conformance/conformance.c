@@ -158,8 +158,9 @@ static char value[1 << 16];
 static void lookup(wg_str args) {
   uint32_t message = cut_number(&args);
   uint32_t k = cut_number(&args);
-  int32_t n = message < 2 ? wg_lookup(message, args, k, value, sizeof value)
-                          : wg_lookup_trailer(message - 2, args, k, value, sizeof value);
+  int32_t n = message < 2    ? wg_lookup(message, args, k, value, sizeof value)
+              : message == 4 ? wg_lookup_tls(args, k, value, sizeof value)
+                             : wg_lookup_trailer(message - 2, args, k, value, sizeof value);
   text_len = 0;
   if (n < 0) {
     put(WG_STR("none"));

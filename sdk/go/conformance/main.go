@@ -81,6 +81,7 @@ type exchange interface {
 	SetBody(body []byte)
 	WantBody()
 	LookupTrailer(dst []byte, name string, k int) ([]byte, bool)
+	LookupTLS(dst []byte, name string, k int) ([]byte, bool)
 }
 
 // run does the commands, each a value of the header. One of req and resp is nil.
@@ -181,6 +182,8 @@ func lookup(x exchange, resp *wasmgate.Response, message, args string) string {
 	switch {
 	case message == "0":
 		v, ok = x.LookupRequest(nil, name, int(number(k))) //nolint:gosec // the kit's own numbers
+	case message == "4":
+		v, ok = x.LookupTLS(nil, name, int(number(k))) //nolint:gosec // see above
 	case message != "1":
 		v, ok = x.LookupTrailer(nil, name, int(number(k))) //nolint:gosec // see above
 	case resp != nil:

@@ -176,6 +176,14 @@ impl<'a> Exchange<'a> {
         host::get_header(0, name.as_ref(), k)
     }
 
+    /// Asks the gateway for what is known of the client's TLS connection: value `k` of `version`, `cipher`, `alpn`,
+    /// `server-name`, `resumed`, and of the client's verified certificate `subject`, `issuer`, `serial`, `sha256`, `dns`, `uri`,
+    /// `email`, `ip`, `not-before`, `not-after` and `certificate` (PEM). `None`: it was not agreed on, the client has shown no
+    /// certificate, or there is no TLS.
+    pub fn lookup_tls(&self, name: impl AsRef<[u8]>, k: usize) -> Option<Vec<u8>> {
+        host::get_header(4, name.as_ref(), k)
+    }
+
     /// Replaces all fields of the name by one: of the request in its handler, of the answer in the answer's.
     pub fn set_header(&self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.out.borrow_mut().op_pair(op::SET_HEADER, name.as_ref(), value.as_ref());

@@ -153,6 +153,14 @@ fn Exchange(comptime phase: enum { request, response }) type {
             return host.getHeader(0, name, k, out);
         }
 
+        /// Asks the gateway for what is known of the client's TLS connection, and copies it to out: value k of version, cipher,
+        /// alpn, server-name, resumed, and of the client's verified certificate subject, issuer, serial, sha256, dns, uri, email,
+        /// ip, not-before, not-after and certificate (PEM). null: it was not agreed on, the client has shown no certificate, or
+        /// there is no TLS. An error: it does not fit.
+        pub fn lookupTls(_: Self, name: []const u8, k: usize, out: []u8) error{NoSpaceLeft}!?[]u8 {
+            return host.getHeader(4, name, k, out);
+        }
+
         /// lookupRequest for the answer's headers.
         pub fn lookupResponse(_: Self, name: []const u8, k: usize, out: []u8) error{NoSpaceLeft}!?[]u8 {
             only(.response);

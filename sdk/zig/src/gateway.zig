@@ -35,8 +35,8 @@ const Value = struct { store: u32, key: []const u8, bytes: []const u8, version: 
 /// The gateway of the tester that is used now.
 pub const Gateway = struct {
     memory: std.mem.Allocator,
-    /// Fields of the request, of the answer, and their trailers.
-    messages: [4][]const Field = .{ &.{}, &.{}, &.{}, &.{} },
+    /// Fields of the request, of the answer, and their trailers, and what is known of TLS.
+    messages: [5][]const Field = .{ &.{}, &.{}, &.{}, &.{}, &.{} },
     body: ?[]const u8 = null,
     /// In milliseconds.
     time: u64 = 0,

@@ -30,6 +30,8 @@ pub const Message = struct {
     client: []const u8 = "192.0.2.7",
     sni: ?[]const u8 = null,
     cert_subject: ?[]const u8 = null,
+    /// What lookupTls tells.
+    tls: []const exchange.Field = &.{},
     route: ?[]const u8 = null,
     headers: []const exchange.Field = &.{},
     /// The clock of stores, too.
@@ -187,7 +189,7 @@ fn slot(e: *gateway.Encoder, at: usize, name: []const u8, fields: []const exchan
 /// Lays the view of a message out, and returns its length.
 fn begin(m: *const Message, is_response: bool) !usize {
     const g = &gateway.current;
-    g.messages = .{ m.headers, m.response_headers, m.trailers, m.trailers };
+    g.messages = .{ m.headers, m.response_headers, m.trailers, m.trailers, m.tls };
     g.body = m.body;
     g.time = m.time;
     g.logged = .empty;
@@ -215,7 +217,7 @@ fn begin(m: *const Message, is_response: bool) !usize {
 
 fn beginPiece(message: u32, p: *const BodyPiece) !usize {
     const g = &gateway.current;
-    g.messages = .{ &.{}, &.{}, p.trailers, p.trailers };
+    g.messages = .{ &.{}, &.{}, p.trailers, p.trailers, &.{} };
     g.body = null;
     g.logged = .empty;
     var e: gateway.Encoder = .{ .memory = g.memory };

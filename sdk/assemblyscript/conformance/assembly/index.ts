@@ -93,6 +93,7 @@ function lookup(x: Exchange, response: Response | null, args: string): string {
   const k = I32.parseInt(first(rest(args))), name = rest(rest(args));
   let v: string | null = null;
   if (first(args) == "0") v = x.lookupRequest(name, k);
+  else if (first(args) == "4") v = x.lookupTLS(name, k);
   else if (first(args) != "1") v = x.lookupTrailer(name, k);
   else if (response) v = response.lookupResponse(name, k);
   return v === null ? "none" : sized(v);

@@ -160,6 +160,7 @@ fn lookup(x: &Exchange, response: Option<&Response>, args: Text) -> Vec<u8> {
     let value = match (number(message), response) {
         (0, _) => x.lookup_request(name, number(k) as usize),
         (1, Some(r)) => r.lookup_response(name, number(k) as usize),
+        (4, _) => x.lookup_tls(name, number(k) as usize),
         (2 | 3, _) => x.lookup_trailer(name, number(k) as usize),
         _ => None,
     };

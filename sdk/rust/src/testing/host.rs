@@ -17,7 +17,7 @@ struct Value {
 
 #[derive(Default)]
 struct Gateway {
-    messages: [Fields; 4],
+    messages: [Fields; 5],
     body: Option<Vec<u8>>,
     time: i64,
     logged: Vec<String>,
@@ -47,7 +47,7 @@ pub fn measured(metric: usize) -> Vec<f64> {
     with(|g| g.measured[metric].clone())
 }
 
-pub fn begin(messages: [Fields; 4], body: Option<Vec<u8>>, time: i64) {
+pub fn begin(messages: [Fields; 5], body: Option<Vec<u8>>, time: i64) {
     with(|g| {
         g.messages = messages;
         g.body = body;

@@ -38,6 +38,8 @@ pub struct Message {
     pub client: Vec<u8>,
     pub sni: Option<Vec<u8>>,
     pub cert_subject: Option<Vec<u8>>,
+    /// What `lookup_tls` tells.
+    pub tls: Vec<(Vec<u8>, Vec<u8>)>,
     pub route: Option<Vec<u8>>,
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     pub time: i64,
@@ -65,6 +67,7 @@ impl Default for Message {
             client: b"192.0.2.7".to_vec(),
             sni: None,
             cert_subject: None,
+            tls: Vec::new(),
             route: None,
             headers: Vec::new(),
             time: 1_789_000_000_000,
@@ -215,7 +218,7 @@ impl<P: Plugin> Tester<P> {
         }
         v.extend_from_slice(&p.data);
         let n = self.0.load(&v);
-        host::begin([Vec::new(), Vec::new(), p.trailers.clone(), p.trailers.clone()], None, 0);
+        host::begin([Vec::new(), Vec::new(), p.trailers.clone(), p.trailers.clone(), Vec::new()], None, 0);
         let packed = self.0.body(n);
         self.decode(packed)
     }
@@ -227,7 +230,7 @@ impl<P: Plugin> Tester<P> {
             v.extend_from_slice(&n.to_le_bytes());
         }
         let n = self.0.load(&v);
-        host::begin([Vec::new(), Vec::new(), Vec::new(), Vec::new()], None, time);
+        host::begin([Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new()], None, time);
         let packed = self.0.tick(n);
         self.decode(packed)
     }
@@ -245,7 +248,11 @@ impl<P: Plugin> Tester<P> {
     fn call(&mut self, m: &Message, response: bool) -> Answer {
         let n = self.0.load(&self.encode(m, response));
         let trailers = m.trailers.clone();
-        host::begin([m.headers.clone(), m.response_headers.clone(), trailers.clone(), trailers], m.body.clone(), m.time);
+        host::begin(
+            [m.headers.clone(), m.response_headers.clone(), trailers.clone(), trailers, m.tls.clone()],
+            m.body.clone(),
+            m.time,
+        );
         let packed = if response { self.0.response(n) } else { self.0.request(n) };
         self.decode(packed)
     }

@@ -127,6 +127,8 @@ fn lookup(x: anytype, args: []const u8) []const u8 {
     const k: usize = @intCast(number(index));
     const found = if (wasmgate.eql(message, "0"))
         x.lookupRequest(name, k, &value)
+    else if (wasmgate.eql(message, "4"))
+        x.lookupTls(name, k, &value)
     else if (number(message) > 1)
         x.lookupTrailer(name, k, &value)
     else if (@TypeOf(x) == wasmgate.Response)
