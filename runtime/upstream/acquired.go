@@ -46,10 +46,10 @@ func (a *Acquired) Report(l *netloop.Loop, o health.Outcome) (ejected bool) {
 }
 
 // Leaving says that the connection, or its member, is to be taken out of service, and that this was decided after the connection
-// was acquired: an operator closes it, or the member's target was drained, disabled or removed, or its upstream has ended.
-// A use that may last is to end then.
+// was acquired: an operator or the peer closes it, or the member's target was drained, disabled or removed, or its upstream has
+// ended. A use that may last is to end then; not because the connection has served enough.
 func (a *Acquired) Leaving() bool {
-	if a.Condemned() || a.Member.ended.Load() {
+	if a.Condemned() && !a.Retiring() || a.Member.ended.Load() {
 		return true
 	}
 	now := a.Member.choice.Load().State

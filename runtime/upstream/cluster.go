@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/balance"
 	"wasmgate/runtime/upstream/pool"
@@ -120,6 +121,9 @@ func (c *cluster) deliver(news []MemberEvent) {
 
 // hostField is host:port of a target without the port that its scheme stands for.
 func hostField(t Target) []byte {
+	if unixaddr.IsPath(t.Host) {
+		return []byte(localhost)
+	}
 	own := uint16(80)
 	if t.TLS {
 		own = 443
@@ -131,6 +135,17 @@ func hostField(t Target) []byte {
 		return []byte("[" + t.Host + "]")
 	}
 	return []byte(t.Host)
+}
+
+// localhost is what a target on a Unix socket is called, by Host and by TLS, where nothing else says it.
+const localhost = "localhost"
+
+// hostport is how a target is told from others, by people too.
+func hostport(t Target) string {
+	if unixaddr.IsPath(t.Host) {
+		return unixaddr.Host(t.Host)
+	}
+	return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
 }
 
 // retarget makes these the cluster's targets, and keeps those that were added live. Those that it had before keep their
@@ -195,7 +210,10 @@ func (c *cluster) newTarget(spec Target) *target {
 	u := c.upstream
 	t := &target{
 		Target: spec, configured: spec, secure: spec.TLS, serverName: spec.Host, host: hostField(spec),
-		hostport: net.JoinHostPort(spec.Host, strconv.Itoa(int(spec.Port))), members: map[netip.AddrPort]*Member{},
+		hostport: hostport(spec), members: map[netip.AddrPort]*Member{},
+	}
+	if unixaddr.IsPath(spec.Host) {
+		t.serverName = localhost
 	}
 	o := u.config.Load().DNS
 	o.OnChange = func(*resolve.Answer) { c.rebuild() }
@@ -275,7 +293,7 @@ func (c *cluster) membersOf(t *target, choices []*balance.Member, members []*Mem
 		sums[e.Priority] += max(int(e.Weight), 1)
 	}
 	for _, e := range answer.Endpoints {
-		addr := netip.AddrPortFrom(e.Addr.Unmap(), t.Port)
+		addr := netip.AddrPortFrom(e.Addr.Unmap(), t.Port) // of a Unix socket as unixaddr has it, since it has no port
 		if e.Port != 0 {
 			addr = netip.AddrPortFrom(e.Addr.Unmap(), e.Port)
 		}

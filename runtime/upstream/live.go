@@ -3,12 +3,12 @@ package upstream
 import (
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/upstream/balance"
 )
 
@@ -67,7 +67,7 @@ func (m *Member) snapshot(t *target) MemberState {
 	_, why := m.tracker.State()
 	answer := m.newest()
 	s := MemberState{
-		Host: t.hostport, Address: m.Address.String(), Token: m.choice.Load().Token, Weight: max(t.Weight, 1), Tier: t.Tier,
+		Host: t.hostport, Address: unixaddr.Text(m.Address), Token: m.choice.Load().Token, Weight: max(t.Weight, 1), Tier: t.Tier,
 		State: t.State.String(), Live: t.live, Added: t.added, Health: m.stateNow(), Why: why, Share: m.load.Share(), Requests: m.load.Requests(),
 		Open: m.pool.Open(), Idle: m.pool.Idle(), DNSStale: answer.Stale, DNSDoubt: answer.Doubt,
 	}
@@ -139,7 +139,7 @@ func (u *Upstream) AddTarget(spec Target) error {
 		return errors.New("the upstream is being closed")
 	case slices.ContainsFunc(c.targets, func(t *target) bool { return t.is(spec) }):
 		c.mu.Unlock()
-		return u.about(net.JoinHostPort(spec.Host, strconv.Itoa(int(spec.Port))), ErrTargetExists)
+		return u.about(hostport(spec), ErrTargetExists)
 	case len(c.targets) >= maxTargets:
 		c.mu.Unlock()
 		return fmt.Errorf("the upstream has %d targets, and no more are added to that many while the gateway runs", len(c.targets))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/balance"
 	"wasmgate/runtime/upstream/facts"
@@ -220,7 +221,7 @@ func (m *Member) newest() *resolve.Answer {
 
 // blame puts upstream, host and address into an error.
 func (m *Member) blame(err *fault.Error) *fault.Error {
-	err.Upstream, err.Host, err.Address = m.cluster.upstream.name, m.target.hostport, m.Address.String()
+	err.Upstream, err.Host, err.Address = m.cluster.upstream.name, m.target.hostport, unixaddr.Text(m.Address)
 	return err
 }
 

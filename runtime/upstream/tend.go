@@ -84,7 +84,7 @@ func (m *Member) probe(t *netloop.Task, check *Check) *fault.Error {
 			c.Facts.Err = err
 		}
 	}
-	_ = c.Net.Close()
+	c.HangUp(err == nil)
 	c.Facts.Closed = l.WallNow()
 	if hooks := m.cluster.upstream.hooks; hooks != nil {
 		hooks.ConnClosed(l, &c.Facts)

@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"strings"
 
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/netloop"
@@ -33,7 +35,7 @@ func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
 	s := secure.Client(c.Net, cfg)
 	if err := s.Handshake(t, deadline(l, u.Handshake)); err != nil {
 		_ = c.Net.Close()
-		e := &fault.Error{Kind: fault.TLS, Source: fault.Upstream, Status: 502, Retryable: true, Err: err}
+		e := &fault.Error{Kind: fault.TLS, Source: fault.Upstream, Status: 502, Retryable: true, Err: err, Detail: adviceOn(err)}
 		if errors.Is(err, netloop.ErrDeadline) {
 			e.Status, e.Detail = 504, "no TLS handshake within "+u.Handshake.String()+" (timeouts.tls_handshake)"
 		}
@@ -44,6 +46,28 @@ func (m *Member) handshake(t *netloop.Task, c *pool.Conn) *fault.Error {
 	f.TLSSuite, f.TLSResumed = tls.CipherSuiteName(state.CipherSuite), state.DidResume
 	c.Stream = s
 	return nil
+}
+
+// adviceOn says what may be written in the config where a handshake failed for it.
+func adviceOn(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var record tls.RecordHeaderError
+	switch text := err.Error(); {
+	case errors.As(err, &authority):
+		return "tls.ca names the authorities that are trusted; for a certificate that is its own, the file with it"
+	case errors.As(err, &name):
+		return "tls.server_name says which name is sent and verified"
+	case errors.As(err, &record):
+		return "the target does not speak TLS: write http:// for it"
+	case strings.Contains(text, "no application protocol"):
+		return "the target does not choose what `protocol` says: an HTTP/2 upstream must take h2 (ALPN)"
+	case strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"):
+		return "the target wants a client's certificate that it trusts: tls.cert and tls.key"
+	case strings.Contains(text, "protocol version not supported"):
+		return "tls.min_version says which versions are spoken"
+	}
+	return ""
 }
 
 // sessions are the part of an upstream's TLS sessions that one address can resume: servers of one name seldom know each other's.

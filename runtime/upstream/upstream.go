@@ -27,6 +27,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,7 +73,7 @@ type Config struct {
 
 // Target is one server of an upstream, or several of one name.
 type Target struct {
-	Host   string // name or address, without brackets; one that begins with "_" is looked up as SRV
+	Host   string // name or address, without brackets, or the absolute path of a Unix socket; one that begins with "_" is looked up as SRV
 	Port   uint16
 	TLS    bool
 	Weight int // its share of the requests, whatever the number of its addresses; 0 is 1
@@ -370,7 +371,7 @@ func (u *Upstream) allowed(authority string) (host string, port uint16, err *fau
 		return "", 0, fault.New(fault.Denied, fault.Gateway, 502, "authority %q: the upstream is not dynamic; see dynamic.allow", authority)
 	}
 	host, port, ok := d.Allow(authority)
-	if !ok {
+	if !ok || strings.ContainsAny(host, "/%") { // no request leads to a Unix socket, nor to a zone
 		return "", 0, fault.New(fault.Denied, fault.Gateway, 403, "authority %q is not on the list dynamic.allow", authority)
 	}
 	return host, port, nil

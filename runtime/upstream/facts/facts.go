@@ -43,6 +43,8 @@ type Connection struct {
 	IdleTotal          time.Duration // time spent in the pool
 	MovedBetweenLoops  int
 	Closed             int64
+	GoAwayReceived     string       // the code of the upstream's last GOAWAY, by RFC 9113's name; empty: there was none
+	GoAwaySent         string       // and of ours
 	WhyClosed          string       // one of the Close reasons
 	Err                *fault.Error // what it failed with, if it did
 
@@ -89,7 +91,7 @@ var OpenReasons = []string{OpenFirst, OpenNoIdle, OpenNeverReuse, OpenSafeOnly, 
 const (
 	CloseIdleTimeout       = "idle_timeout"           // nobody used it for idle_timeout
 	CloseAboveKeepIdle     = "above_keep_idle"        // more than keep_idle were idle
-	CloseMaxRequests       = "max_requests"           // it has served max_requests, or as many as the upstream's Keep-Alive field allows
+	CloseMaxRequests       = "max_requests"           // it has served max_requests, or as many as the upstream allows by its Keep-Alive field, or in HTTP/2 by its SETTINGS
 	CloseMaxAge            = "max_age"                // it has lived max_age
 	CloseNeverReuse        = "reuse_never"            // the upstream is configured to use each connection once
 	ClosePeer              = "peer_closed"            // the upstream closed it while it was idle

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"io"
 	"net/netip"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 func (p *Pool) putIdle(c *Conn) {
 	l := c.Net.Loop()
+	c.whole = false // pooled says so now
 	p.shards[l.Index()].push(c)
 	c.armIdle(p.options.Load(), l.Now())
 	p.queue.offer(p, l)
@@ -97,7 +99,7 @@ func (c *Conn) close(l *netloop.Loop, reason string) {
 // end closes the connection and keeps its place.
 func (c *Conn) end(l *netloop.Loop, reason string) {
 	c.closed = true
-	p := c.pool
+	p, free := c.pool, c.pooled || c.whole
 	if c.pooled {
 		c.Facts.IdleTotal += time.Duration(max(0, l.Now()-c.idleSince))
 		p.shards[l.Index()].remove(c)
@@ -108,13 +110,26 @@ func (c *Conn) end(l *netloop.Loop, reason string) {
 			c.timer.Stop()
 		}
 	}
-	_ = c.Net.Close()
+	c.HangUp(free && l == c.Net.Loop())
 	if p.keeper != nil {
 		p.keeper.ConnLeft(l, c)
 	}
 	c.Facts.WhyClosed, c.Facts.Closed = reason, l.WallNow()
 	if p.hooks != nil {
 		p.hooks.ConnClosed(l, &c.Facts)
+	}
+}
+
+// HangUp closes the socket. If nobody uses the connection (free), the peer is told before, as far as that needs no waiting: TLS says
+// that it ends (close_notify), so that nobody takes it for cut off. A Session tells in any case.
+func (c *Conn) HangUp(free bool) {
+	switch b, ok := c.Stream.(io.Closer); {
+	case c.Session != nil:
+		c.Session.Close()
+	case ok && free && !c.Net.HungUp():
+		_ = b.Close()
+	default:
+		_ = c.Net.Close()
 	}
 }
 

@@ -122,6 +122,7 @@ type Conn struct {
 	pooled     bool
 	moved      bool // to another loop, since when nobody looked at the socket
 	closed     bool
+	whole      bool                // the last answer was, and nobody uses the connection any more
 	unused     bool                // when it was taken last, it had not carried a request yet
 	onIdle     func(*netloop.Conn) // made once, so that becoming idle does not allocate
 	lastIdle   time.Duration
@@ -318,7 +319,10 @@ func (c *Conn) Release(reason string) (why string) {
 	now := l.Now()
 	switch reason {
 	case "":
+		c.whole = true
 		reason = c.retire(l)
+	case facts.CloseUpstreamSaidClose, facts.CloseHTTP10, facts.CloseDelimited:
+		c.whole = true
 	case facts.ClosePeer, facts.CloseError:
 		c.missed(l)
 	}

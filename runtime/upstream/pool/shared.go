@@ -13,6 +13,7 @@ import (
 type Session interface {
 	Room(users int) bool // it takes one more request, beside so many
 	Alive() bool         // it takes requests at all
+	Close()              // ends it and the connection; the peer is told as far as that needs no waiting
 }
 
 // share finds a connection in use on the loop that takes another request: the one that is oldest, so that those above what is
@@ -143,11 +144,26 @@ func (c *Conn) Gone(reason string) {
 	}
 }
 
+// Limited tells that the Session takes more or fewer requests at a time than before: some may wait for that, and one that takes none,
+// and carries none, is of no use. It runs on the connection's loop.
+func (c *Conn) Limited() {
+	l := c.Net.Loop()
+	switch {
+	case c.closed || c.pool == nil:
+	case c.pooled && !c.Session.Room(0):
+		c.Close(facts.CloseMaxRequests)
+	case !c.pooled && c.leaving == "" && c.pool.wanted():
+		c.pool.queue.serveShared(c.pool, l)
+	}
+}
+
 // releaseShare is Release where others may use the connection too.
 func (c *Conn) releaseShare(reason string) (why string) {
 	p, l := c.pool, c.Net.Loop()
 	if c.users--; reason == "" && c.leaving == "" {
-		reason = c.retire(l)
+		if reason = c.retire(l); reason == "" && c.users == 0 && !c.Session.Room(0) {
+			reason = facts.CloseMaxRequests
+		}
 	}
 	if reason != "" {
 		c.leave(reason)

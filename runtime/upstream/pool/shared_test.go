@@ -13,10 +13,12 @@ import (
 type fakeSession struct {
 	room int
 	dead bool
+	net  *netloop.Conn
 }
 
 func (s *fakeSession) Room(users int) bool { return !s.dead && users < s.room }
 func (s *fakeSession) Alive() bool         { return !s.dead }
+func (s *fakeSession) Close()              { _ = s.net.Close() }
 
 // shared takes a connection whose Session has room for two, opens one, or waits; nil: none was to be had.
 func (f *fixture) shared(t *netloop.Task) (*Conn, string) {
@@ -33,7 +35,7 @@ func (f *fixture) shared(t *netloop.Task) (*Conn, string) {
 			p.GiveUp(t.Loop())
 			return nil, why
 		}
-		c.Session = &fakeSession{room: 2}
+		c.Session = &fakeSession{room: 2, net: c.Net}
 		p.Opened(c)
 	}
 	return c, why

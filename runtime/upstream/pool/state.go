@@ -124,6 +124,16 @@ func (c *Conn) IdleSince() int64 {
 // Condemned says whether the connection is closed when it becomes free.
 func (c *Conn) Condemned() bool { return c.condemned != "" || c.leaving != "" }
 
+// Retiring says that the connection takes no further request only since it has served enough, by the pool's own rules: those
+// that use it may go on as long as they like.
+func (c *Conn) Retiring() bool {
+	switch c.leaving {
+	case facts.CloseMaxAge, facts.CloseMaxRequests, facts.CloseNeverReuse, facts.CloseAboveKeepIdle:
+		return c.condemned == ""
+	}
+	return false
+}
+
 // CloseIdle closes the connections that are idle now. It may be called anywhere, also on a loop.
 func (p *Pool) CloseIdle(g *netloop.Group, reason string) {
 	for _, l := range g.Loops() {

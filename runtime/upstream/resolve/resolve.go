@@ -37,6 +37,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // Options configure a Resolver. The zero value is usable.
@@ -169,11 +171,17 @@ func (r *Resolver) after(d time.Duration, f func()) (stop func() bool) {
 	})
 }
 
-// Name returns a name to be looked up when it is first needed: by Resolve. An IP address stands for itself. A name that
+// Name returns a name to be looked up when it is first needed: by Resolve. An IP address stands for itself, and so does
+// the path of a Unix socket. A name that
 // ends in a dot is not searched for in the domains of resolv.conf. The name must be closed.
 func (r *Resolver) Name(host string, o NameOptions) *Name {
 	o.Jitter = min(max(o.Jitter, 0), 0.9)
 	n := &Name{resolver: r, host: host, options: o}
+	if unixaddr.IsPath(host) {
+		n.fixed = true
+		n.current.Store(&Answer{Endpoints: []Endpoint{{Addr: unixaddr.Of(host).Addr()}}})
+		return n
+	}
 	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		n.fixed = true
 		n.current.Store(&Answer{Endpoints: []Endpoint{{Addr: addr.Unmap()}}})
