@@ -125,6 +125,20 @@ type Listener struct {
 	SNI      []SNI    `json:"sni,omitempty"`
 	Requests uint64   `json:"requests" doc:"Since the process started."`
 	At       string   `json:"at,omitempty" doc:"file:line:column"`
+
+	Certificates []Certificate `json:"certificates,omitempty" doc:"That clients are shown: those in files first, in the order of the config, then those of ACME."`
+}
+
+// Certificate is one that a listener shows.
+type Certificate struct {
+	Names     []string   `json:"names" doc:"Server names and addresses that it is shown for."`
+	File      string     `json:"file,omitempty" doc:"It was read from; none: it is obtained by ACME."`
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	NotAfter  *time.Time `json:"not_after,omitempty" doc:"Of ACME: none while there is no certificate."`
+	Stapled   bool       `json:"stapled" doc:"Whether an answer of its authority (OCSP) is handed on."`
+	Problems  []string   `json:"problems,omitempty" doc:"Why clients refuse it, now or soon."`
+	Error     string     `json:"error,omitempty" doc:"Of ACME: why the last attempt to obtain or renew it failed."`
+	Next      *time.Time `json:"next_attempt,omitempty" doc:"Of ACME, after an attempt that failed: when the next one is; of a renewal, at the latest."`
 }
 
 // SNI is where a listener in TCP mode sends connections by the name that the client asks for.

@@ -89,8 +89,14 @@ type Connection struct {
 
 	TLS        bool   `json:"tls"`
 	TLSVersion string `json:"tls_version,omitempty"`
+	TLSSuite   string `json:"tls_suite,omitempty" doc:"The cipher suite, by IANA's name."`
+	TLSResumed bool   `json:"tls_resumed" doc:"A session of an earlier connection was resumed."`
 	ServerName string `json:"tls_server_name,omitempty"`
 	ALPN       string `json:"tls_alpn,omitempty"`
+
+	HTTP2          *Streams `json:"http2,omitempty" doc:"Its streams, if it speaks HTTP/2 and is open."`
+	GoAwayReceived string   `json:"goaway_received,omitempty" doc:"The code of the upstream's last GOAWAY, by RFC 9113's name."`
+	GoAwaySent     string   `json:"goaway_sent,omitempty" doc:"The code of the gateway's GOAWAY."`
 
 	Closed    *time.Time `json:"closed,omitempty" doc:"When it was closed."`
 	WhyClosed string     `json:"closed_why,omitempty" doc:"Why: a word of wasmgate_upstream_connections_closed_total."`
@@ -98,6 +104,12 @@ type Connection struct {
 
 	TraceID string `json:"trace_id,omitempty" doc:"Of the connection's own trace, if it has one."`
 	Use     *Use   `json:"use,omitempty" doc:"What uses it at the moment."`
+}
+
+// Streams are those of a connection of HTTP/2.
+type Streams struct {
+	Open int `json:"open" doc:"Requests under way on it."`
+	Max  int `json:"max" doc:"As many may be at a time: to an upstream what its SETTINGS allow, 100 at most."`
 }
 
 // Use is what uses a connection.
@@ -134,6 +146,17 @@ type Client struct {
 	Address string `json:"address" doc:"The other end of the socket."`
 	Local   string `json:"local" doc:"Our end: the listener's address and port."`
 	Loop    int    `json:"loop" doc:"The event loop that owns it."`
+
+	Requests uint64 `json:"requests" doc:"That have begun on it so far; 0 in TCP mode."`
+
+	TLS        bool   `json:"tls" doc:"Its handshake is over."`
+	TLSVersion string `json:"tls_version,omitempty"`
+	TLSSuite   string `json:"tls_suite,omitempty" doc:"The cipher suite, by IANA's name."`
+	TLSResumed bool   `json:"tls_resumed" doc:"A session of an earlier connection was resumed."`
+	ServerName string `json:"tls_server_name,omitempty" doc:"The name that the client has asked for."`
+	ALPN       string `json:"tls_alpn,omitempty"`
+
+	HTTP2 *Streams `json:"http2,omitempty" doc:"Its streams, if it speaks HTTP/2."`
 }
 
 // ConnectionFilter says which connections to upstreams are meant: those that fit all that is there.

@@ -19,6 +19,9 @@ type Request struct {
 	Client   string `json:"client,omitempty"`
 	Listener string `json:"listener,omitempty"` // its name or address; default: the one with the URL's port, or else the first
 	Calls    bool   `json:"calls,omitempty"`    // the calls that plugins make are sent, and answered
+	// ClientCertificate is what the client shows where the listener asks for it: PEM, with those between it and its authority. Its key
+	// is not needed.
+	ClientCertificate string `json:"client_certificate,omitempty"`
 }
 
 // Field is a field of a message.
@@ -34,7 +37,8 @@ type Explanation struct {
 	Request  Message  `json:"request"`
 	Client   string   `json:"client"`
 	Listener Listener `json:"listener"`
-	Steps    []Step   `json:"steps"` // in order
+	TLS      *TLS     `json:"tls,omitempty"` // as it would be agreed on; not there: the listener speaks none, or the URL says nothing of it
+	Steps    []Step   `json:"steps"`         // in order
 	// Outcome is forwarded, answered (here), closed (without an answer), or passed (bytes, in mode tcp).
 	Outcome  string    `json:"outcome"`
 	Route    string    `json:"route,omitempty"`    // the name of the last one that matched
@@ -75,6 +79,28 @@ type Listener struct {
 	Mode    string `json:"mode"`
 	Why     string `json:"why"` // it is this one
 	Place
+}
+
+// TLS is how a handshake would end with a client that speaks TLS 1.2 and 1.3, and offers HTTP/2 and HTTP/1.1.
+type TLS struct {
+	ServerName  string       `json:"server_name,omitempty"` // that the client asks for
+	Version     string       `json:"version,omitempty"`
+	Cipher      string       `json:"cipher,omitempty"`
+	Protocol    string       `json:"protocol,omitempty"` // that is agreed on by ALPN
+	Certificate *Certificate `json:"certificate,omitempty"`
+	ClientAuth  string       `json:"client_auth"`      // the listener's rule: off, request or require
+	Client      *Certificate `json:"client,omitempty"` // what the client shows, if the listener looks at it
+	// Failed is why there would be no connection, as logs and metrics call it.
+	Failed string `json:"failed,omitempty"`
+}
+
+// Certificate is one of either side.
+type Certificate struct {
+	Subject  string    `json:"subject"`
+	Issuer   string    `json:"issuer"`
+	Names    []string  `json:"names"`
+	NotAfter time.Time `json:"not_after"`
+	SHA256   string    `json:"sha256"`
 }
 
 // Step is one thing that happened. One of its parts is there.

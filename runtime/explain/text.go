@@ -115,6 +115,43 @@ func (w *writer) head(e *Explanation) {
 		name += ", " + l.Address
 	}
 	w.row("listener", name+": "+l.Why+at(l.Place))
+	if e.TLS != nil {
+		w.tls(e.TLS)
+	}
+}
+
+func (w *writer) tls(t *TLS) {
+	name := "no server name"
+	if t.ServerName != "" {
+		name = "server name " + short(t.ServerName)
+	}
+	if t.Version == "" {
+		w.row("tls", w.paint(red, "no connection")+": "+t.Failed+"; "+name)
+	} else {
+		protocol := t.Protocol
+		if protocol == "" {
+			protocol = "no protocol by ALPN"
+		}
+		w.row("tls", "TLS "+t.Version+", "+protocol+", "+name)
+	}
+	if t.Certificate != nil {
+		w.row("", "  certificate "+t.Certificate.text())
+	}
+	switch rule := "client_auth: " + t.ClientAuth; {
+	case t.ClientAuth == "off":
+	case t.Client == nil:
+		w.row("", "  the client shows no certificate; "+rule)
+	default:
+		w.row("", "  the client shows "+t.Client.text()+"; "+rule)
+	}
+}
+
+func (c *Certificate) text() string {
+	names := ""
+	if len(c.Names) > 0 {
+		names = " for " + strings.Join(c.Names, ", ")
+	}
+	return short(c.Subject+names) + ", of " + short(c.Issuer) + ", until " + c.NotAfter.UTC().Format(time.DateOnly) + ", SHA-256 " + c.SHA256
 }
 
 func count(n int, what string) string {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // carrier is the upstream connection that an attempt or a session was given, or the one that could not be opened for it.
@@ -23,7 +24,7 @@ func carrierOf(host string, address netip.AddrPort, id uint64, traceID [16]byte,
 	}
 	err = dialError(err)
 	c := carrier{host: err.Host, id: err.ConnID, trace: err.ConnTrace, span: err.ConnSpan}
-	c.address, _ = netip.ParseAddrPort(err.Address) // there may be none
+	c.address, _ = unixaddr.Parse(err.Address) // there may be none
 	return c
 }
 

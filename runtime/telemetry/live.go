@@ -39,6 +39,8 @@ type ListenerStats struct {
 	Open     int
 	// Handshakes of TLS, by how they ended; nil: the listener speaks cleartext.
 	Handshakes map[string]uint64
+	HTTP3      bool
+	Retried    uint64 // Retry packets of HTTP/3
 }
 
 // UpstreamStats is the state of an upstream: its members, and their pools together.

@@ -12,7 +12,7 @@ type CertificateStats struct {
 var (
 	mCertNotAfter = metric{"wasmgate_acme_certificate_not_after_seconds", gauge, "When the certificate ends that is served for a name and was obtained by ACME, as Unix time; 0 while there is none."}
 	mCertAttempts = metric{"wasmgate_acme_certificates_total", counter, "Attempts to obtain or renew a certificate by ACME, by what came of them."}
-	mCertNext     = metric{"wasmgate_acme_next_attempt_seconds", gauge, "When a certificate that could not be obtained is tried for again, as Unix time; 0 where none is waited for."}
+	mCertNext     = metric{"wasmgate_acme_next_attempt_seconds", gauge, "When a certificate that could not be obtained or renewed is tried for again, as Unix time, for a renewal at the latest; 0 where none is waited for."}
 )
 
 func (l *Live) certificates(p *page) {

@@ -92,6 +92,10 @@ const (
 	attrConnBytesOut    = attribute.Key("wasmgate.connection.bytes_out")
 	attrConnMoved       = attribute.Key("wasmgate.connection.moved")
 	attrConnSegment     = attribute.Key("wasmgate.connection.segment")
+	attrGoAwayReceived  = attribute.Key("wasmgate.http2.goaway.received") // codes by RFC 9113's names
+	attrGoAwaySent      = attribute.Key("wasmgate.http2.goaway.sent")
+	attrResetReceived   = attribute.Key("wasmgate.http2.reset.received")
+	attrResetSent       = attribute.Key("wasmgate.http2.reset.sent")
 	attrPoolWait        = attribute.Key("wasmgate.pool.wait")
 	attrDNSAge          = attribute.Key("wasmgate.dns.age")
 	attrDNSTTL          = attribute.Key("wasmgate.dns.ttl")

@@ -98,6 +98,7 @@ func emitEverything(t *testing.T, r *Recorder) {
 	r.ConnOpened(c)
 	first := attempt(x, r, c)
 	first.Err, first.WhyClosed = closed, facts.CloseError
+	first.ResetSent, first.ResetReceived = "CANCEL", "INTERNAL_ERROR"
 	second := attempt(x, r, c)
 	second.Reused, second.WhyNew, second.WhyClosed, second.Age, second.Idle = true, "", facts.CloseMaxRequests, 2, 1
 	second.Why, second.Queued, second.HTTP2 = exchange.AgainHedge, 1, true
@@ -113,6 +114,7 @@ func emitEverything(t *testing.T, r *Recorder) {
 	end(r, x, 101)
 	emitKept(t, r, c, trap)
 	c.Closed, c.WhyClosed, c.Err = wall+int64(time.Minute), facts.CloseError, closed
+	c.GoAwayReceived, c.GoAwaySent = "NO_ERROR", "PROTOCOL_ERROR"
 	r.ConnClosed(c)
 	for _, phase := range []int{1, 2, 3} {
 		c := connection(uint64(phase))
@@ -163,7 +165,7 @@ func emitKept(t *testing.T, r *Recorder, c *facts.Connection, trap *fault.Error)
 // live fills in what other packages know.
 func live(l *Live) {
 	l.Gateway = GatewayStats{Panics: 1, Reloaded: time.Unix(0, wall)}
-	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1, Handshakes: map[string]uint64{"done": 2, "timeout": 1}}
+	l.Listeners["public"] = ListenerStats{Accepted: 1, Open: 1, Handshakes: map[string]uint64{"done": 2, "timeout": 1}, HTTP3: true, Retried: 1}
 	l.Shown = append(l.Shown, ShownCertificate{"public", "api.test", time.Unix(0, wall)}, ShownCertificate{"public", "api.test", time.Unix(0, wall+1)})
 	l.Upstreams["users"] = UpstreamStats{Active: 1, Idle: 2, Waiting: 3, Members: map[string]int{"healthy": 1}, LearnedIdle: time.Second, DNSAge: time.Second}
 	l.Stores["limits"] = StoreStats{Keys: 1, Bytes: 2, MaxBytes: 3}

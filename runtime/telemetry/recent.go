@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // Why a request is among the recent ones: RecentTrace.Kept.
@@ -188,7 +189,7 @@ func (k *kept) summary() RecentTrace {
 		if s.Upstreams = append(s.Upstreams, a.Upstream); i == len(k.attempts)-1 {
 			s.Upstream, s.ConnID = a.Upstream, a.ConnID
 			if a.Address.IsValid() {
-				s.Address = a.Address.String()
+				s.Address = unixaddr.Text(a.Address)
 			}
 		}
 	}

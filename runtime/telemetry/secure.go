@@ -69,6 +69,7 @@ type ShownCertificate struct {
 
 var (
 	mHandshakes = metric{"wasmgate_tls_handshakes_total", counter, "TLS handshakes with clients, by how they ended; those that are resumed are done too."}
+	mRetried    = metric{"wasmgate_quic_retries_total", counter, "First packets of clients of HTTP/3 that were answered with a Retry: prove your address first, for many handshakes are under way."}
 	mExpiry     = metric{"wasmgate_certificate_expiry_seconds", gauge, "When a certificate of a listener expires, as Unix time."}
 )
 
@@ -80,13 +81,19 @@ func (l *Live) secured(p *page) {
 			p.count(h[result], "listener", name, "result", result)
 		}
 	}
+	p.head(mRetried)
+	for _, name := range slices.Sorted(maps.Keys(l.Listeners)) {
+		if s := l.Listeners[name]; s.HTTP3 {
+			p.count(s.Retried, "listener", name)
+		}
+	}
 	p.head(mExpiry)
 	slices.SortFunc(l.Shown, func(a, b ShownCertificate) int {
-		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Name, b.Name), b.NotAfter.Compare(a.NotAfter))
+		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Name, b.Name), a.NotAfter.Compare(b.NotAfter))
 	})
 	for i, c := range l.Shown {
 		if i > 0 && c.Listener == l.Shown[i-1].Listener && c.Name == l.Shown[i-1].Name {
-			continue // of an ECDSA and an RSA certificate one is told: the figure must be unique
+			continue // of an ECDSA and an RSA certificate the one that ends first is told: the figure must be unique
 		}
 		p.value(float64(c.NotAfter.Unix()), "listener", c.Listener, "certificate", c.Name)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // Session is called when a session of a listener in TCP mode has ended in whatever way. It counts it, writes its line,
@@ -147,7 +148,7 @@ func (r *Recorder) where(e *zerolog.Event, host string, address netip.AddrPort, 
 // address writes an address that is left out when it is not valid.
 func (r *Recorder) address(e *zerolog.Event, key string, a netip.AddrPort) {
 	if a.IsValid() {
-		r.scratch = netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).AppendTo(r.scratch[:0])
+		r.scratch = unixaddr.Append(r.scratch[:0], netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
 		e.Bytes(key, r.scratch)
 	}
 }
@@ -189,7 +190,7 @@ func (m *spanMaker) sessionUpstream(s *span, f *exchange.Session) {
 	s.setText(attrUpstream, f.Upstream)
 	s.setText(attrUpstreamHost, c.host)
 	if c.address.IsValid() {
-		s.set(attrUpstreamAddress.String(netip.AddrPortFrom(c.address.Addr().Unmap(), c.address.Port()).String()))
+		s.set(attrUpstreamAddress.String(unixaddr.Text(netip.AddrPortFrom(c.address.Addr().Unmap(), c.address.Port()))))
 	}
 	s.setSeconds(attrPoolWait, f.PoolWait)
 	if f.ConnID != 0 {

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // span is a span that has ended. It belongs to its maker, which uses it again; its texts may be views of the record that
@@ -72,14 +73,21 @@ func (s *span) setCount(k attribute.Key, v uint64) { s.set(k.Int64(int64(v))) }
 func (s *span) setSeconds(k attribute.Key, d time.Duration) { s.set(k.Float64(d.Seconds())) }
 
 func (s *span) setAddress(addr, port attribute.Key, a netip.AddrPort) {
-	if a.IsValid() {
+	switch path, unix := unixaddr.Path(a.Addr()); {
+	case unix:
+		s.setText(addr, path) // it has no port
+	case a.IsValid():
 		s.set(addr.String(s.maker.address(a.Addr())), port.Int(int(a.Port())))
 	}
 }
 
-// setHost splits host:port; without a port it is the scheme's.
+// setHost splits host:port; without a port it is the scheme's. A Unix socket has none.
 func (s *span) setHost(hostport string, tls bool) {
 	if hostport == "" {
+		return
+	}
+	if path, ok := unixaddr.HostPath(hostport); ok {
+		s.setText(attrServerAddress, path)
 		return
 	}
 	host, port := strings.Trim(hostport, "[]"), "80"

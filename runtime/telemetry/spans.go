@@ -284,6 +284,8 @@ func (m *spanMaker) segment(r *record) {
 	s.setSeconds(attrConnIdleTotal, c.IdleTotal)
 	s.set(attrConnMoved.Int(c.MovedBetweenLoops))
 	s.setSeconds(attrConnAge, time.Duration(r.to-c.Opened))
+	s.setText(attrGoAwayReceived, c.GoAwayReceived)
+	s.setText(attrGoAwaySent, c.GoAwaySent)
 	if r.last {
 		s.setText(attrConnWhyClosed, c.WhyClosed)
 		if c.Err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/upstream/facts"
 )
 
@@ -151,7 +152,7 @@ func (m *spanMaker) failed(w *span, r *record, err *fault.Error) {
 // ejectedBy tells that an address is given no requests for a while, if an error says that it was the one too many.
 func (s *span) ejectedBy(err *fault.Error) {
 	if err.Ejected {
-		address, _ := netip.ParseAddrPort(err.Address)
+		address, _ := unixaddr.Parse(err.Address)
 		s.ejected(s.end, err.Host, address)
 	}
 }
@@ -225,6 +226,8 @@ func (m *spanMaker) attemptConnection(s *span, a *exchange.Attempt) {
 	s.setSeconds(attrPoolWait, a.PoolWait)
 	s.setText(attrConnWhyNew, a.WhyNew)
 	s.setText(attrConnWhyClosed, a.WhyClosed)
+	s.setText(attrResetReceived, a.ResetReceived)
+	s.setText(attrResetSent, a.ResetSent)
 	if a.ConnID == 0 {
 		return
 	}

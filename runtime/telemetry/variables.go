@@ -9,6 +9,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 )
 
 // Fields are the names that Part.Field may have, in alphabetical order. README.md says what they mean.
@@ -355,6 +356,9 @@ func appendPort(b []byte, a netip.AddrPort) []byte {
 func appendAddrPort(b []byte, a netip.AddrPort) []byte {
 	if !a.IsValid() {
 		return b
+	}
+	if _, ok := unixaddr.Path(a.Addr()); ok {
+		return unixaddr.Append(b, a)
 	}
 	return netip.AddrPortFrom(clientAddress(a.Addr()), a.Port()).AppendTo(b)
 }
