@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"wasmgate/runtime/body"
+	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/http2"
@@ -38,6 +39,14 @@ func StartHTTP2(limits *http1.Limits) func(t *netloop.Task, c *pool.Conn, until 
 		}
 		s, err := http2.Start(t, c.Net, c.Stream, http2.Options{
 			HeaderList: limits.Head, Fields: limits.Fields, In: &f.BytesIn, Out: &f.BytesOut, Ended: func(w http2.Why) { c.Gone(whys[w]) },
+			Limited: c.Limited,
+			GoAway: func(ours bool, code string) {
+				if ours {
+					f.GoAwaySent = code
+				} else {
+					f.GoAwayReceived = code
+				}
+			},
 		}, until)
 		if err != nil {
 			return err
@@ -63,24 +72,39 @@ func (f *Flight) open(t *netloop.Task) *fault.Error {
 			return err
 		}
 	}
-	scheme := "http"
-	if f.up.Facts.TLS {
-		scheme = "https"
-	}
 	if err := f.tellTimeout(l); err != nil {
 		return err
 	}
-	end := f.replay && len(f.body) == 0 && noTrailers(f.source) && !f.call.is // whose end must be DATA
-	s, err := session.Open(&x.Request, http2.Outgoing{Scheme: scheme, Framing: f.framing, Trailers: x.Request.TETrailers, End: end})
+	out := f.outgoing2(f.up.Facts.TLS)
+	if out.Protocol != "" {
+		if err := f.mayOpen(session); err != nil {
+			return err
+		}
+	} else {
+		out.End = f.replay && len(f.body) == 0 && noTrailers(f.source) && !f.call.is // whose end must be DATA
+	}
+	s, err := session.Open(&x.Request, out)
 	if err != nil {
 		return err
 	}
 	f.stream, f.sentBytes = s, 1
 	x.Attempt().Sent, f.pump.doneAt = l.Now(), l.Now()
-	if !end {
+	if !out.End && out.Protocol == "" {
 		f.pump.start(t, f)
 	}
 	return nil
+}
+
+// outgoing2 is how the request's head is written in HTTP/2.
+func (f *Flight) outgoing2(secure bool) http2.Outgoing {
+	o := http2.Outgoing{Scheme: "http", Framing: f.framing, Trailers: f.X.Request.TETrailers}
+	if secure {
+		o.Scheme = "https"
+	}
+	if f.extended() {
+		o.Protocol, o.Framing, o.Trailers = exchange.TunnelWebSocket, http1.Framing{Kind: http1.NoBody, Length: -1}, false
+	}
+	return o
 }
 
 func noTrailers(s body.Source) bool {
@@ -162,6 +186,9 @@ func (f *Flight) frameHead(t *netloop.Task) *fault.Error {
 			if _, announced := resp.GetID(http1.FieldTrailer); announced && resp.Framing.Kind == http1.Length {
 				resp.Framing = http1.Framing{Kind: http1.Chunked} // in HTTP/1.1 nothing else has trailers
 			}
+			if f.extended() {
+				f.opened()
+			}
 			return nil
 		}
 		if err := f.informational(t); err != nil {
@@ -190,6 +217,9 @@ func (f *Flight) frameError(l *netloop.Loop, err error) *fault.Error {
 // failed.
 func (f *Flight) endStream() (whyClosed string) {
 	f.settle(f.X.Task.Loop())
+	f.stream.Finish()
+	a := f.X.Attempt()
+	a.ResetSent, a.ResetReceived = f.stream.Codes()
 	f.stream.Close()
 	f.stream = nil
 	whyClosed = f.up.Release("")

@@ -12,6 +12,7 @@
 //
 // What was learned of the member goes to it with Report; the upstream makes health, ejection and its breaker of it.
 // With Options.HTTP2 a request is a stream of a connection that others use too (frames.go): what ends it ends no connection.
+// A request whose answer is 101 becomes a tunnel (tunnel.go), which in HTTP/2 is such a stream.
 // With Options.Hedge, an attempt that takes long gets a second one beside it (hedge.go); the first answer is used.
 package proxy
 
@@ -85,6 +86,7 @@ type Flight struct {
 	replay    bool // body is all of it, so the request can be sent again
 	call      call
 	sentBytes uint64
+	interim   int // interim answers of the attempt
 	pump      pump
 	hedge     *hedge
 	noPing    bool               // the upstream did not understand to be asked
@@ -223,7 +225,7 @@ func (f *Flight) attempt(t *netloop.Task, n int, why string) *fault.Error {
 	x, l := f.X, t.Loop()
 	a := x.AddAttempt()
 	a.Upstream, a.Why, a.Started = f.Upstream.Name(), why, l.Now()
-	f.sentBytes, f.reset = 0, false
+	f.sentBytes, f.interim, f.reset = 0, 0, false
 	acquired, err := f.Upstream.Acquire(t, f.wanted(n))
 	if err != nil {
 		a.Queued, a.Passed, a.Failed = acquired.Queued, acquired.Passed, acquired.Failed
@@ -284,7 +286,7 @@ func (f *Flight) wanted(n int) upstream.Request {
 // note copies the connection's facts into the attempt.
 func note(a *exchange.Attempt, up *upstream.Acquired) {
 	c := &up.Facts
-	a.Host, a.Address, a.TLS, a.ConnID, a.Ordinal = c.Host, c.Address, c.TLS, c.ID, c.Requests
+	a.Host, a.Address, a.TLS, a.Secured, a.ConnID, a.Ordinal = c.Host, c.Address, c.TLS, c.TLSVersion, c.ID, c.Requests
 	a.ConnTrace, a.ConnSpan = c.TraceID, c.SpanID
 	a.Reused, a.WhyNew = up.WhyNew == "", up.WhyNew
 	a.PoolWait = time.Duration(a.Acquired - a.Started)
@@ -415,9 +417,13 @@ func switchable(r *http1.Request, resp *http1.Response) bool {
 	return http1.AllTokens(resp.Upgrade, func(protocol []byte) bool { return len(protocol) > 0 && http1.HasToken(r.Upgrade, string(protocol)) })
 }
 
-// headUntil is when the time is over for the head of the answer to an attempt that has started at a time.
+// headUntil is when the time is over for the head of the answer to an attempt that has started at a time. Neither a part of that head nor
+// an interim answer makes it any later.
 func (f *Flight) headUntil(l *netloop.Loop, started int64) int64 {
 	at := f.until(l, f.Options.ResponseHeader)
+	if sent := f.pump.doneAt + int64(f.Options.ResponseHeader); f.Options.ResponseHeader > 0 && f.pump.state != pumpRunning && sent < at {
+		at = max(sent, 1)
+	}
 	if f.Options.PerTry > 0 {
 		if own := started + int64(f.Options.PerTry); at == 0 || own < at {
 			return own
@@ -444,6 +450,9 @@ func (f *Flight) pastTry(l *netloop.Loop) bool {
 // informational passes a 1xx answer on to a client that knows them (RFC 9110 section 15.2); 100 is ours to give.
 func (f *Flight) informational(t *netloop.Task) *fault.Error {
 	x := f.X
+	if f.interim++; f.interim > maxInterim {
+		return fault.New(fault.Malformed, fault.Upstream, 502, "more than %d interim answers (1xx) to a request", maxInterim)
+	}
 	if x.Response.Status == 100 || x.Request.Minor == 0 || f.Client == nil {
 		return nil
 	}
@@ -454,6 +463,9 @@ func (f *Flight) informational(t *netloop.Task) *fault.Error {
 	}
 	return nil
 }
+
+// maxInterim is how many interim answers an upstream may give to a request.
+const maxInterim = 1000
 
 // until is the earlier of now + d and the whole request's deadline.
 func (f *Flight) until(l *netloop.Loop, d time.Duration) int64 {
@@ -510,6 +522,3 @@ func (f *Flight) Member() *upstream.Member { return f.up.Member }
 // Leaving says that the upstream's connection, or whom it leads to, is to be taken out of service, as far as that was decided
 // after the request was given to it.
 func (f *Flight) Leaving() bool { return f.up.Leaving() }
-
-// Stream is the upstream's connection, for a tunnel after 101.
-func (f *Flight) Stream() (wire.Stream, *netloop.Conn) { return f.up.Stream, f.up.Net }

@@ -53,11 +53,7 @@ func (f *Flight) appendHead(dst []byte, secure bool) []byte {
 	if !f.Options.HTTP2 {
 		return http1.AppendRequest(dst, &x.Request, f.outgoing(false))
 	}
-	scheme := "http"
-	if secure {
-		scheme = "https"
-	}
-	return http2.AppendText(dst, &x.Request, http2.Outgoing{Scheme: scheme, Framing: f.framing, Trailers: x.Request.TETrailers})
+	return http2.AppendText(dst, &x.Request, f.outgoing2(secure))
 }
 
 // appendRest appends the rest of the body, as the pump would send it.

@@ -8,6 +8,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/health"
@@ -152,7 +153,7 @@ func (f *Flight) fail(t *netloop.Task, err *fault.Error) *fault.Error {
 	if f.up.Facts.WhyClosed == facts.CloseOperator {
 		reason = facts.CloseOperator
 	}
-	err.Upstream, err.Host, err.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
+	err.Upstream, err.Host, err.Address = f.Upstream.Name(), f.up.Facts.Host, unixaddr.Text(f.up.Facts.Address)
 	if !f.raced(err) {
 		f.tried = append(f.tried, f.up.Member)
 	}
@@ -250,7 +251,7 @@ func (f *Flight) bodyError(l *netloop.Loop, err error) *fault.Error {
 		reason = facts.CloseClientAborted
 	}
 	f.Abandon(reason)
-	fe.Upstream, fe.Host, fe.Address = f.Upstream.Name(), f.up.Facts.Host, f.up.Facts.Address.String()
+	fe.Upstream, fe.Host, fe.Address = f.Upstream.Name(), f.up.Facts.Host, unixaddr.Text(f.up.Facts.Address)
 	if f.stream == nil {
 		f.up.Facts.Err = fe
 	}

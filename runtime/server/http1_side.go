@@ -126,6 +126,9 @@ func (h *http1Side) Flush(t *netloop.Task) error {
 	}
 	err := h.send(t, h.out)
 	h.out = h.out[:0]
+	if h.tunnel { // what passes is not collected
+		h.sent()
+	}
 	if err == nil && h.ended {
 		return h.closeWrite(t)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"net/netip"
 
@@ -22,8 +23,10 @@ type Witness interface {
 
 // Asked is a request that nobody has sent.
 type Asked struct {
-	Bytes         []byte         // as they would come from the client: head and body
-	Client, Local netip.AddrPort // who asks, and where
+	Bytes         []byte               // as they would come from the client: head and body
+	Client, Local netip.AddrPort       // who asks, and where
+	Cleartext     bool                 // where TLS is spoken, the client does not
+	TLS           *tls.ConnectionState // what was agreed on; nil: nothing is known of it
 }
 
 // Rehearsal is what would come of a request. Its parts are valid until Asked is rehearsed again.
@@ -50,15 +53,26 @@ func Rehearse(t *netloop.Task, snap *Snapshot, o Observer, asked *Asked, why Wit
 		srv.observers[l.Index()] = o
 	}
 	s := srv.NewSession(l, Origin{Peer: asked.Client, Local: asked.Local, Scheme: "http"})
-	if snap.TLS != nil {
+	if snap.TLS != nil && !asked.Cleartext {
 		s.Scheme = "https"
+	}
+	if asked.TLS != nil {
+		s.Shown = asked.TLS.PeerCertificates
+		if s.TLS = srv.Secured(*asked.TLS, l.Now(), l.Now()); s.TLS.ALPN == "h2" {
+			s.Version = exchange.HTTP2
+		}
 	}
 	w := &work{why: why}
 	r := &Rehearsal{Exchange: &w.x, Flight: &w.flight}
 	side := &w.http1
 	side.open(nil, &unsent{asked.Bytes}, l, snap.Limits)
 	w.renew(t, side)
-	err := w.readUnsent(t, snap)
+	var err *fault.Error
+	if snap.TLS != nil && asked.Cleartext {
+		err = cleartext()
+	} else {
+		err = w.readUnsent(t, snap)
+	}
 	s.begin(t, w, snap)
 	if err != nil {
 		r.Keep = s.refuse(t, w, err) == kept

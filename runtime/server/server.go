@@ -88,6 +88,7 @@ type work struct {
 	held        struct { // see hold
 		watch exchange.Watch
 		on    bool
+		grace *netloop.Timer // until the flight ends; nil: the client is there
 	}
 	coding  *coding // nil: there was no use for it
 	call    call

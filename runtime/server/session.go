@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 
 	"wasmgate/runtime/exchange"
@@ -16,6 +18,8 @@ type Origin struct {
 	Scheme      string         // "http" or "https"
 	Version     string         // of HTTP; "": each request says it itself
 	TLS         *exchange.TLS  // nil: the connection is cleartext
+	// Shown is the client's certificate and those that it sent with it, as crypto/tls has them; none: it has shown none.
+	Shown []*x509.Certificate
 }
 
 // Session is one client connection, in whatever version of HTTP: who is there, and what it has asked so far. It belongs to a
@@ -29,6 +33,7 @@ type Session struct {
 	peer     []byte               // the peer's address as text
 	proxied  *proxied             // what the PROXY protocol said; nil: nothing
 	told     []*upstream.Upstream // that the client's address was told by the PROXY protocol
+	trusts   *tls.Config          // by which Shown was verified last; nil: that is not known
 }
 
 // NewSession makes the session of a connection that brings requests on a loop. Close must be called on that loop when it is over.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -24,7 +25,7 @@ type TLS struct {
 	// served only for the server name that the connection was made for.
 	ClientAuth, RequireClient bool
 	Headers                   ClientHeaders
-	Failed                    func(*HandshakeFailure) // told of those that failed; called on loops; may be nil
+	Failed                    func(*HandshakeFailure) // told of those that failed; called from any goroutine; may be nil
 }
 
 // HandshakeFailure is a handshake that did not end well.
@@ -139,7 +140,8 @@ func (s *http1Session) negotiate(t *netloop.Task, w *work) bool {
 	if s.conn.Closed() {
 		return false
 	}
-	c := secure.Server(s.conn, a.tls.Config(), a.ahead)
+	cfg := a.tls.Config()
+	c := secure.Server(s.conn, cfg, a.ahead)
 	a.ahead = nil
 	began := t.Loop().Now()
 	s.server.enter(t.Loop(), a)
@@ -151,7 +153,9 @@ func (s *http1Session) negotiate(t *netloop.Task, w *work) bool {
 		return false
 	}
 	s.arrival, s.waited = nil, never
-	s.stream, s.Scheme, s.TLS = c, "https", s.server.Secured(c.State(), began, t.Loop().Tick())
+	state := c.State()
+	s.stream, s.Scheme, s.TLS = c, "https", s.server.Secured(state, began, t.Loop().Tick())
+	s.Shown, s.trusts = state.PeerCertificates, cfg
 	if s.TLS.ALPN == challengeProtocol {
 		return false // the handshake was all that was asked for (RFC 8737, 3)
 	}
@@ -168,10 +172,14 @@ func (s *http1Session) notTLS(t *netloop.Task, w *work, a *arrival) {
 		return
 	}
 	w.renew(t, &w.http1)
-	s.finish(t, w, s.reject(t, w, fault.New(fault.Malformed, fault.Client, 400, "this port speaks TLS: ask it by https")))
+	s.finish(t, w, s.reject(t, w, cleartext()))
 }
 
 var errNotTLS = errors.New("the client does not speak TLS")
+
+func cleartext() *fault.Error {
+	return fault.New(fault.Malformed, fault.Client, 400, "this port speaks TLS: ask it by https")
+}
 
 // enter counts a handshake that begins, and makes room for it.
 func (srv *Server) enter(l *netloop.Loop, a *arrival) {
@@ -211,7 +219,7 @@ func (srv *Server) leave(l *netloop.Loop, a *arrival) {
 
 // unsafe counts a handshake that failed, and reports it.
 func (s *http1Session) unsafe(a *arrival, name string, err error) {
-	r := resultOf(err)
+	r := ResultOf(err)
 	if a.crowded {
 		r = HandshakeCrowded
 	}
@@ -220,6 +228,18 @@ func (s *http1Session) unsafe(a *arrival, name string, err error) {
 		o := s.Origin
 		o.Peer = s.client()
 		a.tls.Failed(&HandshakeFailure{o, r, name, err})
+	}
+}
+
+// Unsecured counts a handshake that was done elsewhere, and failed, and reports it. HandshakeFailed has it looked at what the error
+// says. It may be called from any goroutine.
+func (srv *Server) Unsecured(f *HandshakeFailure) {
+	if f.Reason == HandshakeFailed {
+		f.Reason = ResultOf(f.Err)
+	}
+	srv.handshakes[f.Reason].Add(1)
+	if t := srv.snapshot.Load().TLS; t != nil && t.Failed != nil {
+		t.Failed(f)
 	}
 }
 
@@ -240,7 +260,8 @@ var refusals = []struct {
 	{"unsupported SSLv2 handshake", HandshakeVersion},
 }
 
-func resultOf(err error) HandshakeResult {
+// ResultOf says how a handshake ended whose error is not nil.
+func ResultOf(err error) HandshakeResult {
 	var op *net.OpError
 	var unknown *tls.CertificateVerificationError
 	switch {
@@ -286,7 +307,7 @@ var versions = map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3
 // configurations: what a listener demands now may be more than when the connection was made, and then it ends.
 func (s *Session) acceptable(w *work, snap *Snapshot) *fault.Error {
 	t := snap.TLS
-	if t == nil || w.why != nil { // nothing has come on a connection
+	if t == nil || w.why != nil && s.TLS == nil { // nothing has come on a connection
 		return nil
 	}
 	x := &w.x
@@ -297,8 +318,38 @@ func (s *Session) acceptable(w *work, snap *Snapshot) *fault.Error {
 	case t.RequireClient && s.TLS.Peer == nil:
 		x.Request.KeepAlive = false
 		return fault.New(fault.Denied, fault.Client, 421, "clients need a certificate by now: connect anew")
+	case t.ClientAuth && !s.trusted(t):
+		x.Request.KeepAlive = false
+		return fault.New(fault.Denied, fault.Client, 421, "the client's certificate is of no authority that is trusted by now: connect anew")
 	case t.ClientAuth && !servedBy(s.TLS.ServerName, x.Request.Authority):
 		return fault.New(fault.Denied, fault.Client, 421, "the connection was made for another server name: connect anew")
 	}
 	return nil
+}
+
+// trusted says whether what the client has shown, if anything, is of the authorities that clients must be of now: a connection
+// must not outlive the trust in whoever made it. A certificate is verified again only after the authorities have changed.
+func (s *Session) trusted(t *TLS) bool {
+	if s.TLS.Peer == nil {
+		return true
+	}
+	now := t.Config()
+	if now == s.trusts {
+		return true
+	}
+	if len(s.Shown) == 0 || now.ClientCAs == nil {
+		return false
+	}
+	if was := s.trusts; was == nil || !now.ClientCAs.Equal(was.ClientCAs) {
+		between := x509.NewCertPool()
+		for _, c := range s.Shown[1:] {
+			between.AddCert(c)
+		}
+		o := x509.VerifyOptions{Roots: now.ClientCAs, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+		if _, err := s.Shown[0].Verify(o); err != nil {
+			return false
+		}
+	}
+	s.trusts = now
+	return true
 }

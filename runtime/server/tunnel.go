@@ -6,18 +6,17 @@ import (
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/http1"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/proxy"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/websocket"
-	"wasmgate/runtime/wire"
 )
 
-// tunnel is a client's side and an upstream's connection that have become one after 101 (RFC 9110 section 7.8). Each direction
+// tunnel is a client's side and an upstream's that have become one after 101 (RFC 9110 section 7.8). Each direction
 // has a task of its own, which holds no buffer while it waits. When it ends is in tunnels.go.
 type tunnel struct {
 	session  *Session
 	work     *work
-	stream   wire.Stream // to the upstream
-	upstream *netloop.Conn
+	upstream proxy.Tunnel
 	up, down direction // to the upstream, and to the client
 	place    int       // in the loop's list
 	main     *netloop.Task
@@ -64,6 +63,7 @@ func (s *Session) openTunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route)
 			return s.respond(t, w, snap, r)
 		}
 	}
+	w.letGo() // a tunnel sees by itself that the client goes
 	r.Response.apply(&x.Response.Head)
 	w.side.Head(&x.Response, http1.ResponseOut{Minor: 1, Upgrade: protocol, Framing: http1.Framing{Kind: http1.NoBody, Length: -1}})
 	w.side.Tunnel()
@@ -90,20 +90,31 @@ func (s *Session) openTunnel(t *netloop.Task, w *work, snap *Snapshot, r *Route)
 func (s *Session) pass(t *netloop.Task, w *work) {
 	f, l := &w.flight, t.Loop()
 	n := &tunnel{session: s, work: w, main: t, idle: int64(f.Options.TunnelIdle), most: int64(f.Options.TunnelMax), moved: l.Now()}
-	n.stream, n.upstream = f.Stream()
+	n.upstream = f.Tunnel()
 	n.deadlines(0, 0)
 	s.server.opened(l, n)
+	gone := exchange.Watch{Gone: n.clientGone}
+	w.x.Watch(&gone)
 	l.Go(func(t *netloop.Task) {
 		n.fromClient(t)
 		n.up.done = true
 		n.main.Wake()
 	})
-	n.fromUpstream(t, &f.Answer)
+	n.fromUpstream(t)
 	for n.down.done = true; !n.up.done; {
 		t.Park()
 	}
+	w.x.Unwatch(&gone)
 	w.x.BytesIn, w.x.BytesOut = n.up.bytes, n.down.bytes
 	s.server.closed(l, n)
+}
+
+// clientGone ends the tunnel of a client that has reset its stream, also while the upstream takes nothing and so nobody reads from
+// the client. One that has ended its direction has not gone.
+func (n *tunnel) clientGone() {
+	if !n.over && n.work.side.Gone() {
+		n.cut(exchange.EndClientReset)
+	}
 }
 
 // deadlines sets until when each side is read and written.
@@ -122,18 +133,18 @@ func (n *tunnel) fromClient(t *netloop.Task) {
 		data, err := side.Next(t)
 		switch {
 		case err == nil:
-			if err := n.move(t, d, data, n.toUpstream); err != nil {
+			if err := n.move(t, d, data, n.upstream.Write); err != nil {
 				n.refused(t, err)
 				return
 			}
 		case n.awake(err):
 			side.SetReadDeadline(0)
-			if err := n.move(t, d, nil, n.toUpstream); err != nil {
+			if err := n.move(t, d, nil, n.upstream.Write); err != nil {
 				n.refused(t, err)
 				return
 			}
 		case isEOF(err):
-			if n.ends(t, d, exchange.EndClientClosed); n.endUpstream(t) != nil {
+			if n.ends(t, d, exchange.EndClientClosed); n.upstream.CloseWrite(t) != nil {
 				n.cut(exchange.EndUpstreamReset)
 			}
 			return
@@ -145,23 +156,17 @@ func (n *tunnel) fromClient(t *netloop.Task) {
 }
 
 // fromUpstream moves what the upstream sends.
-func (n *tunnel) fromUpstream(t *netloop.Task, from *wire.Reader) {
+func (n *tunnel) fromUpstream(t *netloop.Task) {
 	side, d := n.work.side, &n.down
 	for {
-		if b := from.Buffered(); len(b) > 0 {
-			if err := n.move(t, d, b, side.Write); err != nil {
-				n.broke(exchange.EndClientReset, err)
-				return
-			}
-			from.Consume(len(b))
-		}
-		from.Rest()
-		err := from.Fill(t)
+		n.upstream.Rest()
+		data, err := n.upstream.Next(t)
 		switch {
-		case err == nil:
-		case n.awake(err):
-			n.upstream.SetReadDeadline(0)
-			if err := n.move(t, d, nil, side.Write); err != nil {
+		case err == nil, n.awake(err):
+			if err != nil {
+				n.upstream.SetReadDeadline(0)
+			}
+			if err := n.move(t, d, data, side.Write); err != nil {
 				n.broke(exchange.EndClientReset, err)
 				return
 			}
@@ -176,21 +181,6 @@ func (n *tunnel) fromUpstream(t *netloop.Task, from *wire.Reader) {
 			return
 		}
 	}
-}
-
-func (n *tunnel) toUpstream(t *netloop.Task, data []byte) error {
-	_, err := n.stream.Write(t, data)
-	return err
-}
-
-// endUpstream tells the upstream that nothing more comes.
-func (n *tunnel) endUpstream(t *netloop.Task) error {
-	if s, ok := n.stream.(interface {
-		CloseWrite(*netloop.Task) error
-	}); ok {
-		return s.CloseWrite(t)
-	}
-	return n.upstream.CloseWrite()
 }
 
 // move passes data on, and says what is to be said itself as soon as it may be. What comes behind that goes nowhere.
@@ -242,7 +232,7 @@ func (n *tunnel) noteClose(d *direction) {
 	}
 	if n.notice.told && n.up.frames.Closed() && n.down.frames.Closed() {
 		n.said = true
-		_ = n.upstream.Close() // and the client is told of the end by whoever reads there
+		n.upstream.Shut() // and the client is told of the end by whoever reads there
 	}
 }
 
@@ -287,5 +277,5 @@ func (n *tunnel) cut(why string) {
 	n.because(why)
 	n.over = true
 	n.work.side.Close()
-	_ = n.upstream.Close()
+	n.upstream.Close()
 }
