@@ -13,24 +13,17 @@ import (
 func newCheck(p *Process) *cobra.Command {
 	s := &source{process: p}
 	c := &cobra.Command{
-		Use:   "check [FILE]",
+		Use:   "check",
 		Short: "Say everything that is wrong with a config",
 		Long: `Reads a config as run would, with the environment and --set, and says every mistake at once, each with its place and
-what to write instead. Plugins are compiled and given their config. Nothing listens; modules that are in no cache are
-fetched. A module that is not what its digest says is an error; one whose server cannot be asked is a warning.
+what to write instead. Plugins are compiled and given their config, and certificates are read. Nothing listens; modules
+that are in no cache are fetched. A module that is not what its digest says is an error; one whose server cannot be asked
+is a warning. So is a certificate that clients refuse, now or within 14 days.
 
 The exit code is 0 if the config can be served, also with warnings, and 1 if it cannot.`,
-		Args: cobra.MaximumNArgs(1),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
-		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				s.file = args[0]
-			}
-			return check(p, s)
-		},
+		RunE: func(*cobra.Command, []string) error { return check(p, s) },
 	}
+	s.addFile(c)
 	s.addSet(c)
 	return c
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -27,6 +28,29 @@ type source struct {
 	file    string   // as it was named; "": the default; "-": standard input
 	set     []string // --set
 	stdin   []byte   // what standard input had, since it can be read only once
+}
+
+// addFile lets a command be told its config, as FILE or as -c FILE: who knows one of nginx, HAProxy or Envoy tries either.
+func (s *source) addFile(c *cobra.Command) {
+	c.Use += " [FILE]"
+	c.Flags().StringVarP(&s.file, "config", "c", "", "config `file`, or - for standard input (default wasmgate.yaml); the same as FILE")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	c.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if err := cobra.MaximumNArgs(1)(c, args); err != nil {
+			return err
+		}
+		if len(args) == 0 {
+			return nil
+		}
+		if s.file != "" && s.file != args[0] {
+			return fmt.Errorf("two configs were named, %s and %s: %s takes one", s.file, args[0], c.Name())
+		}
+		s.file = args[0]
+		return nil
+	}
 }
 
 func (s *source) addSet(c *cobra.Command) {

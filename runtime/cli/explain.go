@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +29,7 @@ type question struct {
 	data    string
 	admin   ask.Endpoint
 	token   func() error // reads the endpoint's
+	shown   string       // file of the client's certificate
 	json    bool
 	all     bool
 	request explain.Request
@@ -47,11 +50,15 @@ connections and age of DNS as they are now, and what plugins find in their store
 denies whom it would deny, and counts nothing. Places are those of the file that it was started with, or, with both, of FILE.
 
 Calls that plugins make are not sent: a plugin is told that the upstream is not available. With --calls they are.
+Where the listener speaks TLS, it says which certificate a client of the URL's host is shown, and the protocol. What such a listener
+wants of clients' certificates is looked at too: --client-cert names the one that the client shows; its key is not needed.
+
 A URL's bytes are taken as they are: quote it. tls://NAME asks about a listener in mode tcp, by its server name.`,
 		Example: `  wasmgate explain http://shop.example/cart
   wasmgate explain -c edge.yaml POST 'http://shop.example/api?v=2' -H 'x-tenant: acme' -d '{"a": 1}'
   wasmgate explain --client 203.0.113.9 --listener public /admin
   wasmgate explain --admin 127.0.0.1:9901 http://shop.example/cart
+  wasmgate explain --client-cert alice.pem https://shop.example:8443/cart
   wasmgate explain --json /cart | jq .upstream.members
   wasmgate explain tls://db.example`,
 		Args: cobra.RangeArgs(1, 2),
@@ -69,6 +76,7 @@ A URL's bytes are taken as they are: quote it. tls://NAME asks about a listener 
 	f.StringArrayVarP(&q.fields, "header", "H", nil, "a `'name: value'` of the request; may be repeated")
 	f.StringVarP(&q.data, "data", "d", "", "the request's `body`, or @FILE")
 	f.StringVar(&q.request.Client, "client", "", "the `address` that the client has (default 127.0.0.1)")
+	f.StringVar(&q.shown, "client-cert", "", "PEM `file` of the certificate that the client shows")
 	f.StringVar(&q.request.Listener, "listener", "", "`name` or address of the listener (default: by the URL's port)")
 	f.BoolVar(&q.request.Calls, "calls", false, "send what plugins call")
 	f.BoolVar(&q.json, "json", false, "write JSON")
@@ -95,6 +103,15 @@ func (q *question) answer() error {
 		}
 		q.request.Body = string(b)
 	}
+	if q.shown != "" {
+		b, err := os.ReadFile(q.shown)
+		if err != nil {
+			return failure{err}
+		}
+		if q.request.ClientCertificate = certificatesOf(b); q.request.ClientCertificate == "" {
+			return failure{errors.New("--client-cert " + q.shown + ": there is no certificate in it (PEM)")}
+		}
+	}
 	e, err := q.ask()
 	var mistake explain.Mistake
 	switch {
@@ -111,6 +128,21 @@ func (q *question) answer() error {
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
 	return out.Encode(e)
+}
+
+// certificatesOf leaves a key that is in the same file where it is.
+func certificatesOf(text []byte) string {
+	var b bytes.Buffer
+	for {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			break
+		}
+		if text = rest; block.Type == "CERTIFICATE" {
+			_ = pem.Encode(&b, block) // a buffer takes anything
+		}
+	}
+	return b.String()
 }
 
 func (q *question) ask() (*explain.Explanation, error) {

@@ -45,7 +45,7 @@ and then:
 func newRun(p *Process) *cobra.Command {
 	s := &source{process: p}
 	c := &cobra.Command{
-		Use:   "run [-c FILE]",
+		Use:   "run",
 		Short: "Serve a config",
 		Long: `Serves a config until it is told to stop.
 
@@ -53,11 +53,9 @@ SIGHUP, and a change of the config file or of a plugin's module, reload: a confi
 the log says what is wrong with it. SIGUSR1 opens the access log's file anew, after it was renamed. SIGTERM and
 SIGINT stop: no further connections, requests under way may end within limits.drain_timeout. A second one stops at
 once.`,
-		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return run(p, s) },
 	}
-	c.Flags().StringVarP(&s.file, "config", "c", "", "config `file`, or - for standard input (default wasmgate.yaml)")
-	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	s.addFile(c)
 	s.addSet(c)
 	return c
 }

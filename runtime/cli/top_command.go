@@ -29,9 +29,11 @@ Keys: u, c, p and l, tab and the arrows choose what is shown, s what it is sorte
 With --once, or where standard output is not a terminal, all tables are written once, as plain text, after one interval.
 
 An endpoint with a token wants --token-file: a file like admin.token_file, of which the first line counts. Over TLS, say
-https:// in ADDRESS; SSL_CERT_FILE names the authorities if they are not the system's.`,
+https:// in ADDRESS, or one of --cacert, --cert and --key: the authority, if it is not one of the system's, and the certificate
+that admin.tls.client_ca takes, with its key.`,
 		Example: `  wasmgate top
   wasmgate top --admin 10.0.0.5:9901 --token-file /run/secrets/admin
+  wasmgate top --admin 10.0.0.5:9901 --cacert admin-ca.pem --cert me.pem --key me.key
   wasmgate top --once --interval 10s > figures.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -58,12 +60,21 @@ https:// in ADDRESS; SSL_CERT_FILE names the authorities if they are not the sys
 // adminFlags are those of a command that asks a gateway. Call read before the endpoint is used.
 func adminFlags(c *cobra.Command, e *ask.Endpoint, address, usage string) (read func() error) {
 	var tokenFile string
-	c.Flags().StringVar(&e.Admin, "admin", address, usage)
-	c.Flags().StringVar(&tokenFile, "token-file", "", "`file` with the token that the admin endpoint wants")
+	var files ask.Files
+	f := c.Flags()
+	f.StringVar(&e.Admin, "admin", address, usage)
+	f.StringVar(&tokenFile, "token-file", "", "`file` with the token that the admin endpoint wants")
+	f.StringVar(&files.CA, "cacert", "", "PEM `file` of the authorities of the admin endpoint's certificate")
+	f.StringVar(&files.Cert, "cert", "", "PEM `file` of the certificate to show to the admin endpoint")
+	f.StringVar(&files.Key, "key", "", "PEM `file` of its key (default: the one of --cert)")
 	return func() (err error) {
 		if tokenFile != "" {
-			e.Token, err = ask.Token(tokenFile)
+			if e.Token, err = ask.Token(tokenFile); err != nil {
+				return failed(err)
+			}
 		}
+		e.Client, err = files.Client()
+		e.Secure = e.Client != nil
 		return failed(err)
 	}
 }

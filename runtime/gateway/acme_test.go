@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -73,7 +75,13 @@ func (i *issuing) start(names ...string) *gate {
 		i.Stop() // it has some of its own
 		testkit.Eventually(i.T, "no goroutine is left over", func() bool { return runtime.NumGoroutine() <= before })
 	})
-	return startText(i.T, i.config(names...))
+	g := startText(i.T, i.config(names...))
+	i.Cleanup(func() {
+		if i.Failed() {
+			i.Logf("the gateway's log:\n%s", g.log.String())
+		}
+	})
+	return g
 }
 
 // client asks by TLS. It trusts the issuer as it is now.
@@ -192,6 +200,113 @@ func TestARenewalDropsNothing(t *testing.T) {
 	})
 	at := requests.Load()
 	testkit.Eventually(t, "clients go on", func() bool { return requests.Load() > at+100 || t.Failed() })
+}
+
+// keptConn is a client's connection that tells whether the gateway was the one to end it.
+type keptConn struct {
+	net.Conn
+	closed atomic.Bool
+	ended  *atomic.Int64
+}
+
+func (h *keptConn) Read(b []byte) (int, error) {
+	n, err := h.Conn.Read(b)
+	if err != nil && !h.closed.Load() {
+		h.ended.Add(1)
+	}
+	return n, err
+}
+
+func (h *keptConn) Close() error {
+	h.closed.Store(true)
+	return h.Conn.Close()
+}
+
+// TestARenewalKeepsConnections: clients of Go's net/http ask on, by connections that the gateway never ends, while certificates
+// are renewed, and while the configuration is loaded anew. How many they make is theirs: net/http gives one up itself when its own
+// goroutine that writes was not heard of within 50 ms, or when several requests at once leave more than it keeps.
+func TestARenewalKeepsConnections(t *testing.T) {
+	name := fmt.Sprintf("kept-%d.example.com", time.Now().UnixNano())
+	i := startPebble(t, pebble.Options{Validity: 40 * time.Second}, name)
+	i.more += ", renew_window: 0.97"
+	g := i.start(name)
+	seen := map[string]bool{i.wait(name): true}
+	roots := i.Roots()
+	stop, requests, ended := make(chan struct{}), atomic.Int64{}, atomic.Int64{}
+	var clients sync.WaitGroup
+	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		for range 3 {
+			clients.Go(func() { i.askOn(version, name, roots, stop, &requests, &ended) })
+		}
+	}
+	finish := sync.OnceFunc(func() { close(stop); clients.Wait() })
+	defer finish()
+	testkit.Eventually(t, "two renewals", func() bool {
+		serial, err := i.serial(name)
+		if err != nil {
+			t.Error(err)
+		}
+		seen[serial] = true
+		return len(seen) >= 3 || t.Failed()
+	})
+	for range 3 {
+		c, _, err := config.Load(config.Source{File: "test.yaml", Data: []byte(i.config(name))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Reload(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := requests.Load()
+	testkit.Eventually(t, "clients go on", func() bool { return requests.Load() > at+100 || t.Failed() })
+	if finish(); ended.Load() != 0 {
+		t.Errorf("the gateway has ended %d connections", ended.Load())
+	}
+}
+
+// askOn asks one request after the other until stop.
+func (i *issuing) askOn(version, name string, roots *x509.CertPool, stop chan struct{}, requests, ended *atomic.Int64) {
+	var made atomic.Int64
+	tr := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: version == "HTTP/2.0",
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			made.Add(1)
+			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", i.secure))
+			return &keptConn{Conn: c, ended: ended}, err
+		},
+	}
+	defer tr.CloseIdleConnections()
+	trace := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{PutIdleConn: func(err error) {
+		if err != nil {
+			i.Logf("%s: net/http gives a connection up: %v", version, err)
+		}
+	}})
+	for ; ; requests.Add(1) {
+		select {
+		case <-stop:
+			if n := made.Load(); n != 1 {
+				i.Logf("%s: a client has made %d connections", version, n)
+			}
+			return
+		default:
+		}
+		r, err := http.NewRequestWithContext(trace, http.MethodGet, "https://"+name+"/", http.NoBody)
+		if err != nil {
+			i.Error(err)
+			return
+		}
+		resp, err := tr.RoundTrip(r)
+		if err != nil {
+			i.Errorf("%s: %v", version, err)
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		if resp.Body.Close(); err != nil || string(body) != "hello\n" || resp.Close || resp.Proto != version {
+			i.Errorf("%s: answered %q by %s, %v, close: %v", version, body, resp.Proto, err, resp.Close)
+			return
+		}
+	}
 }
 
 // TestARestartNeedsNoIssuer: what is stored is served from the first handshake on.

@@ -185,6 +185,7 @@ func (o operators) Listeners() []admin.Listener {
 		for _, r := range c.SNI {
 			l.SNI = append(l.SNI, admin.SNI{Hosts: r.Host, Upstream: r.Upstream})
 		}
+		l.Certificates = o.certificates(c, b.set)
 		list = append(list, l)
 	}
 	return list
@@ -237,7 +238,7 @@ func (o operators) Clients(limit int) admin.Clients {
 		looked := 0
 		l.SomeConns(func(c *netloop.Conn) bool {
 			if c.Accepted() {
-				p.list = append(p.list, admin.Client{ID: c.ID(), Address: c.RemoteAddr().String(), Local: c.LocalAddr().String(), Loop: l.Index()})
+				p.list = append(p.list, clientView(l, c))
 			}
 			looked++
 			return len(p.list) < limit && looked < maxLooked

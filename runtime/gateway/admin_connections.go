@@ -10,7 +10,9 @@ import (
 
 	"wasmgate/runtime/admin"
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/netloop"
+	"wasmgate/runtime/server"
 	"wasmgate/runtime/upstream/facts"
 	"wasmgate/runtime/upstream/pool"
 )
@@ -36,7 +38,7 @@ func fitsFacts(f *admin.ConnectionFilter, b *facts.Connection) bool {
 
 // sameAddress says whether a text is the address, with its port or without.
 func sameAddress(text string, a netip.AddrPort) bool {
-	if p, err := netip.ParseAddrPort(text); err == nil {
+	if p, ok := unixaddr.Parse(text); ok {
 		return p.Port() == a.Port() && p.Addr().Unmap() == a.Addr().Unmap()
 	}
 	ip, err := netip.ParseAddr(strings.Trim(text, "[]"))
@@ -109,6 +111,12 @@ func connectionView(l *netloop.Loop, c *pool.Conn) admin.Connection {
 	if since := c.IdleSince(); since != 0 {
 		v.State, v.Idle = "idle", ms(l.Now()-since)
 	}
+	if s, ok := c.Session.(interface {
+		Streams() int
+		MaxStreams() int
+	}); ok {
+		v.HTTP2 = &admin.Streams{Open: s.Streams(), Max: s.MaxStreams()}
+	}
 	switch u := f.User.(type) {
 	case *exchange.Exchange:
 		v.Use = requestUse(l, u)
@@ -125,13 +133,31 @@ func factsView(l *netloop.Loop, f *facts.Connection, until int64) admin.Connecti
 		Why: f.WhyOpened, Opened: time.Unix(0, f.Opened), Age: ms(until - f.Opened), DNS: span(f.DNSStart, f.DNSEnd), Dial: span(f.DialStart, f.DialEnd),
 		TLSFor: span(f.TLSStart, f.TLSEnd), Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, IdleTotal: ms(int64(f.IdleTotal)),
 		Moved: f.MovedBetweenLoops, DNSAge: ms(int64(f.DNSAge())), DNSTTL: ms(int64(f.DNSTTL)), DNSServer: f.DNSServer, DNSStale: f.DNSStale,
-		TLS: f.TLS, TLSVersion: f.TLSVersion, ServerName: f.ServerName, ALPN: f.ALPN,
+		TLS: f.TLS, TLSVersion: f.TLSVersion, TLSSuite: f.TLSSuite, TLSResumed: f.TLSResumed, ServerName: f.ServerName, ALPN: f.ALPN,
+		GoAwayReceived: f.GoAwayReceived, GoAwaySent: f.GoAwaySent,
 	}
 	if f.Address.IsValid() {
-		v.Address = f.Address.String()
+		v.Address = unixaddr.Text(f.Address)
 	}
 	if f.Sampled {
 		v.TraceID = hex.EncodeToString(f.TraceID[:])
+	}
+	return v
+}
+
+// clientView runs on the connection's loop.
+func clientView(l *netloop.Loop, c *netloop.Conn) admin.Client {
+	v := admin.Client{ID: c.ID(), Address: c.RemoteAddr().String(), Local: c.LocalAddr().String(), Loop: l.Index()}
+	s, ok := server.LookAt(c)
+	if !ok {
+		return v
+	}
+	v.Requests = s.Requests
+	if s.HTTP2 {
+		v.HTTP2 = &admin.Streams{Open: s.Streams, Max: s.Most}
+	}
+	if t := s.TLS; t != nil {
+		v.TLS, v.TLSVersion, v.TLSSuite, v.TLSResumed, v.ServerName, v.ALPN = true, t.Version, t.Cipher, t.Resumed, t.ServerName, t.ALPN
 	}
 	return v
 }

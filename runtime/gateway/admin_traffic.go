@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/admin"
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/telemetry"
 )
@@ -28,7 +29,7 @@ func (o operators) Errors(f admin.TrafficFilter) admin.Errors {
 			Listener: e.Listener, Route: e.Route, Upstream: e.Upstream, Host: e.Host, Plugin: e.Plugin, ConnID: e.ConnID, TraceID: traceID(e.TraceID),
 		}
 		if e.Address.IsValid() {
-			v.Address = e.Address.String()
+			v.Address = unixaddr.Text(e.Address)
 		}
 		out.Errors = append(out.Errors, v)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
 
 	"wasmgate/runtime/internal/testkit"
 )
@@ -92,6 +93,60 @@ func TestABrowserLoadsAPage(t *testing.T) {
 			if n := b.spoken[version.protocol]; n != assets+1 || len(b.spoken) > 2 { // and the icon, which is data
 				t.Errorf("answers by protocol: %v", b.spoken)
 			}
+		})
+	}
+}
+
+// A browser opens WebSockets of a page that came over HTTP/2 as streams of the page's connection (RFC 8441), whatever the server
+// behind the gateway speaks: they work, and log and metrics tell of them, and by which version of HTTP they came.
+func TestABrowserOpensWebSockets(t *testing.T) {
+	for name, protocol := range map[string]string{"to HTTP/1.1": "http1.1", "to HTTP/2": "http2"} {
+		t.Run(name, func(t *testing.T) {
+			leavesNothing(t)
+			e, id := startWebSockets(t), newIdentity(t, t.TempDir(), 1)
+			to := e.addr
+			if protocol == "http2" {
+				to = chatSite(t, e, "", "", "").at("test")
+			}
+			s := startSite(t, fmt.Sprintf(`
+listeners: [{ name: test, address: '127.0.0.1:0', tls: { certificates: [{ cert: %q, key: %q }] } }]
+upstreams: { app: { protocol: %s, targets: ['http://%s'] } }
+routes:
+  - { match: { path: / }, respond: { status: 200, headers: { Content-Type: text/html }, body: "<!doctype html><title>chat</title><link rel=icon href='data:,'>" } }
+  - { match: { path_prefix: /chat }, upstream: app }
+`, id.cert, id.key, protocol, to))
+			b := startBrowser(t, chromedp.Flag("ignore-certificate-errors-spki-list", id.spki), chromedp.Flag("host-resolver-rules", "MAP localhost 127.0.0.1"))
+			_, port, _ := strings.Cut(s.at("test"), ":")
+			b.do("load the page", chromedp.Navigate("https://localhost:"+port+"/"))
+			const many = 5
+			got := eval[string](b, fmt.Sprintf(`await Promise.all([...Array(%d).keys()].map(i => new Promise((resolve, reject) => {
+				const texts = ['hello ' + i, 'long '.repeat(20000), ''], c = new WebSocket('wss://' + location.host + '/chat/' + i, 'chat');
+				let n = 0;
+				c.onopen = () => c.send(texts[0]);
+				c.onmessage = e => {
+					if (e.data !== texts[n]) reject('message ' + n + ' comes back as ' + e.data.slice(0, 50));
+					else if (++n < texts.length) c.send(texts[n]);
+					else c.close(1000, 'bye');
+				};
+				c.onclose = e => resolve(c.protocol + ' ' + n + ' ' + e.code + ' ' + e.wasClean);
+			}))).then(all => all.join(), e => String(e))`, many))
+			if want := strings.TrimSuffix(strings.Repeat("chat 3 1000 true,", many), ","); got != want {
+				t.Errorf("the page says %q; want %q", got, want)
+			}
+			testkit.Eventually(t, "all have ended", func() bool { return s.endedTunnels("client_closed", strconv.Itoa(many)) && s.tunnels("0") })
+			chats, conns := 0, map[uint64]bool{}
+			for _, l := range s.lines(many + 1) {
+				if strings.HasPrefix(l.Path, "/chat/") {
+					chats++
+				}
+				if conns[l.Conn] = true; l.Protocol != "HTTP/2.0" {
+					t.Errorf("%+v", l)
+				}
+			}
+			if chats != many || len(conns) != 1 || e.closedWith(websocket.StatusNormalClosure) != many {
+				t.Errorf("%d lines of WebSockets, client connections %v; the servers' have ended with %v", chats, conns, e.closed)
+			}
+			b.quiet()
 		})
 	}
 }

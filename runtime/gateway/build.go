@@ -30,6 +30,7 @@ type state struct {
 	missing   map[config.Module]error // that plugins wait for, and why they could not be fetched
 	listeners []blueprint             // beside config.Listeners
 	certs     []*certs.Set            // of those with TLS
+	of        *state                  // in force, for explanations, which have the same certificates; nil: it is no explainer's
 	names     *telemetry.Names        // of all that counts
 	bound     []netip.AddrPort        // beside them too: the addresses that they have, once they are open
 	wrap      func(name string, f filter.Filter) filter.Filter

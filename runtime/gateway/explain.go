@@ -68,6 +68,15 @@ func (g *Gateway) Explain(ctx context.Context, r explain.Request) (*explain.Expl
 
 // find rehearses the request on a loop, and waits for that.
 func (g *Gateway) find(e *explainer, f *finding, asked *server.Asked) error {
+	if snap := e.state.listeners[f.listener].http; snap != nil {
+		switch {
+		case snap.TLS == nil && f.url.Scheme == "https":
+			f.result.Notes = append(f.result.Notes, "the listener speaks no TLS: this is for a client whose TLS ends before it; any other gets no answer that it understands")
+		case snap.TLS == nil || asked.Cleartext || f.url.Scheme == "":
+		case !f.negotiate(asked, snap.TLS):
+			return nil
+		}
+	}
 	g.group.Start()
 	l, done := g.group.Loop(0), make(chan error, 1)
 	e.copyStores(g)
@@ -145,12 +154,16 @@ func newFinding(s *state, r *explain.Request) (*finding, *server.Asked, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	shown, err := shownBy(r.ClientCertificate)
+	if err != nil {
+		return nil, nil, err
+	}
 	at, why, err := s.listenerFor(r, &u)
 	if err != nil {
 		return nil, nil, err
 	}
 	l := &s.config.Listeners[at]
-	f := &finding{state: s, asked: *r, url: u, listener: at, result: &explain.Explanation{Client: client.String(), Steps: []explain.Step{}}}
+	f := &finding{state: s, asked: *r, url: u, listener: at, shown: shown, result: &explain.Explanation{Client: client.String(), Steps: []explain.Step{}}}
 	f.result.Listener = explain.Listener{
 		Name: s.listeners[at].name, Address: l.Address, Mode: s.listeners[at].mode(), Why: why, Place: explain.Place{Path: fmt.Sprintf("listeners[%d]", at)},
 	}
@@ -164,7 +177,11 @@ func newFinding(s *state, r *explain.Request) (*finding, *server.Asked, error) {
 	}
 	head := bytes.Index(b, []byte("\r\n\r\n")) + 4
 	f.result.Request = *explain.NewMessage(b, head)
-	return f, &server.Asked{Bytes: b, Client: client, Local: localOf(l)}, nil
+	asked := &server.Asked{Bytes: b, Client: client, Local: localOf(l)}
+	if _, port, _ := net.SplitHostPort(l.Address); u.Scheme == "http" && port == strconv.Itoa(int(u.Port)) {
+		asked.Cleartext = true
+	}
+	return f, asked, nil
 }
 
 // localOf is the address that a client of the listener has connected to, as far as the config says.
@@ -198,15 +215,23 @@ func (s *state) listenerFor(r *explain.Request, u *explain.URL) (at int, why str
 		wanted = config.ModeTCP
 	}
 	port := strconv.Itoa(int(u.Port))
-	first := -1
+	first, secure := -1, -1
 	for i := range s.listeners {
 		c := &s.config.Listeners[i]
 		if _, p, _ := net.SplitHostPort(c.Address); u.Port != 0 && p == port && (c.Mode == wanted || u.Scheme == "https") {
 			return i, "it has port " + port, nil
 		}
-		if first < 0 && c.Mode == wanted {
-			first = i
+		if c.Mode == wanted {
+			if first < 0 {
+				first = i
+			}
+			if secure < 0 && c.TLS != nil {
+				secure = i
+			}
 		}
+	}
+	if u.Scheme == "https" && secure >= 0 && len(s.listeners) > 1 {
+		return secure, fmt.Sprintf("none has port %s, and it is the first that speaks TLS; --listener names another", port), nil
 	}
 	if first < 0 {
 		return 0, "", explain.Mistake(fmt.Sprintf("there is no listener in mode %s; there are: %s", wanted, strings.Join(names, ", ")))

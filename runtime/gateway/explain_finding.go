@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ type finding struct {
 	asked    explain.Request
 	url      explain.URL
 	listener int
+	shown    []*x509.Certificate // by the client
 	result   *explain.Explanation
 	round    *explain.Round // the last one
 	matched  int            // the number of its route; negative: there is none

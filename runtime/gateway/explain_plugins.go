@@ -39,7 +39,7 @@ func (g *Gateway) newExplainer(s *state, modules map[string]*wasm.Compiled) (*ex
 		shared: proxywasm.NewShared(proxywasm.SharedOptions{DataBytes: int64(s.config.PluginState.MaxSize)}),
 	}
 	e.own.heard = e.hear
-	e.state = &state{config: s.config, upstreams: s.upstreams, order: s.order, servers: s.servers, caller: e, plugins: map[string]*plugin{}}
+	e.state = &state{of: s, config: s.config, upstreams: s.upstreams, order: s.order, servers: s.servers, caller: e, plugins: map[string]*plugin{}}
 	e.state.wrap = func(_ string, f filter.Filter) filter.Filter { return &observed{f, e} }
 	err := e.plugins(modules)
 	if err == nil {

@@ -326,3 +326,41 @@ func TestH2specByTLS(t *testing.T) {
 		a.file("a.pem"), a.file("a.key"), web, h2Routes))
 	conforms(t, g.addr.String(), "-t", "-k")
 }
+
+// TestTrailersOutOfHTTP2: what would frame, route or authenticate a request is none of its trailers, and what makes them malformed ends the
+// request.
+func TestTrailersOutOfHTTP2(t *testing.T) {
+	web := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, "%s %d %v %v", r.Host, r.ContentLength, r.Trailer, err)
+	})
+	p := startPlant(t, "loops: 1\nupstreams: { web: { targets: ['"+web+"'] } }\n"+h2Routes)
+	v := dialH2(t, p.addr.String())
+	trail := func(id uint32, fields ...string) (string, http2.ErrCode) {
+		_ = v.ask(id, false, ":method", "POST", ":scheme", "http", ":authority", "h", ":path", "/", "te", "trailers")
+		_ = v.WriteData(id, false, []byte("body"))
+		_ = v.ask(id, true, fields...)
+		_, body, code := v.answer(id)
+		return body, code
+	}
+	id := uint32(1)
+	for _, fields := range [][]string{
+		{"content-length", "1"}, {"host", "evil"}, {"authorization", "evil"}, {"cookie", "evil=1"}, {"content-type", "evil/1"}, {"trailer", "x"},
+	} {
+		if body, code := trail(id, append(fields, "x-last", "1")...); body != "h -1 map[X-Last:[1]] <nil>" || code != 0 {
+			t.Errorf("%v: %q %v", fields, body, code)
+		}
+		id += 2
+	}
+	for _, fields := range [][]string{
+		{":path", "/evil"}, {":status", "200"}, {"transfer-encoding", "chunked"}, {"connection", "close"}, {"te", "trailers"}, {"X-Upper", "1"}, {"x", "a\r\nb: c"}, {"x:", "y"}, {"", "y"},
+	} {
+		if body, code := trail(id, append(fields, "x-last", "1")...); code != http2.ErrCodeProtocol {
+			t.Errorf("%v: %q %v", fields, body, code)
+		}
+		id += 2
+	}
+	if body, code := trail(id, "x-last", "1"); body != "h -1 map[X-Last:[1]] <nil>" || code != 0 {
+		t.Errorf("behind them: %q %v", body, code)
+	}
+}

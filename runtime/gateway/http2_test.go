@@ -317,35 +317,21 @@ func TestHTTP2ToNginx(t *testing.T) {
 // closed.
 func byHand(t *testing.T, do func(*http2.Framer, net.Conn, *http2.HeadersFrame)) (addr string, end func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open sync.WaitGroup
-	open.Go(func() {
+	l, open := eachConn(t, func(c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := http2.NewFramer(c, c)
+		f.AllowIllegalWrites = true
+		_ = f.WriteSettings()
 		for {
-			c, err := l.Accept()
+			frame, err := f.ReadFrame()
 			if err != nil {
 				return
 			}
-			open.Go(func() {
-				defer c.Close()
-				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-					return
-				}
-				f := http2.NewFramer(c, c)
-				f.AllowIllegalWrites = true
-				_ = f.WriteSettings()
-				for {
-					frame, err := f.ReadFrame()
-					if err != nil {
-						return
-					}
-					if h, ok := frame.(*http2.HeadersFrame); ok {
-						do(f, c, h)
-					}
-				}
-			})
+			if h, ok := frame.(*http2.HeadersFrame); ok {
+				do(f, c, h)
+			}
 		}
 	})
 	return l.Addr().String(), func() { l.Close(); open.Wait() }

@@ -83,10 +83,17 @@ func (g *Gateway) openHTTP3(l *listener, address string, b *blueprint) (opened b
 	ln, err := http3.Listen(net.JoinHostPort(host, strconv.Itoa(int(port))), http3.Options{
 		Group: g.group, Settings: *b.http3,
 		TLS: &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return l.certs.Load().Config(), nil }},
+		Failed: func(f *http3.Failure) {
+			srv.Unsecured(&server.HandshakeFailure{
+				Origin: server.Origin{Conn: f.Conn, Peer: f.Peer, Local: f.Local, Scheme: "https", Version: exchange.HTTP3},
+				Reason: handshakeResults[f.Why], ServerName: f.ServerName, Err: f.Err,
+			})
+		},
 		Accept: func(c *http3.Conn) http3.Handler {
+			state := c.TLS()
 			return http3Conn{srv.NewSession(c.Loop(), server.Origin{
 				Conn: c.ID(), Peer: c.RemoteAddr(), Local: c.LocalAddr(), Scheme: "https", Version: exchange.HTTP3,
-				TLS: srv.Secured(c.TLS(), c.Loop().Now(), c.Loop().Now()),
+				TLS: srv.Secured(state, c.Loop().Now(), c.Loop().Now()), Shown: state.PeerCertificates,
 			})}
 		},
 	})
@@ -96,7 +103,17 @@ func (g *Gateway) openHTTP3(l *listener, address string, b *blueprint) (opened b
 	l.http3 = ln
 	g.quic = append(slices.DeleteFunc(g.quic, gone), ln)
 	g.log.Info().Str("listener", b.name).Str("mode", "http3").Stringer("address", ln.Addr()).Msg("listening")
+	if size := ln.Buffers(); size.Small() {
+		g.log.Warn().Str("listener", b.name).Int("receive", size.Receive).Int("send", size.Send).Int("wanted", size.Wanted).
+			Msg("the kernel grants HTTP/3's socket small buffers: packets are lost when many come at once; allow more by sysctl -w net.core.rmem_max=7500000 net.core.wmem_max=7500000")
+	}
 	return true, nil
+}
+
+// handshakeResults are what failures of QUIC's handshakes are called. What TLS says is looked at closer.
+var handshakeResults = [...]server.HandshakeResult{
+	http3.WhyTLS: server.HandshakeFailed, http3.WhyAlert: server.HandshakeAlert, http3.WhyTimeout: server.HandshakeTimeout,
+	http3.WhyClosed: server.HandshakeClosed, http3.WhyCrowded: server.HandshakeCrowded, http3.WhyProtocol: server.HandshakeFailed,
 }
 
 // useHTTP3 makes the listener follow a blueprint, as far as HTTP/3 goes.

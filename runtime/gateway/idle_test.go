@@ -3,7 +3,6 @@
 package gateway_test
 
 import (
-	"bufio"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"wasmgate/runtime/internal/testkit"
 )
 
 // resident is the process's memory, as the system sees it.
@@ -40,6 +41,13 @@ const clientsOf = "WASMGATE_TEST_CLIENTS_OF"
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(clientsOf); addr != "" {
 		if err := idleClients(netip.MustParseAddrPort(addr)); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if os.Getenv(tunnelsOf) != "" {
+		if err := idleTunnels(); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -88,22 +96,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 	g := start(t, "loops: 1\nlimits: { connections: 11000 }\nroutes: [{ respond: { status: 204 } }]\n")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), clientsOf+"="+g.addr.String())
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		_ = cmd.Wait()
-	})
-	lines := bufio.NewReader(out)
+	in, lines := testkit.Child(t, cmd)
 	open := func(n int) {
 		fmt.Fprintln(in, n)
 		if said, err := lines.ReadString('\n'); said != "ok\n" {

@@ -5,6 +5,7 @@ import (
 
 	"wasmgate/config"
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/internal/unixaddr"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/server"
 	"wasmgate/runtime/tcp"
@@ -135,7 +136,7 @@ func (h *hooks) MemberChanged(e upstream.MemberEvent) {
 	if e.Why != "" {
 		line.Str("why", e.Why)
 	}
-	line.Str("upstream", e.Upstream).Str("host", e.Host).Stringer("address", e.Address).Str("state", e.State).Msg("an address of an upstream changed its state")
+	line.Str("upstream", e.Upstream).Str("host", e.Host).Str("address", unixaddr.Text(e.Address)).Str("state", e.State).Msg("an address of an upstream changed its state")
 }
 
 // SessionEnded implements tcp.Observer.

@@ -66,7 +66,8 @@ func unusable(name string, err error) *Remark {
 }
 
 // Review says what there is to say about the config in force, though the gateway works with it: modules that are not there,
-// and keys that the plugins' ABIs have no use for, whether they were set or not. It is in no order.
+// keys that the plugins' ABIs have no use for, whether they were set or not, and certificates that clients refuse, now or soon. It
+// is in no order.
 func (g *Gateway) Review() (list []Remark) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -90,7 +91,7 @@ func (g *Gateway) Review() (list []Remark) {
 	for i := range s.config.Routes {
 		list = append(list, s.deaf(fmt.Sprintf("routes[%d]", i), s.config.Routes[i].Plugins)...)
 	}
-	return list
+	return append(list, s.shown()...)
 }
 
 // deaf are the plugins of a listener or a route that requests do not reach.

@@ -102,6 +102,7 @@ func (g *Gateway) liveSockets(l *telemetry.Live) {
 		if one.http3 != nil {
 			q := one.http3.Stats()
 			sum.Accepted, sum.Refused, sum.Open = sum.Accepted+q.Accepted, sum.Refused+q.Refused, sum.Open+q.Open
+			sum.HTTP3, sum.Retried = true, sum.Retried+q.Retried
 		}
 		l.Listeners[one.name] = sum
 	}

@@ -30,15 +30,10 @@ func (g *Gateway) secured(s *state, i int, b *blueprint, snap *server.Snapshot) 
 	if l.TLS == nil {
 		return nil
 	}
-	o := secureOptions(b.name, l)
-	if len(l.TLS.ACME) > 0 {
-		o.Source, o.Ready = g.issued.source(l.TLS.ACME), true
-	}
-	set, err := g.certs.Open(o)
+	set, err := g.certificates(s, i, b.name)
 	if err != nil {
 		return wrongFiles(fmt.Sprintf("listeners[%d].tls", i), err)
 	}
-	s.certs = append(s.certs, set)
 	h := &l.TLS.ClientHeaders
 	snap.TLS = &server.TLS{
 		Config: set.Config, HandshakeTimeout: l.TLS.HandshakeTimeout.Std(),
@@ -51,6 +46,23 @@ func (g *Gateway) secured(s *state, i int, b *blueprint, snap *server.Snapshot) 
 	}
 	b.set = set
 	return nil
+}
+
+// certificates opens those of a listener, which are the state's.
+func (g *Gateway) certificates(s *state, i int, name string) (*certs.Set, error) {
+	if s.of != nil {
+		return s.of.listeners[i].set, nil
+	}
+	l := &s.config.Listeners[i]
+	o := secureOptions(name, l)
+	if len(l.TLS.ACME) > 0 {
+		o.Source, o.Ready = g.issued.source(l.TLS.ACME), true
+	}
+	set, err := g.certs.Open(o)
+	if err == nil {
+		s.certs = append(s.certs, set)
+	}
+	return set, err
 }
 
 func secureOptions(name string, l *config.Listener) certs.Options {
@@ -98,6 +110,17 @@ func wrongFiles(path string, err error) error {
 	return errors.Join(list...)
 }
 
+// errUnknownName is what crypto/tls calls "no certificates configured".
+var errUnknownName = errors.New("there is no certificate for the name that the client asks for")
+
+// handshakeHelp says what may be written in the listener, where it is the config that may be wrong.
+var handshakeHelp = map[server.HandshakeResult]string{
+	server.HandshakeUnknownName:       "name a certificate for it in tls.certificates, or the name in tls.acme; one with default: true is for all others",
+	server.HandshakeVersion:           "tls.min_version and tls.profile say which versions are spoken",
+	server.HandshakeALPN:              "tls.alpn says what is offered; h2 needs http2.enabled",
+	server.HandshakeClientCertificate: "tls.client_ca says whose certificates are taken, tls.client_auth whether there must be one",
+}
+
 // handshakeFailed makes what logs a listener's handshakes that failed: the first few in a second, since anybody can cause any
 // number of them. What fails because a client went away says nothing.
 func (g *Gateway) handshakeFailed(listener string) func(*server.HandshakeFailure) {
@@ -106,6 +129,14 @@ func (g *Gateway) handshakeFailed(listener string) func(*server.HandshakeFailure
 		if f.Reason == server.HandshakeClosed {
 			return
 		}
-		log.Info().Str("listener", listener).Stringer("peer", f.Peer).Str("server_name", f.ServerName).Stringer("reason", f.Reason).Err(f.Err).Msg("TLS handshake failed")
+		err := f.Err
+		if f.Reason == server.HandshakeUnknownName {
+			err = errUnknownName
+		}
+		line := log.Info().Str("listener", listener).Stringer("peer", f.Peer).Str("server_name", f.ServerName).Stringer("reason", f.Reason).Err(err)
+		if help := handshakeHelp[f.Reason]; help != "" {
+			line.Str("help", help)
+		}
+		line.Msg("TLS handshake failed")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,4 +156,87 @@ func TestASlowHandshakeEnds(t *testing.T) {
 		}
 	}
 	t.Error("a hello that takes seconds was waited for")
+}
+
+// TestHellosInPieces: a hello may come in many records, and in packets of a byte; one that is longer than any may be is refused, whatever it
+// claims.
+func TestHellosInPieces(t *testing.T) {
+	a := newIssuer(t)
+	g := startListening(t, "listeners: ["+a.listener("")+"]\n"+hello)
+	message := helloOf(t, a.trust())[5:]
+	inRecords := func(message []byte, size int) (out []byte) {
+		for len(message) > 0 {
+			n := min(size, len(message))
+			out = append(append(out, 22, 3, 1, byte(n>>8), byte(n)), message[:n]...)
+			message = message[n:]
+		}
+		return out
+	}
+	huge := append([]byte{1, 1, 0, 1}, make([]byte, 64<<10+1)...) // of 65,537 bytes
+	for _, c := range []struct {
+		what  string
+		says  []byte
+		bytes bool   // one at a time
+		kind  byte   // of the record that comes back
+		alert string // if it is one
+	}{
+		{"many records", inRecords(message, 10), false, 22, ""},
+		{"records of a byte", inRecords(message, 1), false, 22, ""},
+		{"packets of a byte", inRecords(message, 100), true, 22, ""},
+		{"64 KiB and more", inRecords(huge, 16<<10), false, 21, "\x02\x50"}, // fatal, internal_error, as crypto/tls has it
+		{"no hello", inRecords([]byte{99, 0, 0, 0}, 100), false, 21, "\x02\x0a"},
+		{"empty records", []byte(strings.Repeat("\x16\x03\x01\x00\x00", 100)), false, 21, "\x02\x0a"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			raw, err := net.Dial("tcp", g.addr.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+			if c.bytes {
+				for _, b := range c.says {
+					_, _ = raw.Write([]byte{b})
+				}
+			} else {
+				_, _ = raw.Write(c.says)
+			}
+			head := make([]byte, 7)
+			if _, err := io.ReadFull(raw, head); err != nil || head[0] != c.kind || c.alert != "" && string(head[5:]) != c.alert {
+				t.Errorf("%x, %v", head, err)
+			}
+		})
+	}
+	fresh := g.secured(a.trust())
+	askBy(t, fresh, bufio.NewReader(fresh), "a.test")
+}
+
+// TestProtocolsThatAreNotSpoken: what was agreed upon by ALPN is what a connection is taken for, whatever comes then; what nobody speaks is agreed
+// upon with nobody.
+func TestProtocolsThatAreNotSpoken(t *testing.T) {
+	a := newIssuer(t)
+	g := startListening(t, "listeners: ["+a.listener("")+"]\n"+hello)
+	offer := func(protocols ...string) *tls.Config {
+		cfg := a.trust()
+		cfg.NextProtos = protocols
+		return cfg
+	}
+	if c, err := tls.Dial("tcp", g.addr.String(), offer("spdy/3")); err == nil {
+		t.Error("spdy/3 was agreed upon")
+		c.Close()
+	} else if !strings.Contains(err.Error(), "no application protocol") {
+		t.Error(err)
+	}
+	c := g.secured(offer("h2"))
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	if b, err := io.ReadAll(c); strings.Contains(string(b), "hello") || strings.Contains(string(b), "HTTP/1.1") || err != nil {
+		t.Errorf("HTTP/1.1 after h2: %q, %v", b, err)
+	}
+	c = g.secured(offer("http/1.1"))
+	_, _ = io.WriteString(c, "GARBAGE\r\n\r\n")
+	if b, err := io.ReadAll(c); !strings.HasPrefix(string(b), "HTTP/1.1 400 ") || err != nil {
+		t.Errorf("garbage: %q, %v", b, err)
+	}
+	fresh := g.secured(offer("http/1.1"))
+	askBy(t, fresh, bufio.NewReader(fresh), "a.test")
 }

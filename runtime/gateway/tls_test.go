@@ -447,7 +447,7 @@ func TestRenegotiationIsRefused(t *testing.T) {
 	cmd.Stdin = strings.NewReader("R\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	cmd.WaitDelay = 10 * time.Second
 	out, _ := cmd.CombinedOutput()
-	if !strings.Contains(string(out), "RENEGOTIATING") || strings.Contains(string(out), "200 OK") {
+	if text := string(out); !strings.Contains(text, "RENEGOTIATING") || !strings.Contains(text, "alert unexpected message") || strings.Contains(text, "200 OK") {
 		t.Errorf("openssl says:\n%s", out)
 	}
 	c := g.secured(a.trust())
@@ -469,27 +469,30 @@ func TestOversizedRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	ended := func(what string, c net.Conn) {
+	ended := func(what string, c net.Conn, alert string) {
 		t.Helper()
 		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 		b, err := io.ReadAll(c)
 		if ne, ok := err.(net.Error); ok && ne.Timeout() {
 			t.Errorf("%s is waited for: %d bytes came", what, len(b))
 		}
+		if !strings.Contains(fmt.Sprint(string(b), err), alert) {
+			t.Errorf("%s: %x, %v", what, b, err)
+		}
 	}
 	if _, err := raw.Write(record(22, 20000)[:6]); err != nil {
 		t.Fatal(err)
 	}
-	ended("a hello that is too long", raw)
+	ended("a hello that is too long", raw, "\x02\x16") // fatal, record_overflow
 	c := g.secured(a.trust())
 	askBy(t, c, bufio.NewReader(c), "a.test")
 	if _, err := c.NetConn().Write(record(23, 16385+300)[:6]); err != nil {
 		t.Fatal(err)
 	}
-	ended("a record that is too long", c.NetConn())
+	ended("a record that is too long", c, "record overflow")
 	c = g.secured(a.trust())
 	if _, err := c.NetConn().Write(record(23, 100)); err != nil { // nobody has its key
 		t.Fatal(err)
 	}
-	ended("a forged record", c.NetConn())
+	ended("a forged record", c, "bad record MAC")
 }

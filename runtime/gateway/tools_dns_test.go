@@ -67,12 +67,15 @@ func plug(t *testing.T, ln *net.TCPListener) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	unanswered := 0
 	for range 8 { // one or two fit
 		c, err := net.DialTimeout("tcp", ln.Addr().String(), 50*time.Millisecond)
-		if err != nil {
+		if err == nil {
+			unanswered = 0
+			t.Cleanup(func() { _ = c.Close() })
+		} else if unanswered++; unanswered == 2 { // one may have been answered too late for a machine that is busy
 			return
 		}
-		t.Cleanup(func() { _ = c.Close() })
 	}
 	t.Fatalf("%s still answers", ln.Addr())
 }

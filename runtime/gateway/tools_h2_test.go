@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -56,6 +57,11 @@ func dialH2(t testing.TB, addr string, settings ...http2.Setting) *h2Raw {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newH2(t, c, settings...)
+}
+
+// newH2 begins a connection of HTTP/2, which is over at the test's end.
+func newH2(t testing.TB, c net.Conn, settings ...http2.Setting) *h2Raw {
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
 	v := &h2Raw{Framer: http2.NewFramer(c, c), t: t, conn: c}
@@ -168,4 +174,15 @@ func conforms(t *testing.T, addr string, more ...string) {
 		}
 		t.Errorf("%v\n%s", err, text)
 	}
+}
+
+// overHTTP2 asks on a connection that has agreed on HTTP/2.
+func overHTTP2(c *tls.Conn) (func(*http.Request) (*http.Response, error), error) {
+	tr := &http.Transport{Protocols: &http.Protocols{}, DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }}
+	tr.Protocols.SetHTTP2(true)
+	h, err := tr.NewClientConn(context.Background(), "https", c.RemoteAddr().String())
+	if err != nil {
+		return nil, err
+	}
+	return h.RoundTrip, nil
 }

@@ -179,6 +179,7 @@ func (s *site) metric(line string) string {
 type accessLine struct {
 	Client, Listener, Path, Protocol, Error string
 	Status                                  int
+	Conn                                    uint64 `json:"client_connection"`
 	WhyNew                                  string `json:"why_new"`
 	WhyClosed                               string `json:"why_closed"`
 	Detail                                  string `json:"error_detail"`

@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -20,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -89,21 +86,10 @@ func reuse(t *testing.T, loops, clients int, config func(*nginx) string, path st
 	}
 }
 
-// freePort is a port that nobody listens on at the moment, and that the kernel does not give to outgoing connections,
-// which would take it away before it is used.
+// freePort is a port that nobody listens on at the moment, and that nobody else takes before it is used.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for {
-		port := 20000 + rand.IntN(12000)
-		ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err == nil {
-			ln.Close()
-			return port
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			t.Fatal(err)
-		}
-	}
+	return testkit.Port(t)
 }
 
 // nginx is a real nginx that answers every request with its path, and counts its connections.
@@ -283,25 +269,34 @@ func writePEM(t *testing.T, path string, certificate []byte) {
 	}
 }
 
-// startDatabase is a server that speaks no HTTP, for listeners in TCP mode: it serves each connection, and closes it then.
-func startDatabase(t *testing.T, serve func(net.Conn)) net.Addr {
+// eachConn serves each connection to an address of its own on a goroutine, and closes it then; open are those goroutines, and the one
+// that accepts until the listener is closed.
+func eachConn(t *testing.T, serve func(net.Conn)) (ln net.Listener, open *sync.WaitGroup) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
+	open = &sync.WaitGroup{}
+	open.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			go func() {
+			open.Go(func() {
 				defer c.Close()
 				serve(c)
-			}()
+			})
 		}
-	}()
+	})
+	return ln, open
+}
+
+// startDatabase is a server that speaks no HTTP, for listeners in TCP mode: it serves each connection, and closes it then.
+func startDatabase(t *testing.T, serve func(net.Conn)) net.Addr {
+	t.Helper()
+	ln, _ := eachConn(t, serve)
+	t.Cleanup(func() { ln.Close() })
 	return ln.Addr()
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"wasmgate/config"
 	"wasmgate/runtime/netloop"
 )
+
+const helpPEM = "a certificate begins with -----BEGIN CERTIFICATE-----; `openssl x509 -inform der` turns a binary one into that"
 
 // keptSessions bounds what an upstream keeps of TLS sessions to resume: one for each address and name.
 const keptSessions = 256
@@ -37,7 +40,7 @@ func clientTLS(c *config.Upstream, authorities []byte) (*tls.Config, error) {
 	if c.TLS.CA != "" {
 		t.RootCAs = x509.NewCertPool()
 		if !t.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, fmt.Errorf("tls.ca: %s has no certificate in PEM", c.TLS.CA)
+			return nil, &Remark{Path: "tls.ca", Message: c.TLS.CA + " has no certificate in PEM", Help: helpPEM, Wrong: true}
 		}
 	}
 	if len(c.TLS.Pin) > 0 {
@@ -120,10 +123,24 @@ func newIdentity(base *tls.Config, cert, key string, log zerolog.Logger) (*ident
 	stamp := id.stamp()
 	c, err := id.load()
 	if err != nil {
-		return nil, fmt.Errorf("tls.cert: %w", err)
+		at := &Remark{Path: "tls.cert", Message: "cannot use " + cert + ": " + err.Error(), Help: helpPEM, Wrong: true, Err: err}
+		if ofKey(err, key) {
+			at.Path, at.Message = "tls.key", "cannot use "+key+": "+err.Error()
+			at.Help = "it is the key of the first certificate in tls.cert, in PEM and without a password"
+		}
+		return nil, at
 	}
 	id.now.Store(&identified{c, stamp, time.Now()})
 	return id, nil
+}
+
+// ofKey says whether an error of tls.LoadX509KeyPair is the key's.
+func ofKey(err error, key string) bool {
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		return file.Path == key
+	}
+	text := err.Error()
+	return strings.Contains(text, "key") && !strings.Contains(text, "certificate input")
 }
 
 // load makes a configuration of what the files have. Sessions are those of an identity, and begin anew with it.

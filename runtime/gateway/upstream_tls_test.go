@@ -100,6 +100,8 @@ func TestUpstreamsAreWhoTheySayTheyAre(t *testing.T) {
 		{"no authority", byName, "server_name: app.test", "signed by unknown authority", false},
 		{"another authority", byName, fmt.Sprintf("ca: %s, server_name: app.test", other.file("ca.pem")), "signed by unknown authority", false},
 		{"a wrong name", byName, fmt.Sprintf("ca: %s, server_name: app2.test", ca), "not app2.test", false},
+		{"a wrong name, and where it is said", byName, fmt.Sprintf("ca: %s, server_name: app2.test", ca), "tls.server_name", false},
+		{"no authority, and where it is said", byName, "server_name: app.test", "tls.ca", false},
 		{"the address of a name", byName, fmt.Sprintf("ca: %s", ca), "127.0.0.1", false},
 		{"expired", late, fmt.Sprintf("ca: %s, server_name: app.test", ca), "expired", false},
 		{"by itself", self, "server_name: app.test", "failed to verify certificate", false},

@@ -40,12 +40,23 @@ func (g *Gateway) buildUpstreams(s *state, old *state) error {
 	for _, name := range s.order {
 		u, err := g.buildUpstream(name, *s.config.Upstreams[name], headLimits(s.config), old)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("upstreams.%s: %w", name, err))
+			errs = append(errs, ofUpstream(name, err))
 			continue
 		}
 		s.upstreams[name] = u
 	}
 	return errors.Join(errs...)
+}
+
+// ofUpstream is an error of an upstream's at its place.
+func ofUpstream(name string, err error) error {
+	at := "upstreams." + name
+	if r := (*Remark)(nil); errors.As(err, &r) {
+		own := *r
+		own.Path = at + "." + r.Path
+		return &own
+	}
+	return fmt.Errorf("%s: %w", at, err)
 }
 
 // buildUpstream takes the upstream from old, with its connections, unless what these are made of has changed.

@@ -20,6 +20,7 @@ type Endpoint struct {
 	Token  string        // that the endpoint wants; "": none
 	Limit  time.Duration // for one question; 0: 5 s
 	Client *http.Client  // nil: one of its own
+	Secure bool          // host:port is asked by TLS
 }
 
 // maxAnswer bounds what is read of an answer, in bytes.
@@ -42,7 +43,11 @@ func (e *Endpoint) Post(ctx context.Context, path string, body []byte, read func
 
 func (e *Endpoint) do(ctx context.Context, method, path string, content []byte, read func(io.Reader) error) error {
 	base, client, limit := strings.TrimSuffix(e.Admin, "/"), e.Client, e.Limit
-	if !strings.Contains(base, "://") {
+	switch {
+	case strings.Contains(base, "://"):
+	case e.Secure:
+		base = "https://" + base
+	default:
 		base = "http://" + base
 	}
 	if client == nil {

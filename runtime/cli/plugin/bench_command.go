@@ -51,8 +51,9 @@ func newBench(p *Process) *cobra.Command {
 		Use:   "bench [DIR|FILE]",
 		Short: "Measure what a plugin's calls and its start take",
 		Long: `Builds the project in DIR (default: this folder), or takes the module FILE. Sends the requests of its tests, or a sample if
-it has none, through the plugin again and again, on one event loop and without a gateway. The upstreams that the plugin calls answer as its tests say, at once. Tells the time of a call (median, 99th percentile, calls in a second on one CPU), its fuel, the
-memory of the instance, and what a start takes: compiling, the same from the cache, an instance.`,
+it has none, through the plugin again and again, on one event loop and without a gateway. The upstreams that the plugin
+calls answer as its tests say, at once. Tells the time of a call (median, 99th percentile, calls in a second on one CPU),
+its fuel, the memory of the instance, and what a start takes: compiling, the same from the cache, an instance.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			b, err := p.bench(args, config, least)

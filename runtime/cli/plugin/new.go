@@ -33,7 +33,7 @@ func newNew(p *Process) *cobra.Command {
 		Long: `Makes the folder NAME with a plugin that works: its source, its tests, a README and the SDK. Nothing else is needed to
 build it but the language's compiler.
 
-Languages: ` + languageList(),
+Languages:` + languageList(),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("one NAME is wanted: wasmgate plugin new NAME --lang LANGUAGE")
