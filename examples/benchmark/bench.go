@@ -48,7 +48,7 @@ func prepare(ctx context.Context, o *options, progress io.Writer) (*bench, error
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{o: o, out: progress, s: &setup{dir: dir, root: root, workers: o.workers(), http2: o.http2, tls: o.tls}}
+	b := &bench{o: o, out: progress, s: &setup{dir: dir, root: root, workers: o.workers(), http2: o.http2, tls: o.tls, http3: o.http3}}
 	b.cpus, b.load = o.cpus(runtime.NumCPU())
 	if o.tls {
 		if err := b.s.issue(); err != nil {
@@ -232,6 +232,8 @@ func (b *bench) measure(ctx context.Context, c *candidate) sample {
 		send = runShakes
 	case b.o.http2:
 		send = runH2load
+	case b.o.http3 && !c.http1:
+		send = runHTTP3
 	}
 	if _, err := send(ctx, b.load, b.o, port, time.Second); err != nil { // connections open, caches warm
 		return failed(err)
@@ -265,7 +267,7 @@ func milliseconds(d time.Duration) float64 {
 // probe sees that a candidate does the work at all: that it gives the backend's answer, and that one which shall decide
 // about requests has told the backend what it decided.
 func (s *setup) probe(ctx context.Context, c *candidate, port int, path string) error {
-	body, err := s.get(ctx, port, path)
+	body, err := s.get(ctx, c, port, path)
 	if err != nil {
 		return err
 	}
@@ -276,13 +278,13 @@ func (s *setup) probe(ctx context.Context, c *candidate, port int, path string) 
 		return nil
 	}
 	const want = "tenant-router " + tenant
-	if body, err = s.get(ctx, port, probePath); err == nil && body != want {
+	if body, err = s.get(ctx, c, port, probePath); err == nil && body != want {
 		err = fmt.Errorf("it does not decide: the backend saw x-routed-by and x-tenant-id as %q, not %q", body, want)
 	}
 	return err
 }
 
-func (s *setup) get(ctx context.Context, port int, path string) (string, error) {
+func (s *setup) get(ctx context.Context, c *candidate, port int, path string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, origin(s.tls, port)+path, nil)
 	if err != nil {
 		return "", err
@@ -295,9 +297,13 @@ func (s *setup) get(ctx context.Context, port int, path string) (string, error) 
 	protocols.SetHTTP1(!s.http2)
 	protocols.SetUnencryptedHTTP2(s.http2 && !s.tls)
 	protocols.SetHTTP2(s.http2 && s.tls)
-	transport := &http.Transport{DisableKeepAlives: true, Protocols: protocols, TLSClientConfig: clientTLS()}
-	defer transport.CloseIdleConnections()
-	client := http.Client{Timeout: startTimeout, Transport: transport}
+	client := http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true, Protocols: protocols, TLSClientConfig: clientTLS()}}
+	if s.http3 && !c.http1 {
+		transport := newHTTP3()
+		defer transport.Close()
+		client.Transport = transport
+	}
+	defer client.CloseIdleConnections()
 	res, err := client.Do(req)
 	if err != nil {
 		return "", err

@@ -43,6 +43,7 @@ type candidate struct {
 	scripts bool     // it decides about every request, and the backend can see that it did
 	peer    bool     // it is compared only where it is asked for
 	bulk    bool     // it passes bytes in TCP mode: for -bulk
+	http1   bool     // with -http3, its clients speak HTTP/1.1 all the same
 	splice  bool     // it is told to have the kernel move them
 	log     bool     // it writes an access log, to a file: for -telemetry
 	sample  string   // the part of the requests that it sends traces of, "": none; for -telemetry
@@ -95,6 +96,10 @@ var candidates = []candidate{
 			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
 		},
 		missing: tools("caddy"),
+	},
+	{
+		name: "wasmgate-h1", about: "in HTTP/1.1", config: "wasmgate.yaml", peer: true, http1: true,
+		command: wasmgateCommand, missing: wasmgateMissing,
 	},
 	{
 		name: "nginx+log", about: "and logs each request", config: "nginx.conf", version: []string{"nginx", "-v"}, log: true,
@@ -150,6 +155,9 @@ var telemetryNames = []string{"nginx", "nginx+log", "wasmgate", "wasmgate+log", 
 
 // http2Names are the candidates of -http2.
 var http2Names = []string{"nginx", "caddy", "wasmgate", "wasmgate+plugin"}
+
+// http3Names are the candidates of -http3.
+var http3Names = []string{"wasmgate-h1", "wasmgate", "wasmgate+plugin", "caddy"}
 
 // tlsNames are the candidates of -tls.
 var tlsNames = []string{"nginx", "wasmgate", "wasmgate+plugin"}
@@ -227,6 +235,7 @@ type setup struct {
 	workers   int
 	http2     bool // clients speak HTTP/2
 	tls       bool // and TLS
+	http3     bool // clients speak HTTP/3, but for candidates that say otherwise
 }
 
 // certificate and key are the files of what a candidate shows its clients.
@@ -237,7 +246,7 @@ func (s *setup) key() string         { return filepath.Join(s.dir, "tls.key") }
 type fields struct {
 	Dir, Body, ProbePath, Plugin, NginxModules, ApacheModules string
 	Workers, Backend, Port, Admin                             int
-	Splice, HTTP2                                             bool
+	Splice, HTTP2, HTTP3                                      bool
 	Log, Sample, Collector                                    string // "": none
 	Cert, Key                                                 string // of TLS; "": clients speak cleartext
 }
@@ -250,7 +259,7 @@ func (s *setup) fields(c *candidate, port, admin int) fields {
 	if c == nil {
 		return f
 	}
-	f.Splice, f.Sample, f.Collector, f.HTTP2 = c.splice, c.sample, s.collector, s.http2
+	f.Splice, f.Sample, f.Collector, f.HTTP2, f.HTTP3 = c.splice, c.sample, s.collector, s.http2, s.http3
 	if s.tls {
 		f.Cert, f.Key = s.certificate(), s.key()
 	}

@@ -75,7 +75,7 @@ func toldOf(ctx context.Context, c *candidate, admin int) (told, error) {
 	if c.sample == "" && (!c.log || !strings.HasPrefix(c.name, "wasmgate")) {
 		return told{}, nil
 	}
-	text, err := (&setup{}).get(ctx, admin, "/metrics")
+	text, err := (&setup{}).get(ctx, c, admin, "/metrics")
 	if err != nil {
 		return told{}, err
 	}

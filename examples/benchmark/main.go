@@ -1,8 +1,9 @@
 // Command benchmark compares what HTTP reverse proxies cost, side by side on one machine, and prints a Markdown table.
 //
-// It uses the standard library only. The load comes from wrk and the backend is nginx, because neither is by the
-// authors of any candidate but nginx itself, which is the baseline; taskset binds processes to CPUs, because it does so
-// before the process has started a thread.
+// The load comes from wrk and the backend is nginx, because neither is by the authors of any candidate but nginx itself,
+// which is the baseline; taskset binds processes to CPUs, because it does so before the process has started a thread. No
+// generator of HTTP/3 is packaged: that load is this program's own, by quic-go, which the candidates use too. Everything else is
+// the standard library.
 package main
 
 import (
@@ -24,7 +25,7 @@ type options struct {
 	rounds, seconds, connections int
 	streams                      int // of a connection of HTTP/2 at a time
 	two, bulk, telemetry, http2  bool
-	tls                          bool
+	tls, http3                   bool
 	handshakes                   string // full or resumed: connections instead of requests; "": requests
 	path, binary, plugin         string
 	against, collector           string
@@ -50,6 +51,9 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	if len(args) == 6 && args[0] == shakeCommand {
 		return shakeLoad(args[1:], stdout)
+	}
+	if len(args) == 6 && args[0] == http3Command {
+		return http3Load(ctx, args[1:], stdout)
 	}
 	if len(args) == 2 && args[0] == collectorCommand {
 		return collect(ctx, args[1])
@@ -82,12 +86,13 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds; in each, every candidate has its turn")
 	fs.IntVar(&o.seconds, "seconds", 4, "seconds that a candidate is measured in a round, after one to warm up")
-	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy; with -http2 the default is 8")
+	fs.IntVar(&o.connections, "connections", 64, "client connections, all of them kept alive and busy; with -http2 and -http3 the default is 8")
 	fs.BoolVar(&o.two, "two", false, "two workers on CPUs 0 and 1 for each candidate, instead of one on CPU 0")
 	fs.BoolVar(&o.http2, "http2", false, "requests of HTTP/2, by h2load: compares "+strings.Join(http2Names, ", "))
 	fs.BoolVar(&o.tls, "tls", false, "clients speak TLS 1.3, with a certificate for an ECDSA key on P-256: compares "+strings.Join(tlsNames, ", "))
+	fs.BoolVar(&o.http3, "http3", false, "requests of HTTP/3, beside HTTP/1.1 over TLS: compares "+strings.Join(http3Names, ", "))
 	fs.StringVar(&o.handshakes, "handshakes", "", "with -tls: `full` or resumed handshakes, each on a connection of its own with a small request")
-	fs.IntVar(&o.streams, "streams", 100, "streams at a time on each connection, with -http2")
+	fs.IntVar(&o.streams, "streams", 100, "streams at a time on each connection, with -http2; with -http3 the default is 8")
 	fs.BoolVar(&o.bulk, "bulk", false, "bytes through TCP mode instead of requests")
 	fs.BoolVar(&o.telemetry, "telemetry", false, "what access logs and traces cost: compares "+strings.Join(telemetryNames, ", "))
 	fs.StringVar(&o.collector, "collector", "", "OTLP/HTTP endpoint that traces are sent to (default: one of its own, which reads them and does nothing)")
@@ -103,10 +108,15 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
-	if o.http2 && !given(fs, "connections") {
+	if (o.http2 || o.http3) && !given(fs, "connections") {
 		o.connections = 8
 	}
+	if o.http3 && !given(fs, "streams") {
+		o.streams = 8
+	}
 	switch {
+	case o.http3 && (o.http2 || o.handshakes != "" || o.bulk || o.telemetry):
+		return nil, errors.New("-http3 goes with no other kind of load")
 	case o.handshakes != "" && o.handshakes != "full" && o.handshakes != "resumed":
 		return nil, fmt.Errorf("-handshakes %q is neither full nor resumed", o.handshakes)
 	case o.handshakes != "" && !o.tls:
@@ -127,10 +137,13 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		}
 	}
 	o.names = fs.Args()
+	o.tls = o.tls || o.http3
 	switch {
 	case len(o.names) > 0:
 	case o.telemetry:
 		o.names, o.against = telemetryNames, "wasmgate"
+	case o.http3:
+		o.names, o.against = http3Names, "caddy"
 	case o.tls && !o.http2:
 		o.names, o.against = tlsNames, ""
 	case o.http2:

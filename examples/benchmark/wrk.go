@@ -30,7 +30,7 @@ var (
 
 // runWrk sends requests for a while over connections that stay open.
 func runWrk(ctx context.Context, cpus string, o *options, port int, d time.Duration) (load, error) {
-	out, err := generate(ctx, cpus, o, port, "wrk", "-t1", fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-d%ds", int(d.Seconds())), "--latency")
+	out, err := generate(ctx, cpus, o, port, "wrk", "-t1", fmt.Sprintf("-c%d", o.clients()), fmt.Sprintf("-d%ds", int(d.Seconds())), "--latency")
 	if err != nil {
 		return load{}, err
 	}

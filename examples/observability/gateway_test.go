@@ -103,7 +103,7 @@ func startGateway(t *testing.T) *gateway {
 loops: 1
 listeners:
   - { name: public, address: %q }
-  - { name: secure, address: %q, tls: { certificates: [{ cert: %q, key: %q, default: true }] } }
+  - { name: secure, address: %q, http3: { enabled: true }, tls: { certificates: [{ cert: %q, key: %q, default: true }] } }
   - { name: bytes, address: %q, mode: tcp, upstream: app }
 upstreams:
   app: { targets: ["http://localhost:%s"], pool: { max_connections: 1, acquire_timeout: 20s, idle_timeout: 60s } }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"wasmgate/config"
 )
 
 var (
@@ -41,6 +43,60 @@ func TestEveryRowNamesATestThatExists(t *testing.T) {
 	}
 	if rows < 37 {
 		t.Errorf("%d rows; the seeds ask for 37", rows)
+	}
+}
+
+// TestTheConfigsAreOnes loads what README.md shows of our config, and has nothing to warn of.
+func TestTheConfigsAreOnes(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)\n```yaml\n(.*?)\n```").FindAllSubmatch(text, -1)
+	if len(blocks) == 0 {
+		t.Fatal("it shows none")
+	}
+	for _, b := range blocks {
+		_, report, err := config.Load(config.Source{File: "README.md", Data: b[1], Stat: func(string) error { return nil }})
+		if err != nil || len(report.Warnings) > 0 {
+			t.Errorf("%s\n%v\n%v", b[1], err, report)
+		}
+	}
+}
+
+// known are the keys of the reference, each by its last word.
+var known = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|")
+
+// TestTheLastColumnNamesKeysThatExist reads the table of the five languages against the reference.
+func TestTheLastColumnNamesKeysThatExist(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := os.ReadFile(filepath.Join("..", "..", "config", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]bool{}
+	for _, m := range known.FindAllSubmatch(reference, -1) {
+		keys[string(m[1])] = true
+	}
+	word := regexp.MustCompile("`(?:[a-z0-9_*\\[\\]]*\\.)*([a-z0-9_]+)(?:[:`])")
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.TrimSuffix(strings.TrimSpace(line), " |"), " | ")
+		if !strings.HasPrefix(line, "| ") || len(cells) != 7 || cells[0] == "| what" {
+			continue
+		}
+		rows++
+		for _, m := range word.FindAllStringSubmatch(cells[6], -1) {
+			if !keys[m[1]] && m[1] != "unix" {
+				t.Errorf("%s: there is no key %s", cells[0], m[1])
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("%d rows", rows)
 	}
 }
 

@@ -3,7 +3,6 @@
 package tcp
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -106,22 +105,8 @@ func farEnd(t *testing.T, role string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env, cmd.Stderr = append(os.Environ(), "WASMGATE_TEST_FAR_END="+role), os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		_ = cmd.Wait()
-	})
-	line, err := bufio.NewReader(out).ReadString('\n')
+	_, out := testkit.Child(t, cmd)
+	line, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the process for the %s ended: %v", role, err)
 	}
