@@ -157,6 +157,7 @@ type Client struct {
 	ALPN       string `json:"tls_alpn,omitempty"`
 
 	HTTP2 *Streams `json:"http2,omitempty" doc:"Its streams, if it speaks HTTP/2."`
+	HTTP3 *Streams `json:"http3,omitempty" doc:"Its requests, if it speaks HTTP/3."`
 }
 
 // ConnectionFilter says which connections to upstreams are meant: those that fit all that is there.

@@ -243,6 +243,12 @@ func (o operators) Clients(limit int) admin.Clients {
 			looked++
 			return len(p.list) < limit && looked < maxLooked
 		})
+		for c := range o.observers[l.Index()].quic {
+			if len(p.list) >= limit {
+				break
+			}
+			p.list = append(p.list, http3View(l, c))
+		}
 		p.total = l.Look().Accepted
 		return p
 	})

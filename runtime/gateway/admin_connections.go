@@ -156,10 +156,24 @@ func clientView(l *netloop.Loop, c *netloop.Conn) admin.Client {
 	if s.HTTP2 {
 		v.HTTP2 = &admin.Streams{Open: s.Streams, Max: s.Most}
 	}
-	if t := s.TLS; t != nil {
+	tellTLS(&v, s.TLS)
+	return v
+}
+
+// http3View runs on the connection's loop.
+func http3View(l *netloop.Loop, c *http3Conn) admin.Client {
+	v := admin.Client{
+		ID: c.Conn, Address: c.quic.RemoteAddr().String(), Local: c.Local.String(), Loop: l.Index(), Requests: c.Requests(),
+		HTTP3: &admin.Streams{Open: c.open, Max: c.quic.MaxStreams()},
+	}
+	tellTLS(&v, c.TLS)
+	return v
+}
+
+func tellTLS(v *admin.Client, t *exchange.TLS) {
+	if t != nil {
 		v.TLS, v.TLSVersion, v.TLSSuite, v.TLSResumed, v.ServerName, v.ALPN = true, t.Version, t.Cipher, t.Resumed, t.ServerName, t.ALPN
 	}
-	return v
 }
 
 func requestUse(l *netloop.Loop, x *exchange.Exchange) *admin.Use {

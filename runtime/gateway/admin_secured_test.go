@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -24,8 +25,45 @@ type securedSays struct {
 	ALPN       string `json:"tls_alpn"`
 	Requests   int
 	HTTP2      *struct{ Open, Max int }
+	HTTP3      *struct{ Open, Max int }
 	Received   string `json:"goaway_received"`
 	Sent       string `json:"goaway_sent"`
+}
+
+// secured is what the admin endpoint says there.
+func (p *plant) secured(t *testing.T, path string) []securedSays {
+	t.Helper()
+	var all struct{ Connections, Clients []securedSays }
+	if err := json.Unmarshal([]byte(get(t, "http://"+p.AdminAddr().String()+path)), &all); err != nil {
+		t.Fatal(err)
+	}
+	return append(all.Connections, all.Clients...)
+}
+
+// TestClientsOfHTTP3AreListed, with what they have under way, until they go.
+func TestClientsOfHTTP3AreListed(t *testing.T) {
+	p, _, c := startHTTP3(t, "")
+	c.get("/own")
+	ctx, cancel := context.WithCancel(t.Context())
+	resp, err := c.RoundTrip(c.request(ctx, "GET", "/endless", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := p.secured(t, "/clients")
+	if len(list) != 1 || list[0].HTTP3 == nil || list[0].HTTP3.Open != 1 || list[0].HTTP3.Max != 100 || list[0].HTTP2 != nil || list[0].Requests != 2 ||
+		!list[0].TLS || list[0].Version != "1.3" || list[0].ALPN != "h3" || list[0].ServerName != "localhost" {
+		t.Errorf("%+v", list)
+	}
+	cancel()
+	resp.Body.Close()
+	testkit.Eventually(t, "nothing is under way", func() bool {
+		list := p.secured(t, "/clients")
+		return len(list) == 1 && list[0].HTTP3.Open == 0
+	})
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	testkit.Eventually(t, "nobody is there", func() bool { return len(p.secured(t, "/clients")) == 0 })
 }
 
 // TestConnectionsTellOfTLSAndStreams, those of clients and those to upstreams.
@@ -38,13 +76,7 @@ func TestConnectionsTellOfTLSAndStreams(t *testing.T) {
 	answers := make(chan func(), 10)
 	b := startH2Peer(t, cfg, func(l *h2Link, h *http2.MetaHeadersFrame) { answers <- func() { l.answer(h.StreamID, "well") } }, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 7})
 	p := startPlant(t, fmt.Sprintf("listeners: [%s]\n", authority.listener(""))+upstreamConfig(authority, b.addr, true, "http2", "pool: { keep_idle: 1 }"))
-	say := func(path string) (list []securedSays) {
-		var all struct{ Connections, Clients []securedSays }
-		if err := json.Unmarshal([]byte(get(t, "http://"+p.AdminAddr().String()+path)), &all); err != nil {
-			t.Fatal(err)
-		}
-		return append(all.Connections, all.Clients...)
-	}
+	say := func(path string) []securedSays { return p.secured(t, path) }
 	client := func(h2 bool) *http.Client {
 		trust := authority.trust()
 		trust.ClientSessionCache = tls.NewLRUClientSessionCache(1)

@@ -123,7 +123,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	for i := range loops {
-		g.observers = append(g.observers, &observer{recorder: g.telemetry.Loop(i), watcher: o.Watcher})
+		g.observers = append(g.observers, &observer{recorder: g.telemetry.Loop(i), watcher: o.Watcher, quic: map[*http3Conn]struct{}{}})
 	}
 	g.names = resolve.New(resolve.Options{})
 	if g.engine, err = g.newEngine(); err == nil {

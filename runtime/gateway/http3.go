@@ -44,14 +44,39 @@ func altSvc(h *config.HTTP3, port uint16) *server.AltSvc {
 }
 
 // http3Conn serves the requests of a connection of HTTP/3.
-type http3Conn struct{ *server.Session }
+type http3Conn struct {
+	*server.Session
+	quic *http3.Conn
+	at   *observer // its loop's
+	open int       // requests under way
+}
 
 var _ server.Side = (*http3.Stream)(nil)
 
+// accept3 begins a connection's requests, on its loop.
+func (g *Gateway) accept3(srv *server.Server, q *http3.Conn) http3.Handler {
+	l, state := q.Loop(), q.TLS()
+	c := &http3Conn{quic: q, at: g.observers[q.Loop().Index()]}
+	c.Session = srv.NewSession(l, server.Origin{
+		Conn: q.ID(), Peer: q.RemoteAddr(), Local: q.LocalAddr(), Scheme: "https", Version: exchange.HTTP3,
+		TLS: srv.Secured(state, l.Now(), l.Now()), Shown: state.PeerCertificates,
+	})
+	c.at.quic[c] = struct{}{}
+	return c
+}
+
 // Serve is http3.Handler's.
-func (c http3Conn) Serve(t *netloop.Task, s *http3.Stream) (keep bool) {
+func (c *http3Conn) Serve(t *netloop.Task, s *http3.Stream) (keep bool) {
+	c.open++
+	defer func() { c.open-- }()
 	c.Session.Serve(t, s, s.Fill) // what becomes of one request is nothing to the others
 	return !c.Spent()
+}
+
+// Close is http3.Handler's.
+func (c *http3Conn) Close() {
+	delete(c.at.quic, c)
+	c.Session.Close()
 }
 
 // openHTTP3 opens a listener's UDP socket beside its TCP socket, if it is to have one and has none.
@@ -89,13 +114,7 @@ func (g *Gateway) openHTTP3(l *listener, address string, b *blueprint) (opened b
 				Reason: handshakeResults[f.Why], ServerName: f.ServerName, Err: f.Err,
 			})
 		},
-		Accept: func(c *http3.Conn) http3.Handler {
-			state := c.TLS()
-			return http3Conn{srv.NewSession(c.Loop(), server.Origin{
-				Conn: c.ID(), Peer: c.RemoteAddr(), Local: c.LocalAddr(), Scheme: "https", Version: exchange.HTTP3,
-				TLS: srv.Secured(state, c.Loop().Now(), c.Loop().Now()), Shown: state.PeerCertificates,
-			})}
-		},
+		Accept: func(c *http3.Conn) http3.Handler { return g.accept3(srv, c) },
 	})
 	if err != nil {
 		return false, fmt.Errorf("udp: %w", err)

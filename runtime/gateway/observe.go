@@ -19,7 +19,8 @@ import (
 type observer struct {
 	recorder *telemetry.Recorder
 	watcher  Watcher
-	conns    []*pool.Conn // to upstreams, all that the loop has
+	conns    []*pool.Conn            // to upstreams, all that the loop has
+	quic     map[*http3Conn]struct{} // of clients of HTTP/3, which are none of the loop's sockets
 	closed   closedRing
 }
 

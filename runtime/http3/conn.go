@@ -29,6 +29,7 @@ type Conn struct {
 	quic     *quic.Conn
 	loop     *netloop.Loop
 	id       uint64
+	most     int     // requests that may be under way, as the client was told
 	handler  Handler // the loop's
 	control  *quic.SendStream
 
@@ -59,6 +60,9 @@ func (c *Conn) ID() uint64 { return c.id }
 
 // Loop is the loop that serves its requests.
 func (c *Conn) Loop() *netloop.Loop { return c.loop }
+
+// MaxStreams is how many requests may be under way.
+func (c *Conn) MaxStreams() int { return c.most }
 
 // RemoteAddr is the client's address at this moment: it may move.
 func (c *Conn) RemoteAddr() netip.AddrPort { return addrPort(c.quic.RemoteAddr()) }

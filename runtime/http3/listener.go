@@ -215,7 +215,7 @@ func (ln *Listener) admit(ctx context.Context, from *quic.ClientInfo) (context.C
 		ln.refused.Add(1)
 		return nil, errFull
 	}
-	c := &Conn{listener: ln, loop: l, id: id}
+	c := &Conn{listener: ln, loop: l, id: id, most: ln.settings.Load().MaxStreams}
 	c.streams.Store(1)
 	ln.mu.Lock()
 	ln.conns[c] = struct{}{}

@@ -52,6 +52,9 @@ func (s *Session) Snapshot() *Snapshot { return s.server.snapshot.Load() }
 // Draining says whether the connection is to end soon, whatever it may be used for still.
 func (s *Session) Draining() bool { return s.server.draining.Load() }
 
+// Requests is how many it has brought so far.
+func (s *Session) Requests() uint64 { return s.requests }
+
 // Spent says whether the connection has carried as many requests, or is as old, as the configuration wants: it is to end when
 // those under way have.
 func (s *Session) Spent() bool {
