@@ -23,7 +23,8 @@ type Message struct {
 	Authority      string // of a request; default example.com
 	Scheme         string // of a request; default http
 	Client         netip.Addr
-	Status         int // of an answer; default 200
+	TLS            *exchange.TLS // of the client's connection; nil: it is not secured
+	Status         int           // of an answer; default 200
 	Fields         []Field
 	Body           []string // the pieces in which it comes; nil: there is none
 	Trailers       []Field

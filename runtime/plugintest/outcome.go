@@ -167,6 +167,7 @@ func prepare(x *exchange.Exchange, c *Case) error {
 	}
 	x.Client = exchange.Client{
 		Conn: 1, Ordinal: 1, Addr: client, Peer: addrPort(client, 50000), Local: addrPort(client, 80), Scheme: or(c.Request.Scheme, "http"), Server: "test",
+		TLS: c.Request.TLS,
 	}
 	x.Route, x.Trace.Sampled = or(c.Route, "test"), !c.Untraced
 	now := x.Task.Loop().Now()

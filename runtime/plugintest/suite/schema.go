@@ -101,6 +101,7 @@ type Request struct {
 	Body     Values            `koanf:"body" doc:"A text, or a list of texts: the pieces in which it comes. Default: none."`
 	Trailers map[string]Values `koanf:"trailers"`
 	Client   string            `koanf:"client" doc:"The client's address. Default: 192.0.2.7"`
+	TLS      *TLS              `koanf:"tls" doc:"How the client's connection is secured. Default: not at all, whatever the URL says."`
 }
 
 // Response is an upstream's answer.
@@ -208,11 +209,12 @@ func (f *File) check(i int) (list config.Errors) {
 			fail(s.path+".expect_response", "nothing is expected of an answer that is not there", "write `response: { status: 200 }` too")
 		}
 		if _, err := s.request(); err != nil {
-			path := s.path + ".request.url"
-			if strings.HasPrefix(err.Error(), "client") {
-				path = s.path + ".request.client"
+			at, help := ".url", "write a path such as /orders?id=1, or http://example.com/orders"
+			var m *misplaced
+			if errors.As(err, &m) {
+				at, help = m.at, m.help
 			}
-			fail(path, err.Error(), "write a path such as /orders?id=1, or http://example.com/orders; for client an address such as 192.0.2.7")
+			fail(s.path+".request"+at, err.Error(), help)
 		}
 	}
 	return list
@@ -321,11 +323,25 @@ func (s *Step) request() (m plugintest.Message, err error) {
 	}
 	if r.Client != "" {
 		if m.Client, err = netip.ParseAddr(r.Client); err != nil {
-			return m, fmt.Errorf("client: %q is no address", r.Client)
+			return m, &misplaced{".client", fmt.Sprintf("client: %q is no address", r.Client), "write an address such as 192.0.2.7"}
+		}
+	}
+	if r.TLS != nil {
+		if m.Scheme == "http" {
+			return m, &misplaced{".tls", "a connection with TLS brings no request for http", "write https in the URL, or a path alone"}
+		}
+		m.Scheme = "https"
+		if m.TLS, err = r.TLS.facts(); err != nil {
+			return m, &misplaced{".tls.certificate.ip", err.Error(), "write addresses such as 192.0.2.7"}
 		}
 	}
 	return m, nil
 }
+
+// misplaced is a mistake in a request, but for one of its URL.
+type misplaced struct{ at, text, help string }
+
+func (m *misplaced) Error() string { return m.text }
 
 func fields(m map[string]Values) (list []plugintest.Field) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {

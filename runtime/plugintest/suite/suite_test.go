@@ -166,24 +166,29 @@ func TestMistakesAreTold(t *testing.T) {
 		"test: []":                        "unknown key \"test\"\n  1 | test: []\n    | ^^^^\n  help: did you mean `tests`?",
 		"tests:\n  - request: { url: / }": "\"name\" is missing",
 		"tests: [{ name: a }]":            "tests[0]: \"request\" is missing",
-		"tests: [{ name: a, request: { url: relative } }]":                      "x.test.yaml:1:36: error: tests[0].request.url: \"relative\" is neither a path nor a URL",
-		"tests: [{ name: a, request: { url: 'ftp://x/' } }]":                    "is not an http or https URL",
-		"tests: [{ name: a, request: { client: me } }]":                         "tests[0].request.client: client: \"me\" is no address",
-		"tests: [{ name: a, request: { headers: { a: 1 } } }]":                  "wants a text, or a list of texts",
-		"tests: [{ name: a, request: {}, expect: { decision: contineu } }]":     "did you mean `continue`?",
-		"tests: [{ name: a, request: {}, expect: { path: { regex: '(' } } }]":   "missing closing )",
-		"tests: [{ name: a, request: {}, expect: { path: { like: a } } }]":      "\"like\" is not a way to compare",
-		"tests: [{ name: a, request: {}, expect: { set: { a: 1 } } }]":          "expect.set.a: 1 is not something that a text can be compared with",
-		"tests: [{ name: a, request: {}, expect_response: { status: 200 } }]":   "nothing is expected of an answer that is not there",
-		"tests: [{ name: a, request: {}, steps: [{ request: {} }] }]":           "either one request or steps",
-		"tests: [{ name: a, steps: [{ times: 2 }] }]":                           "\"request\" is missing",
-		"tests: [{ name: a, request: {}, refuse: x }]":                          "is sent no request",
-		"tests: [{ name: a, request: {}, response: { status: 100 } }]":          "100 is less than 200",
-		"tests: [{ name: a, request: {}, expect: { removed: x } }]":             "wants a list",
-		"tests: [{ name: a, request: {}, state: { s: { k: 1 } } }]":             `a counter is written "counter 1"`,
-		"tests: [{ name: a, request: {}, expect: { state: { s: { k: 1 } } } }]": `a counter of state is "counter 1"`,
-		"plugin: { limits: { memory: 1KiB } }\ntests: []":                       "less than 64KiB",
-		"plugin: { calls: [auth] }\ntests: [{ name: a, request: {} }]":          "help: in tests, services and stores are granted as the plugin asks for them",
+		"tests: [{ name: a, request: { url: relative } }]":                          "x.test.yaml:1:36: error: tests[0].request.url: \"relative\" is neither a path nor a URL",
+		"tests: [{ name: a, request: { url: 'ftp://x/' } }]":                        "is not an http or https URL",
+		"tests: [{ name: a, request: { client: me } }]":                             "tests[0].request.client: client: \"me\" is no address",
+		"tests: [{ name: a, request: { url: 'http://a/', tls: {} } }]":              "tests[0].request.tls: a connection with TLS brings no request for http",
+		"tests: [{ name: a, request: { tls: { version: '1.1' } } }]":                "request.tls.version: ",
+		"tests: [{ name: a, request: { tls: { certificate: { ip: me } } } }]":       "request.tls.certificate.ip: certificate: \"me\" is no address",
+		"tests: [{ name: a, request: { tls: { certificate: { pem: me } } } }]":      "wants a certificate in PEM",
+		"tests: [{ name: a, request: { tls: { certificate: { not_after: 1 } } } }]": "1 is no time",
+		"tests: [{ name: a, request: { headers: { a: 1 } } }]":                      "wants a text, or a list of texts",
+		"tests: [{ name: a, request: {}, expect: { decision: contineu } }]":         "did you mean `continue`?",
+		"tests: [{ name: a, request: {}, expect: { path: { regex: '(' } } }]":       "missing closing )",
+		"tests: [{ name: a, request: {}, expect: { path: { like: a } } }]":          "\"like\" is not a way to compare",
+		"tests: [{ name: a, request: {}, expect: { set: { a: 1 } } }]":              "expect.set.a: 1 is not something that a text can be compared with",
+		"tests: [{ name: a, request: {}, expect_response: { status: 200 } }]":       "nothing is expected of an answer that is not there",
+		"tests: [{ name: a, request: {}, steps: [{ request: {} }] }]":               "either one request or steps",
+		"tests: [{ name: a, steps: [{ times: 2 }] }]":                               "\"request\" is missing",
+		"tests: [{ name: a, request: {}, refuse: x }]":                              "is sent no request",
+		"tests: [{ name: a, request: {}, response: { status: 100 } }]":              "100 is less than 200",
+		"tests: [{ name: a, request: {}, expect: { removed: x } }]":                 "wants a list",
+		"tests: [{ name: a, request: {}, state: { s: { k: 1 } } }]":                 `a counter is written "counter 1"`,
+		"tests: [{ name: a, request: {}, expect: { state: { s: { k: 1 } } } }]":     `a counter of state is "counter 1"`,
+		"plugin: { limits: { memory: 1KiB } }\ntests: []":                           "less than 64KiB",
+		"plugin: { calls: [auth] }\ntests: [{ name: a, request: {} }]":              "help: in tests, services and stores are granted as the plugin asks for them",
 	} {
 		_, err := Parse("x.test.yaml", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "x.test.yaml:") {
@@ -216,6 +221,16 @@ static wg_decision request(const wg_request *r) {
   if (wg_eq(wg_path(r), WG_STR("/trap"))) explode();
   if (wg_eq(wg_path(r), WG_STR("/spin"))) for (volatile int i = 0;; i++) {}
   if (wg_eq(wg_path(r), WG_STR("/text"))) return wg_fail(WG_STR("no"));
+  if (wg_eq(wg_path(r), WG_STR("/tls"))) {
+    static char text[4][200];
+    static const wg_str names[4] = {WG_STR("version"), WG_STR("uri"), WG_STR("not-after"), WG_STR("certificate")};
+    wg_set_header(WG_STR("x-sni"), wg_sni(r));
+    wg_set_header(WG_STR("x-subject"), wg_cert_subject(r));
+    for (int i = 0; i < 4; i++) {
+      int32_t n = wg_lookup_tls(names[i], i == 1, text[i], sizeof text[i]);
+      if (n >= 0) wg_set_header(names[i], (wg_str){text[i], (uint32_t)n});
+    }
+  }
   return wg_continue();
 }
 static wg_decision response(const wg_request *r) {
@@ -244,6 +259,14 @@ tests:
   - { name: answers, request: { url: / }, response: { status: 200 }, expect_response: { set: { x-seen: "1" }, status: 200, decision: continue } }
   - { name: replaces, request: { url: / }, response: { status: 500, body: boo }, expect_response: { status: 502, decision: respond, body: sorry } }
   - { name: fails unseen, request: { url: /trap } }
+  - name: reads TLS
+    request:
+      url: /tls
+      tls: { server_name: a.test, certificate: { subject: "CN=alice", uri: ["spiffe://a", "spiffe://b"], not_before: "2026-01-02T03:04:05Z" } }
+    expect: { set: { x-sni: a.test, x-subject: CN=alice, version: "1.3", uri: "spiffe://b", not-after: "2026-01-03T03:04:05Z" } }
+  - name: there is no TLS
+    request: { url: "https://example.com/tls" }
+    expect: { set: { x-sni: "", x-subject: "" } }
   - name: recovers
     steps:
       - { request: { url: /trap }, times: 3, expect: { decision: fail } }

@@ -69,6 +69,9 @@ func peerFact(c *exchange.Certificate, name string) []string {
 	case abi.TLSNotAfter:
 		return []string{c.NotAfter.UTC().Format(time.RFC3339)}
 	case abi.TLSCertificate:
+		if len(c.DER) == 0 { // in a test of a plugin, which has said what else the certificate says
+			return nil
+		}
 		return []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}))}
 	}
 	return nil
