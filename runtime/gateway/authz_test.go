@@ -90,8 +90,8 @@ routes:
 	}
 	n := startNginx(t)
 	p.reload(config(n.addr()))
-	// In turn, and the median of five pairs: the machine does other work as well, at times for seconds, and that only ever adds.
-	const pairs, tries = 5, 15
+	// In turn, and the median of three pairs: the machine does other work as well, at times for seconds, and that only ever adds.
+	const pairs, tries = 3, 15
 	var ratios []float64
 	var seen strings.Builder
 	median := func() float64 {

@@ -41,13 +41,13 @@ func (p *plant) only(when string, by map[string]int, names ...string) {
 	}
 }
 
-// TestDistributionByWeight shows the row "lbmethod": over 100,000 requests every backend gets its part by weight within 2 %,
-// also from loops that do not know of each other. Those that go by load are asked by few clients, so that their loads are the
-// same, and in the short form less often.
+// TestDistributionByWeight shows the row "lbmethod": over 20,000 requests, 100,000 where it is thorough, every backend gets its
+// part by weight within 2 %, also from loops that do not know of each other. Those that go by load are asked by few clients, so
+// that their loads are the same, and less often unless it is thorough.
 func TestDistributionByWeight(t *testing.T) {
-	count := 100_000
-	if raceEnabled {
-		count = 20_000
+	count := 20_000
+	if thorough() {
+		count = 100_000
 	}
 	for _, c := range []struct {
 		balance        string
@@ -63,8 +63,8 @@ func TestDistributionByWeight(t *testing.T) {
 				c.loops, targets(backends, "weight: 5", "weight: 3", "weight: 2"), c.balance))
 			g := &generator{addr: p.addr.String(), clients: c.clients, make: makeChaos, each: mustAnswer(t)}
 			count := count
-			if c.clients < 8 && span(t) < time.Minute { // they take their time
-				count /= 5
+			if c.clients < 8 && !thorough() { // they take their time
+				count /= 2
 			}
 			g.run(t, 0, count)
 			for i, b := range backends {

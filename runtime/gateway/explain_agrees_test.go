@@ -358,7 +358,10 @@ func builtPlugins(t *testing.T, dir string, whole bool) (names []string, listene
 // TestExplainAgreesWithWhatHappens asks about random requests, sends each of them, and compares: the route, the upstream, the
 // bytes that it got, or those of the gateway's own answer, and the error that it is about.
 func TestExplainAgreesWithWhatHappens(t *testing.T) {
-	requests, whole := 10_000, true
+	requests, whole := 2_500, true
+	if thorough() {
+		requests = 10_000
+	}
 	if testing.Short() || raceEnabled || portableLoops {
 		requests, whole = 400, false
 	}

@@ -169,7 +169,11 @@ func TestOtherRoutesWhileAPluginIsHammered(t *testing.T) {
 		"http-wasm":  {"endless loop", "growth", "out of range", "oversized", "log flood"},
 	}
 	for i := range foes {
-		for _, abuse := range abuses[foes[i].abi] {
+		list := abuses[foes[i].abi]
+		if !thorough() {
+			list = []string{list[0], list[len(list)-1]}
+		}
+		for _, abuse := range list {
 			t.Run(foes[i].abi+"/"+abuse, func(t *testing.T) {
 				g := start(t, foes[i].config(t, n, abuse, "log: { rate: 20 }"))
 				alone, beside := time.Hour, time.Hour
