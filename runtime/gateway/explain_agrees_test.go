@@ -349,7 +349,7 @@ func builtPlugins(t *testing.T, dir string, whole bool) (names []string, listene
   office: { module: %[1]s/ip-allow.wasm, config: { allow: [127.0.0.0/8, 192.0.2.0/24], deny: [192.0.2.66], body: "not from here\n" } }
   headers: { module: %[1]s/header-policy.wasm, config: { request: { remove: [x-role], set: { x-client: "{client}", x-entry: "{method} {host} via {route}" }, rename: { x-tier: x-rank } }, response: { set: { x-served: "{status} by {route}" } } } }
   moved: { module: %[1]s/redirects.wasm, config: { rules: [{ path: /old, to: /new }, { prefix: /blog, to: /news }, { regex: "^/r1/([a-z]+)$", to: "/R/$1" }] } }
-  limits: { module: %[1]s/rate-limit.wasm, state: [buckets], config: { store: buckets, headers: false, limits: { user: { key: "{header.x-user}", rate: 10/d } } } }
+  limits: { module: %[1]s/rate-limit.wasm, state: [buckets], config: { store: buckets, headers: false, limits: { user: { key: "{header.x-user}", rate: 5/d } } } }
   canary: { module: %[1]s/canary-split.wasm, upstreams: [two, three], config: { variants: { stable: { weight: 70, upstream: two }, canary: { weight: 30, upstream: three } }, force: "{header.x-canary}", key: "{client}", header: x-variant } }
 `, dir)
 	return append(names, "office", "headers", "limits", "canary"), []string{"moved", "headers"}, config
@@ -358,7 +358,7 @@ func builtPlugins(t *testing.T, dir string, whole bool) (names []string, listene
 // TestExplainAgreesWithWhatHappens asks about random requests, sends each of them, and compares: the route, the upstream, the
 // bytes that it got, or those of the gateway's own answer, and the error that it is about.
 func TestExplainAgreesWithWhatHappens(t *testing.T) {
-	requests, whole := 2_500, true
+	requests, whole := 5_000, true
 	if thorough() {
 		requests = 10_000
 	}
