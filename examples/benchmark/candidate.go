@@ -92,8 +92,8 @@ var candidates = []candidate{
 	},
 	{
 		name: "caddy", about: "proxying only", config: "Caddyfile", version: []string{"caddy", "version"}, peer: true,
-		command: func(_ *setup, config string) []string {
-			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
+		command: func(s *setup, config string) []string { // it keeps a copy of its configuration: not in the user's folder
+			return []string{"env", "XDG_CONFIG_HOME=" + s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", config}
 		},
 		missing: tools("caddy"),
 	},
