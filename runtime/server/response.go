@@ -47,33 +47,13 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 		w.letGo() // from here on writing to the client tells
 	}
 	if err != nil {
-		fe, why := fault.From(err), facts.CloseNotDrained
-		if fe.Source == fault.Client {
-			why = facts.CloseClientAborted
-		}
-		f.Abandon(why)
-		f.Finish(t)
-		return s.refuse(t, w, fe)
+		return s.refuseAnswered(t, w, fault.From(err))
 	}
 	if x.Local.Set { // a filter answers in the upstream's place
 		f.Finish(t)
 		return s.respond(t, w, snap, r)
 	}
-	touched := x.ResponseBody != nil && w.answer.Touched()
-	if w.answerShown(t.Loop(), r, touched); touched {
-		source, resp.Framing = &w.answer, w.answer.Framing()
-	}
-	if resp.Status != status {
-		source = w.reframe(t, status, source)
-	}
-	if x.Target.Upstream >= 0 {
-		w.tell(&snap.Upstreams[x.Target.Upstream].Affinity)
-	}
-	r.Response.apply(&resp.Head)
-	if r.Compression != nil && w.call.kind != grpc.GRPC { // whose messages have codings of their own
-		source = w.compress(t.Loop(), r, source)
-	}
-	s.tellAltSvc(x)
+	source = s.settle(t, w, snap, r, source, status)
 	framing, keep := s.frame(w, snap)
 	x.StatusSent = resp.Status
 	w.side.Head(resp, http1.ResponseOut{
@@ -95,6 +75,39 @@ func (s *Session) relay(t *netloop.Task, w *work, snap *Snapshot, r *Route) outc
 		f.Finish(t)
 	}
 	return keptIf(w.side.Drained() && keep)
+}
+
+// refuseAnswered answers with an error where the upstream has answered, and a filter has failed.
+func (s *Session) refuseAnswered(t *netloop.Task, w *work, err *fault.Error) outcome {
+	why := facts.CloseNotDrained
+	if err.Source == fault.Client {
+		why = facts.CloseClientAborted
+	}
+	w.flight.Abandon(why)
+	w.flight.Finish(t)
+	return s.refuse(t, w, err)
+}
+
+// settle makes the answer what the client gets, after the filters have seen it: the status was another one before them. It
+// returns where the body comes from.
+func (s *Session) settle(t *netloop.Task, w *work, snap *Snapshot, r *Route, source body.Source, was int) body.Source {
+	x, resp := &w.x, &w.x.Response
+	touched := x.ResponseBody != nil && w.answer.Touched()
+	if w.answerShown(t.Loop(), r, touched); touched {
+		source, resp.Framing = &w.answer, w.answer.Framing()
+	}
+	if resp.Status != was {
+		source = w.reframe(t, was, source)
+	}
+	if x.Target.Upstream >= 0 {
+		w.tell(&snap.Upstreams[x.Target.Upstream].Affinity)
+	}
+	r.Response.apply(&resp.Head)
+	if r.Compression != nil && w.call.kind != grpc.GRPC { // whose messages have codings of their own
+		source = w.compress(t.Loop(), r, source)
+	}
+	s.tellAltSvc(x)
+	return source
 }
 
 // bodiless says whether an answer with this status has no body (RFC 9110 sections 15.3.5 and 15.4.5).
