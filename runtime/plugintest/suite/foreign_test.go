@@ -73,7 +73,6 @@ func TestPauses(t *testing.T) {
 	const head, test = "plugin: { config: \"request return 1\\n", "tests: [{ name: a, request: { url: / }, expect: { decision: fail, error: "
 	for _, tests := range []string{
 		head + "\" }\n" + test + "not continued within 1s } }]",
-		head + "\", proxy_wasm: { max_pause: 20ms } }\n" + test + "not continued within 20ms } }]",
 		head + "\", proxy_wasm: { stop_iteration: all } }\ntests: [{ name: a, request: { method: POST, url: /, body: x }, expect: { decision: fail, error: not continued } }]",
 		head + "\", proxy_wasm: { stop_iteration: headers } }\ntests: [{ name: a, request: { method: POST, url: /, body: x }, expect: { decision: continue } }]",
 		head + `request call auth 5000 :method GET :path /check :authority auth\nanswer stream 0\nanswer resume 0" }` +
@@ -85,6 +84,19 @@ func TestPauses(t *testing.T) {
 		r.Add(f.Run(m, "p"))
 		if took := time.Since(began); r.Failed > 0 || took > 20*time.Second {
 			t.Errorf("%s\n%v, %+v", tests, took, r.Tests)
+		}
+	}
+	for try := 1; ; try++ { // sooner than the default; other work on the machine only ever adds
+		f, m := probe(t, head+"\", proxy_wasm: { max_pause: 20ms } }\n"+test+"not continued within 20ms } }]")
+		began := time.Now()
+		var r Report
+		r.Add(f.Run(m, "p"))
+		took := time.Since(began)
+		if r.Failed == 0 && took <= 900*time.Millisecond {
+			break
+		}
+		if try == 5 {
+			t.Fatalf("%v, %+v", took, r.Tests)
 		}
 	}
 	if _, err := Parse("x.test.yaml", []byte("plugin: { proxy_wasm: { stop_iteration: never, max_pause: 0s } }\n"+test+"x } }]")); err == nil ||

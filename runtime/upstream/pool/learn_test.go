@@ -158,7 +158,24 @@ func ask(t *netloop.Task, c *Conn) error {
 	return err
 }
 
+// TestRequestsThatCannotBeRepeatedDoNotMeetAClosingConnection: none is lost, ever; and we close before the backend does, which
+// has another try where the machine stood still meanwhile.
 func TestRequestsThatCannotBeRepeatedDoNotMeetAClosingConnection(t *testing.T) {
+	for try := 1; ; try++ {
+		learned, late := meetClosing(t)
+		if learned > 0 && late == 0 {
+			return
+		}
+		if try == 4 {
+			t.Fatalf("%d were closed for the learned timeout, %d by the backend", learned, late)
+		}
+	}
+}
+
+// meetClosing asks in the moments in which a backend closes. It says how many connections we closed in time, and how many the
+// backend did.
+func meetClosing(t *testing.T) (learned int, late int64) {
+	t.Helper()
 	const idle = 400 * time.Millisecond
 	f := setUp(t, 2, Options{LearnIdle: true, IdleTimeout: time.Minute})
 	b := newImpatient(t, idle)
@@ -198,20 +215,16 @@ func TestRequestsThatCannotBeRepeatedDoNotMeetAClosingConnection(t *testing.T) {
 	}
 	wg.Wait()
 	f.eventually("we close what is idle", func() bool { return f.pool.Open() == 0 })
-	learned, late := 0, 0
 	for _, r := range f.journal.reasons()[agreement:] {
 		switch r {
 		case facts.CloseLearnedIdle:
 			learned++
-		case facts.ClosePeer: // while the machine stood still; no request met it
-			late++
+		case facts.ClosePeer: // no request met it
 		default:
 			t.Errorf("closed for %s", r)
 		}
 	}
-	if learned == 0 || late > learned/4 {
-		t.Errorf("%d were closed for the learned timeout, %d by the backend", learned, late)
-	}
+	return learned, b.timedOut.Load() - agreement
 }
 
 func TestACloseMakesCarefulAtOnce(t *testing.T) {
