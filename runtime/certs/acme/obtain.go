@@ -34,9 +34,10 @@ func (m *Manager) have(ctx context.Context, n *name) {
 			}
 		}
 		wait += rand.N(wait/10 + 1)
-		n.failed(err, time.Now().Add(wait))
+		// The line first: who sees in the state that it failed finds in the log what it was.
 		m.log.Warn().Str("name", n.text).Str("directory", m.o.Directory).Str("error", reason(err)).Int("tries", tries).Stringer("next", wait.Round(time.Second)).
 			Msg("a certificate cannot be obtained: handshakes for the name fail until it is there")
+		n.failed(err, time.Now().Add(wait))
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -135,12 +136,12 @@ func (m *Manager) notRenewed(n *name, err error, wait time.Duration) {
 	if m.ctx.Err() != nil {
 		return
 	}
-	n.failed(err, time.Now().Add(wait))
 	l := m.log.Warn().Str("name", n.text).Str("directory", m.o.Directory).Str("error", reason(err)).Stringer("next", wait.Round(time.Second))
 	if c := n.cert.Load(); c != nil {
 		l = l.Time("not_after", c.Leaf.NotAfter)
 	}
 	l.Msg("a certificate cannot be renewed: the present one is served, and it is tried again")
+	n.failed(err, time.Now().Add(wait)) // after the line, as above
 }
 
 func (n *name) failed(err error, next time.Time) {
