@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"wasmgate/runtime/gateway"
+	"wasmgate/runtime/internal/testkit"
 )
 
 const (
@@ -178,7 +180,9 @@ func TestAPluginLooksAtConnections(t *testing.T) {
 		}
 		return reply{after: 20 * time.Millisecond}
 	})
+	var begun atomic.Int32 // sessions
 	database := startDatabase(t, func(c net.Conn) {
+		begun.Add(1)
 		all, _ := io.ReadAll(c)
 		_, _ = c.Write(append(append([]byte("["), all...), ']'))
 	})
@@ -211,13 +215,16 @@ plugins:
 		}
 		defer c.Close()
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		_, _ = io.WriteString(c, text)
+		if _, err := io.WriteString(c, text); err != nil { // or before we could say a word; it is told once
+			return "", err
+		}
 		_ = c.(*net.TCPConn).CloseWrite()
 		got, err := io.ReadAll(c)
 		return string(got), err
 	}
 	old := call(t, s.at("marked"))
 	_, _ = io.WriteString(old, "one")
+	testkit.Eventually(t, "its session has begun, with the first config", func() bool { return begun.Load() == 1 })
 	if got, err := say("marked", "hello"); err != nil || !strings.HasPrefix(got, "<[<hello") {
 		t.Errorf("%q, %v", got, err)
 	}
