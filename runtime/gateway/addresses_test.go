@@ -121,28 +121,31 @@ func newMove(t *testing.T, backends int, dns *dnstest.Server) *move {
 func TestAddressesChangeUnderLoad(t *testing.T) {
 	for name, backends := range map[string]int{"all of them": 4, "one of two": 3} {
 		t.Run(name, func(t *testing.T) {
-			m := newMove(t, backends, dnstest.New(t))
-			p := startPlant(t, named(m.dns, m.old[0].port(), ""))
-			m.begin(t, p.addr.String(), "backend.test", 2)
-			m.story(t)
-			t.Logf("%v; the last one reached an old address %v after the change, with a TTL of %v", m.flow, m.last(m.gone()...).Sub(m.at).Round(time.Millisecond), nameTTL)
-			if n := m.failed.Load(); n > 0 {
-				t.Errorf("requests failed\n%s", p.journal)
-			}
-			if n := m.late(); n > 0 {
-				t.Errorf("%d requests reached an old address later than TTL + 1 s", n)
-			}
-			for _, b := range m.new {
-				if b.requests.Load() < 100 {
-					t.Errorf("%s had %d requests", b.addr, b.requests.Load())
+			despiteStalls(t, func(wrong func(format string, args ...any)) {
+				m := newMove(t, backends, dnstest.New(t))
+				p := startPlant(t, named(m.dns, m.old[0].port(), ""))
+				defer p.Close()
+				m.begin(t, p.addr.String(), "backend.test", 2)
+				m.story(t)
+				t.Logf("%v; the last one reached an old address %v after the change, with a TTL of %v", m.flow, m.last(m.gone()...).Sub(m.at).Round(time.Millisecond), nameTTL)
+				if n := m.failed.Load(); n > 0 {
+					wrong("requests failed\n%s", p.journal)
 				}
-				if slices.Contains(m.old, b) {
-					t.Logf("%s is in both answers: %d connections before, %d after, %d open", b.addr, m.connections[b], b.accepted.Load(), b.open.Load())
-					if b.open.Load() != b.accepted.Load() || b.accepted.Load() > 8 {
-						t.Errorf("the address in both answers has %d of %d connections", b.open.Load(), b.accepted.Load())
+				if n := m.late(); n > 0 {
+					wrong("%d requests reached an old address later than TTL + 1 s", n)
+				}
+				for _, b := range m.new {
+					if b.requests.Load() < 100 {
+						wrong("%s had %d requests", b.addr, b.requests.Load())
+					}
+					if slices.Contains(m.old, b) {
+						t.Logf("%s is in both answers: %d connections before, %d after, %d open", b.addr, m.connections[b], b.accepted.Load(), b.open.Load())
+						if b.open.Load() != b.accepted.Load() || b.accepted.Load() > 8 {
+							t.Errorf("the address in both answers has %d of %d connections", b.open.Load(), b.accepted.Load())
+						}
 					}
 				}
-			}
+			})
 		})
 	}
 }
@@ -153,24 +156,27 @@ func TestAddressesChangeUnderLoad(t *testing.T) {
 func TestAddressesGoDarkBeforeDNSSaysSo(t *testing.T) {
 	for name, backends := range map[string]int{"all of them": 4, "one of two": 3} {
 		t.Run(name, func(t *testing.T) {
-			m := newMove(t, backends, dnstest.New(t))
-			p := startPlant(t, named(m.dns, m.old[0].port(), "",
-				"timeouts: { connect: 200ms }",
-				"retries: { attempts: 4, on: [connect, reset, timeout], per_try_timeout: 200ms }"))
-			m.begin(t, p.addr.String(), "backend.test", 2)
-			for _, b := range m.gone() {
-				darken(t, b)
-			}
-			m.flip()
-			time.Sleep(3 * time.Second)
-			m.stop()
-			t.Logf("%v; the last one reached an old address %v after the change", m.flow, m.last(m.gone()...).Sub(m.at).Round(time.Millisecond))
-			if n := m.failed.Load(); n > 0 {
-				t.Errorf("requests failed\n%s", p.journal)
-			}
-			if n := m.late(); n > 0 {
-				t.Errorf("%d requests reached an old address later than TTL + 1 s", n)
-			}
+			despiteStalls(t, func(wrong func(format string, args ...any)) {
+				m := newMove(t, backends, dnstest.New(t))
+				p := startPlant(t, named(m.dns, m.old[0].port(), "",
+					"timeouts: { connect: 200ms }",
+					"retries: { attempts: 4, on: [connect, reset, timeout], per_try_timeout: 200ms }"))
+				defer p.Close()
+				m.begin(t, p.addr.String(), "backend.test", 2)
+				for _, b := range m.gone() {
+					darken(t, b)
+				}
+				m.flip()
+				time.Sleep(3 * time.Second)
+				m.stop()
+				t.Logf("%v; the last one reached an old address %v after the change", m.flow, m.last(m.gone()...).Sub(m.at).Round(time.Millisecond))
+				if n := m.failed.Load(); n > 0 {
+					wrong("requests failed\n%s", p.journal)
+				}
+				if n := m.late(); n > 0 {
+					wrong("%d requests reached an old address later than TTL + 1 s", n)
+				}
+			})
 		})
 	}
 }
@@ -216,43 +222,49 @@ func TestApacheAndAddressesThatChange(t *testing.T) {
 // TestConnectionsToAnAddressThatIsGone: shows the row "pooled connections to the old address live on". A request under
 // way ends on its connection; idle ones close after dns.drain; those of the address that stays are not touched.
 func TestConnectionsToAnAddressThatIsGone(t *testing.T) {
-	list := startBackends(t, 2)
-	gone, stays := list[0], list[1]
-	server := dnstest.New(t)
-	server.Set("backend.test", nameTTL, ips(list)...)
-	// With one loop requests go to the two in strict turn.
-	p := startPlant(t, strings.Replace(named(server, gone.port(), "drain: 1s"), "loops: 2", "loops: 1", 1))
-	// Four connections to each: so many requests are held at once.
-	release := held(t, list)
-	warm := ahead(p, 8)
-	testkit.Eventually(t, "each has four requests", func() bool { return gone.busy.Load() == 4 && stays.busy.Load() == 4 })
-	release()
-	warm()
-	release = held(t, list)
-	slow := ahead(p, 2)
-	testkit.Eventually(t, "each has one request", func() bool { return gone.busy.Load() == 1 && stays.busy.Load() == 1 })
+	despiteStalls(t, func(wrong func(format string, args ...any)) {
+		list := startBackends(t, 2)
+		gone, stays := list[0], list[1]
+		server := dnstest.New(t)
+		server.Set("backend.test", nameTTL, ips(list)...)
+		// With one loop requests go to the two in strict turn.
+		p := startPlant(t, strings.Replace(named(server, gone.port(), "drain: 1s"), "loops: 2", "loops: 1", 1))
+		defer p.Close()
+		// Four connections to each: so many requests are held at once.
+		release := held(t, list)
+		warm := ahead(p, 8)
+		testkit.Eventually(t, "each has four requests", func() bool { return gone.busy.Load() == 4 && stays.busy.Load() == 4 })
+		release()
+		warm()
+		release = held(t, list)
+		slow := ahead(p, 2)
+		testkit.Eventually(t, "each has one request", func() bool { return gone.busy.Load() == 1 && stays.busy.Load() == 1 })
 
-	server.Set("backend.test", nameTTL, stays.ip())
-	testkit.Eventually(t, "the address is gone", func() bool { return len(p.changes(gone.addr)) > 1 })
-	left := p.changes(gone.addr)[1]
-	if left.state != "left" || gone.open.Load() != 4 {
-		t.Errorf("when DNS no longer gave it: %v, %d connections; want it to have left, and 4", left, gone.open.Load())
-	}
-	testkit.Eventually(t, "the idle connections close", func() bool { return gone.open.Load() == 1 })
-	if after := time.Since(left.at); after < 900*time.Millisecond || after > 2*time.Second {
-		t.Errorf("idle connections closed after %v; dns.drain is 1s", after)
-	}
-	release()
-	slow()
-	testkit.Eventually(t, "the busy one closes after its answer", func() bool { return gone.open.Load() == 0 })
-	for range 4 {
-		get(t, p.url("/"))
-	}
-	if gone.requests.Load() != 5 || stays.accepted.Load() != 4 || stays.open.Load() != 4 {
-		t.Errorf("the one that is gone had %d requests, want 5; the one that stays has %d of %d connections, want 4 of 4",
-			gone.requests.Load(), stays.open.Load(), stays.accepted.Load())
-	}
-	testkit.Eventually(t, "the connections are told of", func() bool { return p.closedFor("address_gone") == 4 })
+		server.Set("backend.test", nameTTL, stays.ip())
+		testkit.Eventually(t, "the address is gone", func() bool { return len(p.changes(gone.addr)) > 1 })
+		left := p.changes(gone.addr)[1]
+		if left.state != "left" {
+			t.Errorf("when DNS no longer gave it: %v; want it to have left", left)
+		}
+		if n := gone.open.Load(); n != 4 { // it is looked at before dns.drain is over
+			wrong("when DNS no longer gave it: %d connections; want 4", n)
+		}
+		testkit.Eventually(t, "the idle connections close", func() bool { return gone.open.Load() == 1 })
+		if after := time.Since(left.at); after < 900*time.Millisecond || after > 2*time.Second {
+			wrong("idle connections closed after %v; dns.drain is 1s", after)
+		}
+		release()
+		slow()
+		testkit.Eventually(t, "the busy one closes after its answer", func() bool { return gone.open.Load() == 0 })
+		for range 4 {
+			get(t, p.url("/"))
+		}
+		if gone.requests.Load() != 5 || stays.accepted.Load() != 4 || stays.open.Load() != 4 {
+			t.Errorf("the one that is gone had %d requests, want 5; the one that stays has %d of %d connections, want 4 of 4",
+				gone.requests.Load(), stays.open.Load(), stays.accepted.Load())
+		}
+		testkit.Eventually(t, "the connections are told of", func() bool { return p.closedFor("address_gone") == 4 })
+	})
 }
 
 // held has backends answer when release is called, or at the end of the test.
@@ -292,26 +304,30 @@ func TestAConnectFailureAsksDNSAtOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			list := startBackends(t, 2)
-			server := dnstest.New(t)
-			server.Set("backend.test", time.Hour, list[0].ip())
-			p := startPlant(t, named(server, list[0].port(), "", "retries: { attempts: 1 }", "timeouts: { connect: 300ms }", "pool: { reuse: never }"))
-			if got := get(t, p.url("/")); got != "b1" {
-				t.Fatalf("at first: %q", got)
-			}
-			time.Sleep(600 * time.Millisecond) // an answer younger than 500 ms is not asked for anew
-			asked := server.Queries("backend.test")
-			server.Set("backend.test", time.Hour, list[1].ip())
-			goes(t, list[0])
-			begun := time.Now()
-			got := get(t, p.url("/"))
-			t.Logf("answered %q after %v; DNS was asked %d times more", got, time.Since(begun).Round(time.Millisecond), server.Queries("backend.test")-asked)
-			if got != "b2" || server.Queries("backend.test") == asked {
-				t.Errorf("the request that met the dead address was answered %q; want b2, as DNS says now", got)
-			}
-			if time.Since(begun) > 2*time.Second {
-				t.Error("it took long")
-			}
+			despiteStalls(t, func(wrong func(format string, args ...any)) {
+				list := startBackends(t, 2)
+				server := dnstest.New(t)
+				server.Set("backend.test", time.Hour, list[0].ip())
+				p := startPlant(t, named(server, list[0].port(), "", "retries: { attempts: 1 }", "timeouts: { connect: 300ms }", "pool: { reuse: never }"))
+				defer p.Close()
+				if got := get(t, p.url("/")); got != "b1" {
+					wrong("at first: %q", got)
+					return
+				}
+				time.Sleep(600 * time.Millisecond) // an answer younger than 500 ms is not asked for anew
+				asked := server.Queries("backend.test")
+				server.Set("backend.test", time.Hour, list[1].ip())
+				goes(t, list[0])
+				begun := time.Now()
+				got := get(t, p.url("/"))
+				t.Logf("answered %q after %v; DNS was asked %d times more", got, time.Since(begun).Round(time.Millisecond), server.Queries("backend.test")-asked)
+				if got != "b2" || server.Queries("backend.test") == asked {
+					wrong("the request that met the dead address was answered %q; want b2, as DNS says now", got)
+				}
+				if time.Since(begun) > 2*time.Second {
+					wrong("it took long")
+				}
+			})
 		})
 	}
 }
@@ -319,26 +335,30 @@ func TestAConnectFailureAsksDNSAtOnce(t *testing.T) {
 // TestAnAddressThatFallsSilent: the same without a connection that fails. The answer has hours to live, and on the open
 // connections of one of its addresses no answer comes any more: that the address is ejected is the occasion to ask DNS.
 func TestAnAddressThatFallsSilent(t *testing.T) {
-	list := startBackends(t, 3)
-	server := dnstest.New(t)
-	server.Set("backend.test", time.Hour, ips(list[:2])...)
-	p := startPlant(t, named(server, list[0].port(), "",
-		"retries: { attempts: 2, on: [connect, reset, timeout], per_try_timeout: 200ms }"))
-	f := flowing(t, p.addr.String(), "backend.test", 4, 5*time.Millisecond)
-	f.pass(t, 200)
-	time.Sleep(600 * time.Millisecond) // an answer younger than 500 ms is not asked for anew
-	server.Set("backend.test", time.Hour, ips(list[1:])...)
-	list[0].always(reply{hang: true})
-	silent := time.Now()
-	testkit.Eventually(t, "the new address is used", func() bool {
-		f.pass(t, 1)
-		return list[2].requests.Load() > 0
+	despiteStalls(t, func(wrong func(format string, args ...any)) {
+		list := startBackends(t, 3)
+		server := dnstest.New(t)
+		server.Set("backend.test", time.Hour, ips(list[:2])...)
+		p := startPlant(t, named(server, list[0].port(), "",
+			"retries: { attempts: 2, on: [connect, reset, timeout], per_try_timeout: 200ms }"))
+		defer p.Close()
+		f := flowing(t, p.addr.String(), "backend.test", 4, 5*time.Millisecond)
+		defer f.stop()
+		f.pass(t, 200)
+		time.Sleep(600 * time.Millisecond) // an answer younger than 500 ms is not asked for anew
+		server.Set("backend.test", time.Hour, ips(list[1:])...)
+		list[0].always(reply{hang: true})
+		silent := time.Now()
+		testkit.Eventually(t, "the new address is used", func() bool {
+			f.pass(t, 1)
+			return list[2].requests.Load() > 0
+		})
+		took := time.Since(silent).Round(time.Millisecond)
+		f.pass(t, 200)
+		f.stop()
+		t.Logf("the address that DNS gives in its place was used after %v; %v", took, f)
+		if f.failed.Load() > 0 || took > 3*time.Second {
+			wrong("%v until the new address was used, %v", took, f)
+		}
 	})
-	took := time.Since(silent).Round(time.Millisecond)
-	f.pass(t, 200)
-	f.stop()
-	t.Logf("the address that DNS gives in its place was used after %v; %v", took, f)
-	if f.failed.Load() > 0 || took > 3*time.Second {
-		t.Errorf("%v until the new address was used, %v", took, f)
-	}
 }
