@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,11 @@ func TestClientsOfHTTP3AreListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := p.secured(t, "/clients")
+	var list []securedSays
+	testkit.Eventually(t, "the first request is over, after its answer", func() bool {
+		list = p.secured(t, "/clients")
+		return len(list) != 1 || list[0].HTTP3 == nil || list[0].HTTP3.Open == 1
+	})
 	if len(list) != 1 || list[0].HTTP3 == nil || list[0].HTTP3.Open != 1 || list[0].HTTP3.Max != 100 || list[0].HTTP2 != nil || list[0].Requests != 2 ||
 		!list[0].TLS || list[0].Version != "1.3" || list[0].ALPN != "h3" || list[0].ServerName != "localhost" {
 		t.Errorf("%+v", list)
@@ -96,7 +101,11 @@ func TestConnectionsTellOfTLSAndStreams(t *testing.T) {
 		}()
 	}
 	first, second := receive(t, answers), receive(t, answers)
-	clients := say("/clients")
+	var clients []securedSays
+	testkit.Eventually(t, "a connection that net/http has made in vain is gone", func() bool {
+		clients = say("/clients")
+		return !slices.ContainsFunc(clients, func(c securedSays) bool { return c.Requests == 0 })
+	})
 	sum := 0
 	for _, c := range clients {
 		if c.HTTP2 == nil || c.HTTP2.Max != 100 || !c.TLS || c.Version != "1.3" || !strings.HasPrefix(c.Suite, "TLS_") || c.ServerName != "a.test" || c.ALPN != "h2" || c.Requests < 1 {
