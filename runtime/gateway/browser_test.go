@@ -143,6 +143,7 @@ routes:
 					t.Errorf("%+v", l)
 				}
 			}
+			testkit.Eventually(t, "the servers have heard the end", func() bool { return e.closedWith(websocket.StatusNormalClosure) >= many })
 			if chats != many || len(conns) != 1 || e.closedWith(websocket.StatusNormalClosure) != many {
 				t.Errorf("%d lines of WebSockets, client connections %v; the servers' have ended with %v", chats, conns, e.closed)
 			}
