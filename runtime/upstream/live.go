@@ -62,13 +62,18 @@ func (t *target) nameless() MemberState {
 		Live: t.live, Added: t.added, Health: stateUnknown, Why: "its name has had no answer yet"}
 }
 
-// snapshot is what is known of the member; the cluster's mu is held.
+// snapshot is what is known of the member; the cluster's mu is held. Its health is the one that choices follow: its tracker may be
+// ahead of them for a moment.
 func (m *Member) snapshot(t *target) MemberState {
 	_, why := m.tracker.State()
 	answer := m.newest()
+	health := m.state.String()
+	if m.pool.Parked() {
+		health = stateLeft
+	}
 	s := MemberState{
 		Host: t.hostport, Address: unixaddr.Text(m.Address), Token: m.choice.Load().Token, Weight: max(t.Weight, 1), Tier: t.Tier,
-		State: t.State.String(), Live: t.live, Added: t.added, Health: m.stateNow(), Why: why, Share: m.load.Share(), Requests: m.load.Requests(),
+		State: t.State.String(), Live: t.live, Added: t.added, Health: health, Why: why, Share: m.load.Share(), Requests: m.load.Requests(),
 		Open: m.pool.Open(), Idle: m.pool.Idle(), DNSStale: answer.Stale, DNSDoubt: answer.Doubt,
 	}
 	s.LearnedIdle, s.LearnedFrom = m.pool.LearnedIdle()
