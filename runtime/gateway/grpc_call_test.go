@@ -124,27 +124,51 @@ func TestGRPCErrorsOfOthers(t *testing.T) {
 
 // TestGRPCDeadlines: a call ends with the patience of its client, its server is told how much of it is left, and is not blamed.
 func TestGRPCDeadlines(t *testing.T) {
-	told := make(chan time.Duration, 10)
-	server := serveCalls(t, func(ctx context.Context, _ string) (string, error) {
+	type tale struct {
+		call string
+		left time.Duration
+	}
+	told := make(chan tale, 100)
+	server := serveCalls(t, func(ctx context.Context, in string) (string, error) {
 		at, ok := ctx.Deadline()
 		if !ok {
 			at = time.Now().Add(-time.Second)
 		}
-		told <- time.Until(at)
+		told <- tale{in, time.Until(at)}
 		<-ctx.Done()
 		return "", ctx.Err()
 	})
 	p := startPlant(t, callsConfig(", timeouts: { request: 20s }, health: { passive: { failures: 1, fail_on_status: [500-599] } }", server))
 	c := p.caller()
-	for range 5 {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		_, err := c.call(ctx, doCall, "x")
-		cancel()
-		if status.Code(err) != codes.DeadlineExceeded {
+	// patient says whether the server was told, in time, of a patience. If the machine stands still for that long, it is not.
+	patient := func(call string, patience time.Duration) bool {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if _, err := c.call(ctx, doCall, call); status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("%v", err)
 		}
-		if left := <-told; left <= 0 || left > 200*time.Millisecond {
-			t.Errorf("the server is told of %v", left)
+		for {
+			select {
+			case said := <-told:
+				if said.call != call { // it was late itself
+					continue
+				}
+				if said.left > patience {
+					t.Errorf("the server is told of %v", said.left)
+				}
+				return said.left > 0
+			case <-time.After(100 * time.Millisecond):
+				return false
+			}
+		}
+	}
+	for n := range 5 {
+		patience := 200 * time.Millisecond
+		for try := 1; !patient(fmt.Sprintf("%d %d", n, try), patience); try++ {
+			if try == 5 {
+				t.Fatalf("the server is not told of %v", patience)
+			}
+			patience *= 2
 		}
 	}
 	if m := p.upstream("grpc").Members[0]; m.Health != "healthy" {
@@ -153,9 +177,13 @@ func TestGRPCDeadlines(t *testing.T) {
 	// The route's own time is the smaller one.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	gone := make(chan struct{})
-	go func() { defer close(gone); _, _ = c.call(ctx, doCall, "x") }()
-	if left := <-told; left <= 0 || left > 20*time.Second {
-		t.Errorf("the server is told of %v", left)
+	go func() { defer close(gone); _, _ = c.call(ctx, doCall, "an hour") }()
+	said := <-told
+	for said.call != "an hour" {
+		said = <-told
+	}
+	if said.left <= 0 || said.left > 20*time.Second {
+		t.Errorf("the server is told of %v", said.left)
 	}
 	cancel()
 	<-gone
@@ -342,8 +370,26 @@ func TestGRPCStreamOutlivesReloads(t *testing.T) {
 	t.Logf("%d messages each way in %v, with %d reloads", got.Load(), lasts, reloads)
 }
 
-// TestGRPCSilence: a side of a call may be silent as long as the other is not, and the call ends when both are.
+// TestGRPCSilence: a side of a call may be silent as long as the other is not, and the call ends when both are. A machine that stands
+// still silences both: then it has another try, with more time.
 func TestGRPCSilence(t *testing.T) {
+	tick := 100 * time.Millisecond
+	for try := 1; ; try++ {
+		err := silence(t, tick)
+		if err == nil {
+			return
+		}
+		if try == 4 {
+			t.Fatal(err)
+		}
+		tick *= 2
+	}
+}
+
+// silence is a call in which the server says something with each tick, and its client nothing. The error is that the call has ended
+// before the server was silent, too.
+func silence(t *testing.T, tick time.Duration) error {
+	t.Helper()
 	hurry := make(chan struct{}, 1)
 	server := startGRPC(t, &grpc.ServiceDesc{ServiceName: "test.Calls", Streams: []grpc.StreamDesc{{
 		StreamName: "Tell", ServerStreams: true, ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
@@ -353,7 +399,7 @@ func TestGRPCSilence(t *testing.T) {
 					return err
 				}
 				select {
-				case <-time.After(100 * time.Millisecond):
+				case <-time.After(tick):
 				case <-hurry:
 					<-s.Context().Done()
 					return s.Context().Err()
@@ -361,16 +407,16 @@ func TestGRPCSilence(t *testing.T) {
 			}
 		},
 	}}})
-	p := startPlant(t, callsConfig(", timeouts: { idle_read: 600ms }", server)+"limits: { body_idle_timeout: 200ms }\n")
+	p := startPlant(t, callsConfig(fmt.Sprintf(", timeouts: { idle_read: %v }", 6*tick), server)+fmt.Sprintf("limits: { body_idle_timeout: %v }\n", 2*tick))
 	s, err := p.caller().NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test.Calls/Tell")
 	if err != nil {
 		t.Fatal(err)
 	}
 	since := time.Now()
-	for time.Since(since) < 2*time.Second { // the client says nothing
+	for time.Since(since) < 20*tick { // the client says nothing
 		var in []byte
 		if err := s.RecvMsg(&in); err != nil {
-			t.Fatalf("after %v: %v", time.Since(since), err)
+			return fmt.Errorf("after %v: %w", time.Since(since), err)
 		}
 	}
 	hurry <- struct{}{}
@@ -381,6 +427,7 @@ func TestGRPCSilence(t *testing.T) {
 	if code := status.Code(err); code != codes.Canceled && code != codes.DeadlineExceeded {
 		t.Errorf("a call in which nobody says anything ends with %v", err)
 	}
+	return nil
 }
 
 // TestGRPCReadme: the example is a config without a fault.
