@@ -170,9 +170,10 @@ func TestH2load(t *testing.T) {
 
 // h2Hammer asks by several connections with several streams each, until stop is called; it returns how many answers came, and how many
 // requests failed. A connection that goes away takes its last answers along; others follow it.
-func h2Hammer(t *testing.T, url string, clients, streams int) (stop func() (asked, failed int64, first string)) {
+func h2Hammer(t *testing.T, url string, clients, streams int) (stop func() (requests, failed int64, first string), asked *atomic.Int64) {
+	asked = &atomic.Int64{}
 	var wg sync.WaitGroup
-	var asked, failures atomic.Int64
+	var failures atomic.Int64
 	var message atomic.Pointer[string]
 	done := make(chan struct{})
 	for range clients {
@@ -209,7 +210,7 @@ func h2Hammer(t *testing.T, url string, clients, streams int) (stop func() (aske
 			return asked.Load(), failures.Load(), *m
 		}
 		return asked.Load(), failures.Load(), ""
-	}
+	}, asked
 }
 
 // TestHTTP2ReloadsAndAges: neither reloads, nor connections that end because they are old or have carried enough, lose a request.
@@ -220,8 +221,8 @@ func TestHTTP2ReloadsAndAges(t *testing.T) {
 	if err := g.Reload(load(t, listener+routes(n))); err != nil {
 		t.Fatal(err)
 	}
-	stop := h2Hammer(t, g.url("/prefix/x"), 4, 8)
-	for i := range 100 {
+	stop, requests := h2Hammer(t, g.url("/prefix/x"), 4, 8)
+	for i := 0; i < 100 || requests.Load() < 100; i++ { // as long as it takes until much was asked meanwhile
 		c := load(t, listener+routes(n)+fmt.Sprintf("  - { match: { path: /r%d }, respond: { status: 204 } }\n", i))
 		if err := g.Reload(c); err != nil {
 			t.Fatal(err)
@@ -231,7 +232,7 @@ func TestHTTP2ReloadsAndAges(t *testing.T) {
 	if failed > 0 || asked < 100 {
 		t.Errorf("%d of %d requests failed, first: %s", failed, asked, first)
 	}
-	t.Logf("%d requests during 100 reloads", asked)
+	t.Logf("%d requests during the reloads", asked)
 }
 
 // TestHTTP2ShutdownLosesNothing: clients are told that their connections end, and what they have asked is answered.

@@ -55,7 +55,7 @@ func TestHostilePluginHurtsItsOwnRequestsOnly(t *testing.T) {
 		for abuse, cause := range f.causes {
 			t.Run(f.abi+"/"+abuse, func(t *testing.T) {
 				g := start(t, f.config(t, n, abuse, "breaker: { failures: 0 }"))
-				before := heap()
+				before, since, slow := heap(), time.Now(), 0
 				const requests = 20
 				for range requests {
 					begun := time.Now()
@@ -69,13 +69,15 @@ func TestHostilePluginHurtsItsOwnRequestsOnly(t *testing.T) {
 						t.Fatalf("got %s %q", resp.Status, body)
 					}
 					if took := time.Since(begun); took > 3*time.Second {
-						t.Errorf("took %s", took)
+						if slow++; slow == 3 { // the machine may have stood still once or twice
+							t.Fatalf("took %s", took)
+						}
 					}
 					if resp, body := do(t, g.url("/good")); resp.StatusCode != 200 {
 						t.Fatalf("another route: %s %q", resp.Status, body)
 					}
 				}
-				f.said(t, g, cause)
+				f.said(t, g, cause, time.Since(since))
 				if grown := heap() - before; grown > 64<<20 {
 					t.Errorf("%d MiB more after %d requests", grown>>20, requests)
 				}
@@ -84,9 +86,10 @@ func TestHostilePluginHurtsItsOwnRequestsOnly(t *testing.T) {
 	}
 }
 
-// said looks at what the log says about an abuse.
-func (f *foe) said(t *testing.T, g *gate, cause string) {
+// said looks at what the log says about an abuse that has lasted for so long: the same once, and once more every ten seconds.
+func (f *foe) said(t *testing.T, g *gate, cause string, lasted time.Duration) {
 	t.Helper()
+	most := 1 + int(lasted/(10*time.Second))
 	// After some failures in a row there is a second cause: the next instance is made later.
 	var told []string
 	for line := range strings.Lines(g.log.String()) {
@@ -94,10 +97,10 @@ func (f *foe) said(t *testing.T, g *gate, cause string) {
 			told = append(told, line)
 		}
 	}
-	if late := strings.Count(g.log.String(), "plugin_unavailable: "); late > 1 {
+	if late := strings.Count(g.log.String(), "plugin_unavailable: "); late > most {
 		t.Errorf("that the next instance is late is told %d times", late)
 	}
-	if lines := strings.Count(g.log.String(), "\n"); lines > 200 {
+	if lines := strings.Count(g.log.String(), "\n"); lines > max(200, 40+20*int(lasted/time.Second)) { // 20 in a second are its own
 		t.Errorf("%d lines in the log", lines)
 	}
 	if cause == "" {
@@ -106,8 +109,8 @@ func (f *foe) said(t *testing.T, g *gate, cause string) {
 		}
 		return
 	}
-	if len(told) != 1 {
-		t.Fatalf("the failure is told %d times, not once:\n%s", len(told), g.log)
+	if len(told) < 1 || len(told) > most {
+		t.Fatalf("the failure is told %d times in %v, not once:\n%s", len(told), lasted, g.log)
 	}
 	for _, part := range []string{`"plugin":"bad"`, `"phase":"` + f.phase + `"`, cause} {
 		if !strings.Contains(told[0], part) {
@@ -120,13 +123,15 @@ func (f *foe) said(t *testing.T, g *gate, cause string) {
 func TestLinesOfAPluginAreLimited(t *testing.T) {
 	n := startNginx(t)
 	g := start(t, foes[0].config(t, n, "log a lot", "log: { rate: 5 }"))
+	begun := time.Now()
 	for range 20 {
 		if resp, body := do(t, g.url("/bad")); resp.StatusCode != 200 {
 			t.Fatalf("got %s %q", resp.Status, body)
 		}
 	}
-	if lines := strings.Count(g.log.String(), "a line"); lines == 0 || lines > 30 {
-		t.Errorf("%d lines of 1000, with a limit of 5 in a second", lines)
+	took := time.Since(begun)
+	if lines := strings.Count(g.log.String(), "a line"); lines == 0 || lines > 30+5*int(took/time.Second) {
+		t.Errorf("%d lines of 1000 in %v, with a limit of 5 in a second", lines, took)
 	}
 }
 

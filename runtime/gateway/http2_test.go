@@ -32,7 +32,13 @@ type h2Server struct {
 // startH2 starts one without TLS, which takes HTTP/2 only.
 func startH2(t *testing.T, streams uint32, h http.HandlerFunc) *h2Server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return startH2At(t, "127.0.0.1:0", streams, h)
+}
+
+// startH2At is startH2 with an address.
+func startH2At(t *testing.T, addr string, streams uint32, h http.HandlerFunc) *h2Server {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +185,8 @@ func TestWaitForAStream(t *testing.T) {
 // TestGoAwayLosesNothing: a server that goes away while requests come one after the other.
 func TestGoAwayLosesNothing(t *testing.T) {
 	var once sync.Once
-	s := startH2(t, 100, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "x") })
+	// A port that nobody else takes between the one and the other.
+	s := startH2At(t, fmt.Sprintf("127.0.0.1:%d", freePort(t)), 100, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "x") })
 	p := startPlant(t, "loops: 1\n"+h2Upstream(s.addr, "")+h2Routes)
 	for i := range 200 {
 		if i == 100 {
