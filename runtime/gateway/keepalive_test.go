@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,6 +44,7 @@ type racers struct {
 	record           bool    // failures are for the record
 
 	posts, failed atomic.Int64
+	late          atomic.Int64           // nanoseconds by which a client, or its answer, was late at most
 	first         atomic.Pointer[string] // failure
 }
 
@@ -65,6 +67,7 @@ func (r *racers) run(t *testing.T, begin, until time.Time) {
 		time.Sleep(time.Until(at))
 		r.posts.Add(1)
 		head, body, err := c.try("POST " + r.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
+		raise(&r.late, int64(time.Since(at)-answerTime))
 		if err != nil || string(body) != "ok\n" {
 			what := fmt.Sprint(err, head, string(body))
 			r.failed.Add(1)
@@ -79,8 +82,25 @@ func (r *racers) run(t *testing.T, begin, until time.Time) {
 
 // TestTheKeepAliveRace: a backend closes connections that were idle for a second, and POSTs come at that very moment, which
 // nobody may send twice. None fails, none comes twice, and the pool says what it has learned. (Rows "learned idle timeout"
-// and ping.) Beside it, for the record: wasmgate without all that, and HAProxy.
+// and ping.) Beside it, for the record: wasmgate without all that, and HAProxy. The pool closes a tenth of the second earlier than
+// the backend: there is another try where the machine stood still for about as long.
 func TestTheKeepAliveRace(t *testing.T) {
+	for try := 1; ; try++ {
+		wrong, late := keepAliveRace(t)
+		if len(wrong) == 0 {
+			return
+		}
+		if late < 80*time.Millisecond || try == 4 {
+			t.Fatal(strings.Join(wrong, "\n"))
+		}
+		t.Logf("try %d, in which an answer was late by %v: %s", try, late, strings.Join(wrong, "\n"))
+	}
+}
+
+// keepAliveRace says what was wrong, and by how much an answer was late at most.
+func keepAliveRace(t *testing.T) (wrong []string, late time.Duration) {
+	t.Helper()
+	errorf := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	backend := func(fields string) *origin {
 		o := startOrigin(t, lateAnswer(fields))
 		o.idle.Store(int64(time.Second))
@@ -139,11 +159,12 @@ routes:
 		if r.record {
 			continue
 		}
+		late = max(late, time.Duration(r.late.Load()))
 		if r.failed.Load() > 0 {
-			t.Errorf("%s: %d of %d POSTs failed, first: %s", r.name, r.failed.Load(), r.posts.Load(), *r.first.Load())
+			errorf("%s: %d of %d POSTs failed, first: %s", r.name, r.failed.Load(), r.posts.Load(), *r.first.Load())
 		}
 		if r.backend != nil && r.name != "pinged" && r.backend.requests.Load() != r.posts.Load() {
-			t.Errorf("%s: %d POSTs were sent, and %d came", r.name, r.posts.Load(), r.backend.requests.Load())
+			errorf("%s: %d POSTs were sent, and %d came", r.name, r.posts.Load(), r.backend.requests.Load())
 		}
 		if r.learned == "" {
 			continue
@@ -154,14 +175,15 @@ routes:
 		t.Logf("%-12s the pool has learned %q (%s), and has retired %s connections for it", r.name, m.LearnedIdle, m.LearnedFrom, retired)
 		d, err := time.ParseDuration(m.LearnedIdle)
 		if err != nil || d < 900*time.Millisecond || d > 1250*time.Millisecond || m.LearnedFrom != r.learned {
-			t.Errorf("%s: the pool says that it has learned %q, %q", r.name, m.LearnedIdle, m.LearnedFrom)
+			errorf("%s: the pool says that it has learned %q, %q", r.name, m.LearnedIdle, m.LearnedFrom)
 		}
 	}
 	if got, want := pinged.requests.Load(), all[1].posts.Load()+all[2].posts.Load(); got != want {
-		t.Errorf("pinged: %d POSTs were sent, and %d came", want, got)
+		errorf("pinged: %d POSTs were sent, and %d came", want, got)
 	}
 	if s.closedFor("learned_idle_timeout") == 0 {
-		t.Errorf("no connection was retired before the backend closed it: %s", s.reasons())
+		errorf("no connection was retired before the backend closed it: %s", s.reasons())
 	}
 	t.Log(s.reasons())
+	return wrong, late
 }
