@@ -219,8 +219,11 @@ func (p *Pool) steal(t *netloop.Task, r Request) *Conn {
 		i := (l.Index() + n) % len(p.shards)
 		for i != l.Index() && p.shards[i].count.Load() > 0 && !l.Closing() {
 			c := p.rob(t, i, func(from *netloop.Loop) (*Conn, bool) { return p.spare(from, r), false }).conn
-			if c == nil {
-				break // it was used meanwhile
+			if c == nil { // it was used meanwhile; and so may one of our own have become idle
+				if c, _ = p.take(l, r); c != nil {
+					return c
+				}
+				break
 			}
 			if bad := c.spoilt(l, r); bad != "" {
 				c.close(l, bad)
