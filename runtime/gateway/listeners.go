@@ -3,9 +3,11 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"wasmgate/config"
@@ -152,28 +154,42 @@ func (g *Gateway) openListeners(s *state) error {
 		}
 		l := &listener{}
 		accept := l.serve(g, b)
-		socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: accept, Refusal: b.refusal()})
-		if err != nil {
-			undo()
-			return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
-		}
-		l.socket = socket
-		g.listeners[key] = l
-		opened = append(opened, key)
-		if _, err := g.openHTTP3(l, address, &b); err != nil {
-			undo()
-			return fmt.Errorf("listeners[%d].http3 %s: %w", i, address, err)
+		for try := 1; ; try++ {
+			socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: accept, Refusal: b.refusal()})
+			if err != nil {
+				undo()
+				return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
+			}
+			if l.socket = socket; try == 1 {
+				g.listeners[key] = l
+				opened = append(opened, key)
+			}
+			_, err = g.openHTTP3(l, address, &b)
+			if err == nil {
+				break
+			}
+			if !anyPort(address) || !errors.Is(err, syscall.EADDRINUSE) || try == 10 {
+				undo()
+				return fmt.Errorf("listeners[%d].http3 %s: %w", i, address, err)
+			}
+			_ = socket.Close() // somebody has the same port of UDP: another one will do
 		}
 		if l.http != nil {
 			l.useHTTP3(&b)
 		}
-		g.log.Info().Str("listener", b.name).Str("mode", b.mode()).Stringer("address", socket.Addr()).Msg("listening")
+		g.log.Info().Str("listener", b.name).Str("mode", b.mode()).Stringer("address", l.socket.Addr()).Msg("listening")
 	}
 	s.bound = s.bound[:0]
 	for _, key := range keys {
 		s.bound = append(s.bound, g.listeners[key].socket.Addr())
 	}
 	return nil
+}
+
+// anyPort says whether the address leaves the port to the system.
+func anyPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return err == nil && port == "0"
 }
 
 // serve makes the server for a listener's mode, and returns what takes its connections.
