@@ -358,7 +358,8 @@ func TestHTTP3Reloads(t *testing.T) {
 // It can be turned on and off by a reload, and off means that connections end, whole.
 func TestHTTP3TurnedOnAndOff(t *testing.T) {
 	srv, id := site3(t), newIdentity(t, t.TempDir(), 1)
-	on := id.listener("") + routes3(srv)
+	// A port that nobody has of UDP when it is turned on.
+	on := strings.Replace(id.listener("")+routes3(srv), "127.0.0.1:0", fmt.Sprintf("127.0.0.1:%d", freePort(t)), 1)
 	off := strings.Replace(on, "enabled: true", "enabled: false", 1)
 	p := startPlant(t, off)
 	c := p.http3(id)
