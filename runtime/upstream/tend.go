@@ -81,7 +81,9 @@ func (m *Member) probe(t *netloop.Task, check *Check) *fault.Error {
 		c.Net.SetWriteDeadline(deadline(l, check.Timeout))
 		if e := check.Probe(t, c, m.target.host); e != nil {
 			err = m.blame(fault.From(e))
-			c.Facts.Err = err
+			if !l.Closing() { // else we have broken it off ourselves, and nothing was wrong with the target
+				c.Facts.Err = err
+			}
 		}
 	}
 	c.HangUp(err == nil)
