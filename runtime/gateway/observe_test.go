@@ -204,8 +204,10 @@ routes: [{ upstream: gone }]
 	if resp.StatusCode != 502 {
 		t.Errorf("status %d", resp.StatusCode)
 	}
+	s.lines(1) // the counters are told of a request before its line is written, and that may be after its answer
 	testkit.Eventually(t, "the checks have their effect", func() bool {
-		return s.metric(`wasmgate_upstream_members{upstream="checked",health="unhealthy"}`) == "1"
+		return s.metric(`wasmgate_upstream_members{upstream="checked",health="unhealthy"}`) == "1" &&
+			s.metric(`wasmgate_upstream_member_changes_total{upstream="checked",state="unhealthy"}`) == "1"
 	})
 	testkit.Eventually(t, "the other one is asked", func() bool {
 		n, _ := strconv.Atoi(s.metric(`wasmgate_upstream_connections_closed_total{upstream="well",reason="health_check_ended"}`))
@@ -222,7 +224,6 @@ routes: [{ upstream: gone }]
 			t.Errorf("%s is %q, want %s", line, got, want)
 		}
 	}
-	s.lines(1)
 	text, _ := os.ReadFile(s.access)
 	for _, want := range []string{`"upstream":"gone","upstream_host":"127.0.0.1:`, `"attempts":2,"attempt_why":"retry"`} {
 		if !strings.Contains(string(text), want) {

@@ -149,9 +149,10 @@ func TestManyHotSwaps(t *testing.T) {
 			early = settled()
 		}
 	}
-	late := settled()
+	var late uint64
+	testkit.Eventually(t, fmt.Sprintf("no more than 8 MiB are added to %d KiB of heap by %d swaps", early>>10, swaps*9/10), func() bool {
+		late = settled() // what the last ones had may be let go of a moment later
+		return late <= early+8<<20
+	})
 	t.Logf("%d swaps: %d KiB of heap after a tenth of them, %d KiB after all", swaps, early>>10, late>>10)
-	if late > early+8<<20 {
-		t.Errorf("%d bytes more after %d swaps", late-early, swaps*9/10)
-	}
 }

@@ -147,8 +147,10 @@ func TestIsItKeepAlive(t *testing.T) {
 	n := startNginxLog(t, "", "keepalive_timeout 60s;")
 	s := modeSite(t, n.addr, true, "always")
 	shown := regexp.MustCompile(`(?im)^(connection|keep-alive): *(.*?)\r?$`)
+	looks := 0 // each is a request that nginx notes down, after its answer
 	look := func(what, addr, want string) {
 		t.Helper()
+		looks++
 		var fields []string
 		out := run(t, "curl", "-sS", "-I", "http://"+addr+"/")
 		for _, m := range shown.FindAllStringSubmatch(out, -1) {
@@ -174,7 +176,7 @@ func TestIsItKeepAlive(t *testing.T) {
 
 	// HTTP/1.0 keeps no connection unless both say so, so ab -k shows it without curl.
 	for _, listener := range []string{"http", "told", "tcp"} {
-		before := len(n.requests(0, 0))
+		before := len(n.requests(0, looks))
 		out := run(t, "ab", "-k", "-q", "-n", "200", "-c", "1", "http://"+s.at(listener)+"/")
 		kept := regexp.MustCompile(`Keep-Alive requests: +(\d+)`).FindStringSubmatch(out)
 		conns := connections(n.requests(before, 200))
