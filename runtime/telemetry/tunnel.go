@@ -46,7 +46,6 @@ func (r *Recorder) countTunnel(x *exchange.Exchange) {
 		return
 	}
 	s := r.cells.tunnel(tunnelOf(x))
-	s.open.Add(-1)
 	s.ended[slot(endReasons, x.Tunnel.Why, endSlots)].Add(1)
 	if x.BytesIn > 0 {
 		s.bytesIn.Add(uint64(x.BytesIn))
@@ -54,6 +53,7 @@ func (r *Recorder) countTunnel(x *exchange.Exchange) {
 	if x.BytesOut > 0 {
 		s.bytesOut.Add(uint64(x.BytesOut))
 	}
+	s.open.Add(-1) // last: who sees that none is open finds all of them counted
 }
 
 // tunnel returns the series of these names.
