@@ -15,6 +15,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/http1"
+	"wasmgate/runtime/internal/testkit"
 	"wasmgate/runtime/netloop"
 	"wasmgate/runtime/proxy"
 	"wasmgate/runtime/route"
@@ -149,8 +150,8 @@ func newGate(t *testing.T, b *backend, changes ...change) *gate {
 		Upstreams: []Upstream{{Plan: Plan{Options: proxy.Options{ResponseHeader: 5 * time.Second, IdleRead: 5 * time.Second, Attempts: 2, Limits: &limits}}}},
 	}
 	cfg := upstream.Config{
-		Name: "backend", Connect: time.Second,
-		Pool: pool.Options{MaxConnections: 100, IdleTimeout: 10 * time.Second}, Queue: upstream.Queue{Acquire: time.Second, Max: 100}, Budget: upstream.Budget{Least: 10},
+		Name: "backend", Connect: 20 * time.Second,
+		Pool: pool.Options{MaxConnections: 100, IdleTimeout: 10 * time.Second}, Queue: upstream.Queue{Acquire: 20 * time.Second, Max: 100}, Budget: upstream.Budget{Least: 10},
 	}
 	if b != nil {
 		addr := b.Addr().(*net.TCPAddr)
@@ -186,12 +187,7 @@ func newGate(t *testing.T, b *backend, changes ...change) *gate {
 
 func (g *gate) eventually(what string, fact func() bool) {
 	g.Helper()
-	for end := time.Now().Add(10 * time.Second); !fact(); runtime.Gosched() {
-		if time.Now().After(end) {
-			buf := make([]byte, 256<<10)
-			g.Fatalf("waited 10 s in vain: %s\n%s", what, buf[:runtime.Stack(buf, true)])
-		}
-	}
+	testkit.Eventually(g.T, what, fact)
 }
 
 // entry is exchange i, once it has ended: that is after its answer has arrived.

@@ -43,8 +43,8 @@ func TestAClientOfHTTP10IsAlwaysTold(t *testing.T) {
 
 func TestAnOldConnectionEndsAfterItsNextAnswer(t *testing.T) {
 	g := newGate(t, newBackend(t, hello), func(s *Snapshot, _ *upstream.Config) { s.KeepAlive.MaxAge = 50 * time.Millisecond })
-	c := g.client()
 	begun := time.Now()
+	c := g.client()
 	for {
 		head, _ := c.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer()
 		if strings.Contains(head, "Connection: close") {

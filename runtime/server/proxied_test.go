@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -96,20 +97,24 @@ func TestWhatIsNoHeaderWhereOneMustCome(t *testing.T) {
 }
 
 func TestAHeaderThatDoesNotCome(t *testing.T) {
-	quick := func(s *Snapshot, _ *upstream.Config) { s.HeadTimeout = 50 * time.Millisecond }
-	g := newGate(t, newBackend(t, hello), fromLocal, quick)
-	g.client().rest()                // nothing at all: closed in silence
-	g.client().say("PROXY T").rest() // a part
-	if e := g.entry(0); !strings.Contains(e.err, "not whole within 50ms") {
+	in := func(limit time.Duration) change {
+		return func(s *Snapshot, _ *upstream.Config) { s.HeadTimeout = limit }
+	}
+	g := newGate(t, newBackend(t, hello), fromLocal, in(50*time.Millisecond))
+	g.client().rest() // nothing at all: closed in silence
+	slow := newGate(t, newBackend(t, hello), fromLocal, in(2*time.Second))
+	slow.client().say("PROXY T").rest() // a part
+	if e := slow.entry(0); !strings.Contains(e.err, "not whole within 2s") {
 		t.Error(e.err)
 	}
-	c := g.client().say("%s", header(proxyproto.V2, behind, front)) // no request behind it
+	c := g.client() // no request behind it
+	_, _ = io.WriteString(c.Conn, header(proxyproto.V2, behind, front))
 	begun := time.Now()
 	if c.rest(); time.Since(begun) > 5*time.Second {
 		t.Error("a connection without a request stays for longer than head_timeout")
 	}
-	if n := len(g.journal.entries()); n != 1 {
-		t.Errorf("%d exchanges are told of, want 1", n)
+	if n, of := len(g.journal.entries()), len(slow.journal.entries()); n != 0 || of != 1 {
+		t.Errorf("%d exchanges are told of, want 1", n+of)
 	}
 }
 
