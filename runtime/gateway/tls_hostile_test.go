@@ -101,13 +101,20 @@ func TestHalfOpenHandshakes(t *testing.T) {
 					}
 				}
 				if len(fds)%(clients/10) == 0 {
-					began := time.Now()
-					fresh := g.secured(a.trust())
-					askBy(t, fresh, bufio.NewReader(fresh), "a.test")
-					fresh.Close()
-					askBy(t, kept, reader, "a.test")
-					if took := time.Since(began); took > 5*time.Second {
-						t.Errorf("beside %d of them a handshake and two requests take %v", len(fds), took)
+					for try := 1; ; try++ { // the machine may stand still, and not the gateway
+						began := time.Now()
+						fresh := g.secured(a.trust())
+						askBy(t, fresh, bufio.NewReader(fresh), "a.test")
+						fresh.Close()
+						askBy(t, kept, reader, "a.test")
+						took := time.Since(began)
+						if took <= 5*time.Second {
+							break
+						}
+						if try == 3 {
+							t.Errorf("beside %d of them a handshake and two requests take %v", len(fds), took)
+							break
+						}
 					}
 				}
 			}
@@ -128,6 +135,7 @@ func TestHalfOpenHandshakes(t *testing.T) {
 func TestASlowHandshakeEnds(t *testing.T) {
 	a := newIssuer(t)
 	g := startListening(t, "listeners: ["+a.listener("handshake_timeout: 300ms")+"]\n"+hello)
+	began := time.Now()
 	raw, err := net.Dial("tcp", g.addr.String())
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +143,6 @@ func TestASlowHandshakeEnds(t *testing.T) {
 	defer raw.Close()
 	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
 	ended := make(chan time.Duration, 1)
-	began := time.Now()
 	go func() {
 		_, _ = io.Copy(io.Discard, raw)
 		ended <- time.Since(began)

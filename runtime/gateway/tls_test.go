@@ -24,6 +24,7 @@ const hello = "routes: [{ respond: { status: 200, body: \"hello\\n\" } }]\n"
 // askBy sends a request on a connection, and returns the answer and its body.
 func askBy(t *testing.T, c net.Conn, r *bufio.Reader, host string) (*http.Response, string) {
 	t.Helper()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second)) // for this one, however long the connection has been there
 	if _, err := fmt.Fprintf(c, "GET /x HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
 		t.Fatal(err)
 	}

@@ -226,6 +226,7 @@ func dialRaw(t *testing.T, addr, path string) *rawChat {
 // wants reads so much, which must be this.
 func (c *rawChat) wants(text string) {
 	c.Helper()
+	_ = c.SetDeadline(time.Now().Add(patienceOfChats)) // of this, however long the connection has been there
 	b := make([]byte, len(text))
 	if n, err := io.ReadFull(c.from, b); err != nil || string(b) != text {
 		c.Fatalf("%q, %v; want %q", b[:n], err, text)

@@ -154,41 +154,58 @@ func TestTunnelsAreDrainedWithNotice(t *testing.T) {
 	}
 }
 
-// TestIdleTunnels are ended with a reason, those that are old too; others live on.
+// TestIdleTunnels are ended with a reason, those that are old too; others live on. Where the machine stood still before one was of use
+// there is another try, with twice the time.
 func TestIdleTunnels(t *testing.T) {
-	e := startWebSockets(t)
 	for _, c := range []struct{ name, upstream, route, why, reason string }{
-		{"idle", "timeouts: { tunnel_idle: 200ms }", "", "idle_timeout", "idle for too long"},
-		{"idle, by the route", "timeouts: { tunnel_idle: 1h }", "timeouts: { tunnel_idle: 200ms }", "idle_timeout", "idle for too long"},
-		{"old", "timeouts: { tunnel_max: 200ms }", "", "max_age", "open for too long"},
+		{"idle", "timeouts: { tunnel_idle: LIMIT }", "", "idle_timeout", "idle for too long"},
+		{"idle, by the route", "timeouts: { tunnel_idle: 1h }", "timeouts: { tunnel_idle: LIMIT }", "idle_timeout", "idle for too long"},
+		{"old", "timeouts: { tunnel_max: LIMIT }", "", "max_age", "open for too long"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := chatSite(t, e, "", c.upstream, c.route)
-			was := e.closedWith(goingAway)
-			one := dialChat(t, s.at("test"), "/")
-			begun := time.Now()
-			one.says("hello")
-			if code, reason := one.ends(); code != goingAway || reason != c.reason || time.Since(begun) < 150*time.Millisecond {
-				t.Errorf("%v %q after %v", code, reason, time.Since(begun))
+			for limit := 200 * time.Millisecond; ; limit *= 2 {
+				e, with := startWebSockets(t), strings.NewReplacer("LIMIT", inMilliseconds(limit))
+				s := chatSite(t, e, "", with.Replace(c.upstream), with.Replace(c.route))
+				begun := time.Now()
+				one := dialChat(t, s.at("test"), "/")
+				if err := one.try("hello"); err != nil && time.Since(begun) >= limit && limit < 4*time.Second {
+					continue
+				} else if err != nil {
+					t.Fatalf("%v after %v", err, time.Since(begun))
+				}
+				if code, reason := one.ends(); code != goingAway || reason != c.reason || time.Since(begun) < limit*3/4 {
+					t.Errorf("%v %q after %v", code, reason, time.Since(begun))
+				}
+				testkit.Eventually(t, "it is counted", func() bool { return s.endedTunnels(c.why, "1") && e.closedWith(goingAway) == 1 })
+				return
 			}
-			testkit.Eventually(t, "it is counted", func() bool { return s.endedTunnels(c.why, "1") && e.closedWith(goingAway) == was+1 })
 		})
 	}
 }
 
-// TestATunnelInUseIsNotIdle: every byte, in whichever direction, begins the time anew.
+// inMilliseconds is a time as a config has it.
+func inMilliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+
+// TestATunnelInUseIsNotIdle: every byte, in whichever direction, begins the time anew. Where the machine stood still for as long as a
+// tunnel may be idle there is another try, with twice the time.
 func TestATunnelInUseIsNotIdle(t *testing.T) {
 	e := startWebSockets(t)
-	s := chatSite(t, e, "", "timeouts: { tunnel_idle: 500ms }", "")
-	one := dialChat(t, s.at("test"), "/")
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for range 12 {
-		one.says("still here")
-		<-tick.C
-	}
-	if !s.tunnels("1") {
-		t.Error("it was ended")
+	for idle := 500 * time.Millisecond; ; idle *= 2 {
+		s := chatSite(t, e, "", "timeouts: { tunnel_idle: "+inMilliseconds(idle)+" }", "")
+		one := dialChat(t, s.at("test"), "/")
+		tick := time.NewTicker(idle / 5)
+		defer tick.Stop()
+		var err error
+		for i := 0; i < 12 && err == nil; i++ {
+			err = one.try("still here")
+			<-tick.C
+		}
+		if err == nil && s.tunnels("1") {
+			return
+		}
+		if idle > 4*time.Second {
+			t.Fatalf("it was ended: %v", err)
+		}
 	}
 }
 

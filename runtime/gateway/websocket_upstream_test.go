@@ -286,17 +286,25 @@ func TestTunnelsToHTTP2EndAsOthersDo(t *testing.T) {
 		return e, extendedSite(t, "targets: ['http://"+chatSite(t, e, "", "", "").at("test")+"'], "+more, "tunnel_grace: 0s")
 	}
 	for _, c := range []struct{ name, upstream, why, reason string }{
-		{"idle", "timeouts: { tunnel_idle: 200ms }", "idle_timeout", "idle for too long"},
-		{"old", "timeouts: { tunnel_max: 200ms }", "max_age", "open for too long"},
+		{"idle", "timeouts: { tunnel_idle: LIMIT }", "idle_timeout", "idle for too long"},
+		{"old", "timeouts: { tunnel_max: LIMIT }", "max_age", "open for too long"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, s := begin(t, c.upstream)
-			one := dialChat(t, s.at("test"), "/")
-			one.says("hello")
-			if code, reason := one.ends(); code != goingAway || reason != c.reason {
-				t.Errorf("%v %q", code, reason)
+			for limit := 200 * time.Millisecond; ; limit *= 2 {
+				e, s := begin(t, strings.Replace(c.upstream, "LIMIT", inMilliseconds(limit), 1))
+				begun := time.Now()
+				one := dialChat(t, s.at("test"), "/")
+				if err := one.try("hello"); err != nil && time.Since(begun) >= limit && limit < 4*time.Second {
+					continue // the machine stood still
+				} else if err != nil {
+					t.Fatalf("%v after %v", err, time.Since(begun))
+				}
+				if code, reason := one.ends(); code != goingAway || reason != c.reason {
+					t.Errorf("%v %q", code, reason)
+				}
+				testkit.Eventually(t, "it is counted", func() bool { return s.endedTunnels(c.why, "1") && e.closedWith(goingAway) == 1 })
+				return
 			}
-			testkit.Eventually(t, "it is counted", func() bool { return s.endedTunnels(c.why, "1") && e.closedWith(goingAway) == 1 })
 		})
 	}
 	t.Run("a connection that has served enough", func(t *testing.T) {
@@ -317,15 +325,22 @@ func TestTunnelsToHTTP2EndAsOthersDo(t *testing.T) {
 	})
 }
 
-// pour writes a frame again and again, up to most bytes, until they are not taken for a while, and returns how many were begun, and what
-// of the last one is to be written still.
+// pour writes a frame again and again, up to most bytes, until nothing of them is taken for a while, and for a while again: the machine
+// may stand still. It returns how many were begun, and what of the last one is to be written still.
 func (c *rawChat) pour(frame []byte, most int) (frames int, rest []byte) {
 	defer func() { _ = c.SetDeadline(time.Now().Add(patienceOfChats)) }()
 	for frames*len(frame) < most {
-		_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
-		n, err := c.Write(frame)
-		if frames++; err != nil {
-			return frames, frame[n:]
+		frames++
+		still := 0
+		for rest = frame; len(rest) > 0; {
+			_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			n, _ := c.Write(rest)
+			rest = rest[n:]
+			if still++; n > 0 {
+				still = 0
+			} else if still == 3 {
+				return frames, rest
+			}
 		}
 	}
 	return frames, nil
@@ -404,6 +419,7 @@ func TestASlowSideOfATunnelStopsOnlyIts(t *testing.T) {
 			t.Fatal("nobody stops it")
 		}
 		const window = 65_535
+		testkit.Eventually(t, "the upstream's server has seen all that was sent", func() bool { return taken.Load() >= window })
 		if n := taken.Swap(0); n != window {
 			t.Errorf("%d bytes were sent into a window of %d", n, window)
 		}
