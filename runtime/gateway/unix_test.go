@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -20,9 +21,13 @@ import (
 type unixServer struct {
 	path          string
 	conns, checks atomic.Int64
+	used          atomic.Int64 // connections with another request than a check
 	well          atomic.Bool
 	close         func()
 }
+
+// ofItsConnection is what a request's context has an *atomic.Bool for: whether its connection is counted in used.
+type ofItsConnection struct{}
 
 // startUnix starts one that speaks HTTP/1.1, or HTTP/2 only; cfg nil: without TLS.
 func startUnix(t *testing.T, path string, cfg *tls.Config, h2 bool) *unixServer {
@@ -44,6 +49,9 @@ func startUnix(t *testing.T, path string, cfg *tls.Config, h2 bool) *unixServer 
 			}
 			return
 		}
+		if counted := r.Context().Value(ofItsConnection{}).(*atomic.Bool); !counted.Swap(true) {
+			s.used.Add(1)
+		}
 		name := ""
 		if r.TLS != nil {
 			name = r.TLS.ServerName
@@ -51,7 +59,9 @@ func startUnix(t *testing.T, path string, cfg *tls.Config, h2 bool) *unixServer 
 		w.Header().Set("X-Name", name)
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		h2Echo(w, r)
-	}), ConnState: func(_ net.Conn, state http.ConnState) {
+	}), ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, ofItsConnection{}, &atomic.Bool{})
+	}, ConnState: func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			s.conns.Add(1)
 		}
@@ -98,9 +108,11 @@ func TestUpstreamsOnUnixSockets(t *testing.T) {
 				more = fmt.Sprintf(", tls: { ca: %q }", authority.file("ca.pem"))
 			}
 			p := startPlant(t, fmt.Sprintf(`loops: 2
-upstreams: { web: { targets: ['%s://unix:%s'], protocol: %s%s, health: { active: { type: http, path: /health, interval: 100ms, rise: 1, fall: 1 } } } }
+upstreams: { web: { targets: ['%s://unix:%s'], protocol: %s%s, health: { active: { type: http, path: /health, interval: 100ms, timeout: 20s, rise: 1, fall: 1 } } } }
 %s`, c.scheme, s.path, c.protocol, more, h2Routes))
-			testkit.Eventually(t, "it was asked whether it is well", func() bool { return s.checks.Load() > 0 })
+			testkit.Eventually(t, "it was asked whether it is well, and has said so", func() bool {
+				return s.checks.Load() > 0 && p.upstream("web").Members[0].Health == "healthy"
+			})
 			large := strings.Repeat("0123456789", 60_000)
 			for i := range 20 {
 				r, _ := http.NewRequest("POST", p.url(fmt.Sprintf("/%d", i)), strings.NewReader(large))
@@ -118,7 +130,7 @@ upstreams: { web: { targets: ['%s://unix:%s'], protocol: %s%s, health: { active:
 				}
 			}
 			kept := c.protocol != "http1.0" // whose answers without a length end with their connections
-			if n := s.conns.Load() - s.checks.Load(); n > 2 && kept {
+			if n := s.used.Load(); n > 2 && kept {
 				t.Errorf("%d connections for requests", n)
 			}
 			if m := p.upstream("web").Members; len(m) != 1 || m[0].Target != "unix:"+s.path || m[0].Address != "unix:"+s.path || m[0].Health != "healthy" {
