@@ -340,16 +340,16 @@ func TestConnectionsOverTheLimitAreRefusedEarly(t *testing.T) {
 	g := start(t, Options{Loops: 2, MaxConns: 2})
 	addr := listen(t, g, echo)
 	first, second := dial(t, addr), dial(t, addr)
-	testkit.Eventually(t, "two are accepted", func() bool { return g.Accepted() == 2 })
+	g.mu.Lock()
+	ln := g.listeners[0]
+	g.mu.Unlock()
+	testkit.Eventually(t, "two are accepted", func() bool { return g.Accepted() == 2 && ln.Stats().Open == 2 })
 	if b, err := io.ReadAll(dial(t, addr)); err != nil || string(b) != "busy" {
 		t.Errorf("the third got %q, %v; want the refusal", b, err)
 	}
 	if g.Refused() != 1 {
 		t.Errorf("Refused() = %d, want 1", g.Refused())
 	}
-	g.mu.Lock()
-	ln := g.listeners[0]
-	g.mu.Unlock()
 	if s := ln.Stats(); s != (ListenerStats{Accepted: 2, Refused: 1, Open: 2}) {
 		t.Errorf("the listener counts %+v", s)
 	}
