@@ -194,12 +194,12 @@ func TestATunnelInUseIsNotIdle(t *testing.T) {
 		s := chatSite(t, e, "", "timeouts: { tunnel_idle: "+inMilliseconds(idle)+" }", "")
 		one := dialChat(t, s.at("test"), "/")
 		tick := time.NewTicker(idle / 5)
-		defer tick.Stop()
 		var err error
 		for i := 0; i < 12 && err == nil; i++ {
 			err = one.try("still here")
 			<-tick.C
 		}
+		tick.Stop()
 		if err == nil && s.tunnels("1") {
 			return
 		}
