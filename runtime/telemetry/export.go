@@ -139,13 +139,13 @@ func (e *exporter) flush() {
 	if err == nil {
 		return
 	}
-	e.failed.Add(uint64(lost))
+	defer e.failed.Add(uint64(lost)) // after the line: who sees that spans were lost finds in the log why
 	e.notice.say(func(times uint64) {
 		if lost == 0 {
 			e.log.Warn().Err(err).Msg("the collector of traces took them and has something to say")
 			return
 		}
-		e.log.Warn().Err(err).Uint64("spans_lost", e.failed.Load()).Uint64("failures", times).
+		e.log.Warn().Err(err).Uint64("spans_lost", e.failed.Load()+uint64(lost)).Uint64("failures", times).
 			Msg("traces cannot be exported: spans are being lost, requests are served as before")
 	})
 }

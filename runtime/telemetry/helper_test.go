@@ -28,6 +28,7 @@ import (
 
 	"wasmgate/runtime/exchange"
 	"wasmgate/runtime/fault"
+	"wasmgate/runtime/internal/testkit"
 	"wasmgate/runtime/upstream/facts"
 )
 
@@ -127,12 +128,7 @@ func grpcCollector(t testing.TB) *collector {
 
 // nowhere is the address of a collector that is down.
 func nowhere(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return fmt.Sprintf("http://127.0.0.1:%d", testkit.Port(t))
 }
 
 // start starts telemetry with the environment that t.Setenv gives, and ends it with the test.

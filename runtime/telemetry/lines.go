@@ -170,10 +170,10 @@ func (w *lineWriter) write(b *lineBuffer) {
 	w.openAnew()
 	size, lost, err := w.out.write(b.b, b.lines)
 	w.size.Add(uint64(size))
-	w.lostSum.Add(uint64(lost))
+	defer w.lostSum.Add(uint64(lost)) // after the message: who sees that lines were lost finds it in the log
 	if err != nil {
 		w.failing.say(func(times uint64) {
-			w.log.Error().Err(err).Uint64("lines_lost", w.lostSum.Load()).Uint64("failures", times).
+			w.log.Error().Err(err).Uint64("lines_lost", w.lostSum.Load()+uint64(lost)).Uint64("failures", times).
 				Msg("the access log cannot be written: its lines are being lost, requests are served as before")
 		})
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"wasmgate/runtime/exchange"
+	"wasmgate/runtime/internal/testkit"
 )
 
 // ordinals are the numbers of requests that a log has, as $client_ordinal; all lines must be whole.
@@ -245,7 +246,7 @@ func (s *syslogServer) close() {
 }
 
 func newSyslogServer(t *testing.T, network string) *syslogServer {
-	s := &syslogServer{t: t, network: network, address: "127.0.0.1:0"}
+	s := &syslogServer{t: t, network: network, address: fmt.Sprint("127.0.0.1:", testkit.Port(t))} // nobody else takes it while it is closed
 	if network == "unixgram" {
 		if runtime.GOOS == "windows" {
 			t.Skip("there are no sockets of this kind")
