@@ -45,9 +45,7 @@ func TestAConnectionThatDiesOnItsWayLeavesItsPlaceToTheWaiter(t *testing.T) {
 		f.task(0, func(*netloop.Task) {
 			held.Release("") // the waiter is about to get it
 			f.backend.each(func(nc net.Conn) { nc.Close() })
-			if loop == 0 {
-				f.eventually("the end has come", func() bool { return !held.Net.Healthy() })
-			}
+			f.eventually("the end has come", func() bool { return !held.Net.Healthy() })
 		})
 		<-done
 	}

@@ -115,9 +115,13 @@ func TestParkingAndDrainingEndTheWaitForThisPoolOnly(t *testing.T) {
 			var held *Conn
 			f.task(0, func(task *netloop.Task) { held = f.mustGet(task, facts.NewFirst) })
 			ended := make(chan *fault.Error, 2)
-			for _, only := range []*Pool{f.pool, nil} {
+			// Who waits for any is to wait in vain, and not before the test has seen both of them wait.
+			for _, w := range []struct {
+				only  *Pool
+				limit time.Duration
+			}{{f.pool, time.Minute}, {nil, 2 * time.Second}} {
 				f.spawn(1, func(task *netloop.Task) {
-					_, _, _, err := f.queue.Wait(task, Request{}, only, nil, 300*time.Millisecond, 2)
+					_, _, _, err := f.queue.Wait(task, Request{}, w.only, nil, w.limit, 2)
 					ended <- err
 				})
 			}
