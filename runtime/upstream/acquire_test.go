@@ -305,7 +305,7 @@ func TestTheFirstAnswerIsWaitedFor(t *testing.T) {
 // TestTheBreakerHearsOfEachRequestOnce: of one that is not reported it hears that it was none.
 func TestTheBreakerHearsOfEachRequestOnce(t *testing.T) {
 	f := setUp(t, "127.0.0.1")
-	const open = 200 * time.Millisecond
+	const open = 2 * time.Second // longer than a machine stands still
 	u := f.upstream(func(c *Config) {
 		c.Targets = f.targets("127.0.0.1")
 		c.Breaker = breaker.Options{Ratio: 0.5, Requests: 2, Window: time.Minute, Open: open}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,13 +92,19 @@ func TestChecksThatAreTurnedOnAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.eventually("idle ones are closed", func() bool { return u.Stats().Open == 0 })
-	f.on(0, func(task *netloop.Task) {
-		task.Sleep(20 * time.Millisecond) // checks that are under way end
-		begun = asked.Load()
-		task.Sleep(50 * time.Millisecond)
-	})
-	if n := asked.Load() - begun; n > 0 {
-		t.Errorf("disabled ones are asked: %d times", n)
+	for try := 1; ; try++ { // a check that was under way may have stood still
+		f.on(0, func(task *netloop.Task) {
+			task.Sleep(20 * time.Millisecond) // checks that are under way end
+			begun = asked.Load()
+			task.Sleep(50 * time.Millisecond)
+		})
+		n := asked.Load() - begun
+		if n == 0 {
+			break
+		}
+		if try == 5 {
+			t.Fatalf("disabled ones are asked: %d times", n)
+		}
 	}
 	u.Close(facts.CloseDraining)
 }
@@ -144,15 +151,19 @@ func TestWhoRefusesIsLeftAlone(t *testing.T) {
 	f := setUp(t)
 	u := f.upstream(func(c *Config) { c.Targets, c.Pool.MinIdle = f.targets("127.0.0.1"), 3 })
 	refused := func() int { return f.closedFor("127.0.0.1", facts.CloseConnectFailed) }
-	f.eventually("it is tried", func() bool { return refused() == 3 })
-	begun := time.Now()
 	f.eventually("it is tried again", func() bool { return refused() > 3 })
-	if took := time.Since(begun); took < 700*time.Millisecond || refused() != 4 {
-		t.Errorf("after %v, %d times", took, refused())
+	f.journal.mu.Lock()
+	tries := slices.Clone(f.closed)
+	f.journal.mu.Unlock()
+	for i := 3; i < len(tries); i++ { // by the loop's own times: the test may look late
+		if rest := time.Duration(tries[i].DialStart - tries[i-1].Closed); rest < 700*time.Millisecond {
+			t.Errorf("it was tried a %d. time after %v", i+1, rest)
+		}
 	}
-	if s := u.Stats(); u.Warm() || s.Open != 0 {
-		t.Errorf("warm, with %+v", s)
+	if u.Warm() {
+		t.Error("it is warm")
 	}
+	f.eventually("no place is taken", func() bool { return u.Stats().Open == 0 })
 	f.serve("127.0.0.1")
 	f.eventually("it is warm", u.Warm)
 }
@@ -162,7 +173,7 @@ func TestNewcomersStartSlowly(t *testing.T) {
 	f, server := setUp(t, "127.0.0.1", "127.0.0.2"), dnstest.New(t)
 	server.Set("web.test", time.Minute, "127.0.0.1")
 	u := f.upstream(func(c *Config) {
-		c.DNS, c.Targets, c.Health.SlowStart = quick(server), []Target{{Host: "web.test", Port: f.port}}, time.Second
+		c.DNS, c.Targets, c.Health.SlowStart = quick(server), []Target{{Host: "web.test", Port: f.port}}, 3*time.Second // longer than a machine stands still
 	})
 	f.release(f.hold(u, any))
 	if s := f.state(u, "127.0.0.1"); s.Share != 1000 {

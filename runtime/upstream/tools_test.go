@@ -75,6 +75,18 @@ func (j *journal) closedFor(ip, reason string) (n int) {
 	return n
 }
 
+// openedTo is how many connections were opened to an address.
+func (j *journal) openedTo(ip string) (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range j.opened {
+		if c.Address.Addr().String() == ip {
+			n++
+		}
+	}
+	return n
+}
+
 // story is what was told of an address, state by state.
 func (j *journal) story(ip string) string {
 	j.mu.Lock()
@@ -109,7 +121,7 @@ type fixture struct {
 	serving  sync.WaitGroup
 }
 
-// setUp listens on these addresses, all with one port; names come from a hosts file that the test writes.
+// setUp listens on these addresses, all with one port, which is the test's own; names come from a hosts file that the test writes.
 func setUp(t *testing.T, listen ...string) *fixture {
 	t.Helper()
 	return setUpLoops(t, 1, listen...)
@@ -123,7 +135,10 @@ func setUpLoops(t *testing.T, loops int, listen ...string) *fixture {
 		t.Fatal(err)
 	}
 	g.Start()
-	f := &fixture{T: t, journal: &journal{}, group: g, hosts: filepath.Join(t.TempDir(), "hosts"), servers: map[string]net.Listener{}}
+	f := &fixture{
+		T: t, journal: &journal{}, group: g, hosts: filepath.Join(t.TempDir(), "hosts"), servers: map[string]net.Listener{},
+		port: uint16(testkit.Port(t)), //nolint:gosec // it is one
+	}
 	f.names = resolve.New(resolve.Options{Hosts: f.hosts})
 	t.Cleanup(func() {
 		g.Close()
@@ -137,10 +152,6 @@ func setUpLoops(t *testing.T, loops int, listen ...string) *fixture {
 		}
 		f.eventually("no goroutine is left over", func() bool { return runtime.NumGoroutine() <= before })
 	})
-	if len(listen) == 0 {
-		f.serve("127.0.0.1")
-		f.stop("127.0.0.1") // there is a port that nobody listens on
-	}
 	for _, ip := range listen {
 		f.serve(ip)
 	}
@@ -154,7 +165,6 @@ func (f *fixture) serve(ip string) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.port = uint16(ln.Addr().(*net.TCPAddr).Port)
 	f.servers[ip] = ln
 	count, _ := f.accepted.LoadOrStore(ip, new(atomic.Int64))
 	f.serving.Go(func() {
@@ -178,12 +188,16 @@ func (f *fixture) stop(ip string) {
 	delete(f.servers, ip)
 }
 
-// connections is how many an address has accepted.
+// connections is how many an address has accepted, once it has all that were opened to it.
 func (f *fixture) connections(ip string) int {
-	if n, ok := f.accepted.Load(ip); ok {
-		return int(n.(*atomic.Int64).Load())
+	f.Helper()
+	n, ok := f.accepted.Load(ip)
+	if !ok {
+		return 0
 	}
-	return 0
+	count := n.(*atomic.Int64)
+	f.eventually(ip+" has accepted what was opened to it", func() bool { return int(count.Load()) >= f.openedTo(ip) })
+	return int(count.Load())
 }
 
 func (f *fixture) eventually(what string, fact func() bool) {
@@ -193,7 +207,12 @@ func (f *fixture) eventually(what string, fact func() bool) {
 
 func (f *fixture) host(lines string) {
 	f.Helper()
-	if err := os.WriteFile(f.hosts, []byte(lines), 0o600); err != nil {
+	written := f.hosts + ".new" // who looks meanwhile sees the old file or the new one, and nothing in between
+	err := os.WriteFile(written, []byte(lines), 0o600)
+	if err == nil {
+		err = os.Rename(written, f.hosts)
+	}
+	if err != nil {
 		f.Fatal(err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // ask asks a target that answers with this text, and returns what the target was asked, what was found, and how many
-// bytes were counted. With end the target closes after its answer.
-func ask(t *testing.T, h *HTTP, answer string, end bool) (asked string, out, in uint64, found error) {
+// bytes were counted. With end the target closes after its answer. The target is given so long.
+func ask(t *testing.T, h *HTTP, answer string, end bool, patience time.Duration) (asked string, out, in uint64, found error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -59,7 +59,7 @@ func ask(t *testing.T, h *HTTP, answer string, end bool) (asked string, out, in 
 				t.Error(err)
 				return
 			}
-			c.SetReadDeadline(l.Now() + int64(300*time.Millisecond))
+			c.SetReadDeadline(l.Now() + int64(patience))
 			p := &pool.Conn{Net: c, Stream: c}
 			found = h.Probe(task, p, []byte("web.test:81"))
 			out, in = p.Facts.BytesOut, p.Facts.BytesIn
@@ -78,7 +78,7 @@ func TestTheQuestion(t *testing.T) {
 		"GET / HTTP/1.0\r\nHost: other.test\r\nUser-Agent: wasmgate-health-check\r\nConnection: close\r\n\r\n":        {Target: "/", Host: "other.test", Status: good, HTTP10: true},
 	} {
 		const answer = "HTTP/1.1 204 No Content\r\n\r\n"
-		asked, out, in, err := ask(t, h, answer, true)
+		asked, out, in, err := ask(t, h, answer, true, long)
 		if asked != want || err != nil || out != uint64(len(want)) || in != uint64(len(answer)) {
 			t.Errorf("asked %q: %v; %d bytes out, %d in", asked, err, out, in)
 		}
@@ -108,7 +108,11 @@ func TestTheAnswer(t *testing.T) {
 		"lengths that contradict":        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", false, "malformed"},
 		"informational ones without end": {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 1<<10), false, "not answered in time"},
 	} {
-		_, _, _, err := ask(t, &HTTP{Target: "/", Status: good}, c.answer, c.end)
+		patience := long
+		if c.want == "not answered in time" {
+			patience = 300 * time.Millisecond
+		}
+		_, _, _, err := ask(t, &HTTP{Target: "/", Status: good}, c.answer, c.end, patience)
 		switch {
 		case c.want == "":
 			if err != nil {
