@@ -366,7 +366,7 @@ func TestAbort(t *testing.T) {
 
 func TestDeadlines(t *testing.T) {
 	failed := make(chan error, 1)
-	b := newBench(t, Options{Settings: Settings{HeadTimeout: 300 * time.Millisecond}}, func(t *netloop.Task, s served) bool {
+	b := newBench(t, Options{}, func(t *netloop.Task, s served) bool {
 		if s.err != nil {
 			failed <- s.err
 			return s.answer(t, 408, "")
@@ -387,6 +387,7 @@ func TestDeadlines(t *testing.T) {
 	if got := status(t, s); got != "408" {
 		t.Error(got)
 	}
+	b.ln.Use(Settings{HeadTimeout: 300 * time.Millisecond})
 	s = c.open(false, post()[:5])
 	if err := <-failed; !strings.Contains(err.Error(), "limits.head_timeout") {
 		t.Errorf("a head that does not come: %v", err)
