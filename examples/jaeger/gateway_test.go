@@ -52,11 +52,11 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 	get(t, gw, "/first", nil)
 	get(t, gw, "/second", http.Header{"Traceparent": {"00-" + clientTrace + "-" + clientSpan + "-01"}})
 
-	c := connectionWithUses(t, api, service, 2)
 	setup := []string{spanConnect} // its name was looked up when the gateway started
 	if protocol == "grpc" {
 		setup = []string{spanDNS, spanConnect} // with the request that named it
 	}
+	c := connectionWithUses(t, api, service, len(setup), 2)
 	checkConnection(t, c, up, setup)
 	first, second := c.uses[0], c.uses[1]
 	checkUse(t, first, c, up, 1, false)
@@ -75,7 +75,7 @@ func testGatewayTraces(t *testing.T, j *Jaeger, protocol, clientTrace string) {
 
 	stop(t, gw)
 	eventually(t, "the end of the connection in Jaeger", func() (bool, string) {
-		c = connectionWithUses(t, api, service, 2)
+		c = connectionWithUses(t, api, service, len(setup), 2)
 		for _, s := range c.segments {
 			if n, _ := s.Int(attrRequests); text(&s, attrWhyClosed) == "shutdown" && n == 2 {
 				return true, ""
@@ -104,7 +104,7 @@ func TestTheReadmesOwnGateway(t *testing.T) {
 			t.Fatalf("status %d, %q, %v", status, body, err)
 		}
 	}
-	c := connectionWithUses(t, NewAPI(j.Ports.QueryURL()), service, 2)
+	c := connectionWithUses(t, NewAPI(j.Ports.QueryURL()), service, 1, 2)
 	for i, u := range c.uses {
 		if got := text(&u.attempt, attrConnOrdinal); got != strconv.Itoa(i+1) {
 			t.Errorf("request %d: ordinal %s", i+1, got)
@@ -130,7 +130,7 @@ func TestGatewayKeepsErrors(t *testing.T) {
 	if res.StatusCode != http.StatusInternalServerError {
 		t.Fatalf("status %d", res.StatusCode)
 	}
-	c := connectionWithUses(t, api, service, 1)
+	c := connectionWithUses(t, api, service, 1, 1)
 	u := c.uses[0]
 	for key, want := range map[string]string{attrKept: "error", attrStatus: "500", attrSpanKind: "server"} {
 		if got := text(&u.request, key); got != want {
@@ -148,8 +148,8 @@ func TestGatewayKeepsErrors(t *testing.T) {
 	stop(t, gw)
 }
 
-// connectionWithUses waits for the service's one connection and n requests that link to it.
-func connectionWithUses(t *testing.T, api *API, service string, n int) *connection {
+// connectionWithUses waits for the service's one connection, so many spans of how it was set up, and n requests that link to it.
+func connectionWithUses(t *testing.T, api *API, service string, setup, n int) *connection {
 	t.Helper()
 	var found *connection
 	eventually(t, "the connection and its requests in Jaeger", func() (bool, string) {
@@ -166,7 +166,11 @@ func connectionWithUses(t *testing.T, api *API, service string, n int) *connecti
 			return false, fmt.Sprintf("%d connections, %d traces", len(conns), len(all))
 		}
 		found = conns[0]
-		return len(found.uses) == n && len(found.setup) > 0, found.describe()
+		whole := len(found.uses) == n && len(found.setup) >= setup
+		for _, u := range found.uses { // a trace may be there without all of its spans yet
+			whole = whole && u.request.SpanID != u.attempt.SpanID
+		}
+		return whole, found.describe()
 	})
 	return found
 }

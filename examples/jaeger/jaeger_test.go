@@ -71,13 +71,13 @@ func need(t *testing.T, tool string) {
 	}
 }
 
-// freePorts are ports that nobody listens on, of those that systems do not give to clients: what is stopped can be started
-// again on the same.
+// freePorts are ports that nobody listens on, of those that systems do not give to clients, and that the tests of other packages do
+// not take: what is stopped can be started again on the same.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
 	for tries := 0; len(ports) < n; tries++ {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(10_000))))
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(12_000+rand.IntN(4000))))
 		if err != nil {
 			if tries > 1000 {
 				t.Fatal(err)

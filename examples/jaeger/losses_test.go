@@ -57,9 +57,10 @@ func TestNoRequestNoticesWhatBecomesOfJaeger(t *testing.T) {
 	before = c.metric(exported)
 	c.until("spans are exported once more", func() bool { return c.metric(exported) > before })
 	c.visible(ports)
-	if n := c.metric(`wasmgate_requests_total{listener="public",route="everything",upstream="shop",class="2xx"}`); n != float64(c.sent) {
-		t.Errorf("%v requests are counted, %d were sent", n, c.sent)
-	}
+	eventually(t, "every request is counted, behind its answer", func() (bool, string) {
+		n := c.metric(`wasmgate_requests_total{listener="public",route="everything",upstream="shop",class="2xx"}`)
+		return n == float64(c.sent), fmt.Sprintf("%v requests are counted, %d were sent", n, c.sent)
+	})
 	t.Logf("%d requests, all answered; %v spans exported, %v records that found no room, %v spans of batches that were given up",
 		c.sent, c.metric(exported), c.metric(queueFull), c.metric(exportFailed))
 }

@@ -150,7 +150,22 @@ func TestTourWarm(t *testing.T) {
 	}
 }
 
+// TestTourCold has another try where the machine stood still between two phases.
 func TestTourCold(t *testing.T) {
+	for try := 1; ; try++ {
+		took, waited := tourCold(t)
+		if took*10 >= waited*5 {
+			return
+		}
+		if try == 4 {
+			t.Fatalf("the phases took %s of a wait of %s", micros(took), micros(waited))
+		}
+	}
+}
+
+// tourCold says how long the phases took, and the whole wait.
+func tourCold(t *testing.T) (took, waited int64) {
+	t.Helper()
 	list := play(t, "cold", 2)
 	request, conn := list[0], list[1]
 	_, attempts := wantWhole(t, request, "200")
@@ -161,7 +176,6 @@ func TestTourCold(t *testing.T) {
 	if wait.Parent() != attempt.SpanID || wait.Duration < 30_000 {
 		t.Errorf("it waited for %s, below %s", micros(wait.Duration), wait.Parent())
 	}
-	took := int64(0)
 	for phase, whole := range map[string]string{"wait.dns": spanDNS, "wait.connect": spanConnect, "wait.tls": "tls.handshake"} {
 		part, of := one(t, request.named(phase), phase), one(t, conn.named(whole), whole)
 		if part.Parent() != wait.SpanID || of.Parent() != root(conn).SpanID || part.Duration != of.Duration {
@@ -169,7 +183,7 @@ func TestTourCold(t *testing.T) {
 		}
 		took += part.Duration
 	}
-	if took > wait.Duration+3 || took*10 < wait.Duration*5 { // microseconds are rounded down
+	if took > wait.Duration+3 { // microseconds are rounded down
 		t.Errorf("the phases took %s of a wait of %s", micros(took), micros(wait.Duration))
 	}
 	dns := one(t, conn.named(spanDNS), spanDNS)
@@ -178,10 +192,19 @@ func TestTourCold(t *testing.T) {
 	}
 	wantTags(t, dns, map[string]string{attrQuestion: shopName})
 	wantTags(t, root(conn), map[string]string{attrWhyOpened: "first", attrServer: shopName, attrTLSVersion: "1.3", attrDNSTTL: "60", "wasmgate.tls.server_name": shopName})
+	return took, wait.Duration
 }
 
+// TestTourDNS has another try where the machine stood still, so that an answer of DNS was used later than it is good for.
 func TestTourDNS(t *testing.T) {
-	list := play(t, "dns", 3)
+	var list []Trace
+	for try := 1; ; try++ {
+		list = play(t, "dns", 3)
+		to := root(list[1])
+		if age, ok := to.Float(attrDNSAge); ok && age >= 0 && age <= 1 || try == 4 {
+			break
+		}
+	}
 	older, newer, request := list[0], list[1], list[2]
 	wantTags(t, root(older), map[string]string{attrWhyOpened: "first", attrServer: shopName, attrPeerAddress: "127.0.0.1"})
 	c := newConnection(older)
