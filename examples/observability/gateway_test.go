@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -153,14 +154,28 @@ func program(t *testing.T, path string, args ...string) {
 	})
 }
 
+// given are the ports that freeAddr has given out.
+var given = map[int]bool{}
+
+// freeAddr is an address that nobody listens at, with a port of those that systems do not give to clients, and that tests of other
+// packages do not take.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 16_000 + mathrand.IntN(2000)
+		if given[port] {
+			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		given[port] = true
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // eventually waits for a fact that another process brings about and that can only be asked for.
@@ -241,11 +256,14 @@ func (g *gateway) tunnel() {
 
 // handshake is one with the listener that speaks TLS.
 func (g *gateway) handshake() {
+	done := func() float64 { return value(g.scrape(false)["wasmgate_tls_handshakes_total"], "listener", "secure") }
+	before := done()
 	c, err := tls.Dial("tcp", g.secure, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a handshake is all that is wanted
 	if err != nil {
 		g.Fatal(err)
 	}
 	c.Close()
+	eventually(g.T, "the handshake is counted", func() bool { return done() > before })
 }
 
 // newCertificate writes a certificate that signs itself, and its key.
@@ -277,6 +295,8 @@ func newCertificate(t *testing.T) (certificate, key string) {
 
 // session is one of TCP mode.
 func (g *gateway) session() {
+	ended := func() float64 { return value(g.scrape(false)["wasmgate_sessions_total"], "listener", "bytes") }
+	before := ended()
 	c, err := net.Dial("tcp", g.bytes)
 	if err != nil {
 		g.Fatal(err)
@@ -286,6 +306,8 @@ func (g *gateway) session() {
 	if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200") {
 		g.Fatalf("%q, %v", b, err)
 	}
+	c.Close()
+	eventually(g.T, "the session is counted", func() bool { return ended() > before })
 }
 
 // scrape reads the metrics as Prometheus does: with native histograms or without.

@@ -133,17 +133,15 @@ func TestPrometheusAnswersEveryPanel(t *testing.T) {
 	eventually(t, "rules are evaluated", func() bool { return p.samples("wasmgate:request_duration_seconds:p99_5m > 0") > 0 })
 	_, queries := readDashboard(t)
 	for _, q := range queries {
-		if n := p.samples(q.text); n == 0 && !slices.Contains(quiet, q.where) {
-			t.Errorf("%s has nothing to show: %s", q.where, q.text)
+		if p.samples(q.text) == 0 && !slices.Contains(quiet, q.where) { // what it is about may have been scraped once so far, or a rule is behind
+			eventually(t, q.where+" has something to show: "+q.text, func() bool { return p.samples(q.text) > 0 })
 		}
 	}
-	eventually(t, "alerts are on their way", func() bool {
+	eventually(t, "alerts are on their way, and none about what has not happened", func() bool {
 		states := p.rules()
-		return states["WasmgatePluginFails"] == "pending" && states["WasmgateMembersOut"] == "pending"
+		return states["WasmgatePluginFails"] == "pending" && states["WasmgateMembersOut"] == "pending" &&
+			states["WasmgateDown"] == "inactive" && states["WasmgateConfigRefused"] == "inactive" // it is down for a moment where a scrape was late
 	})
-	if states := p.rules(); states["WasmgateDown"] != "inactive" || states["WasmgateConfigRefused"] != "inactive" {
-		t.Errorf("alerts about what has not happened: %v", states)
-	}
 	var exemplars []struct {
 		Exemplars []struct{ Labels map[string]string }
 	}
