@@ -239,7 +239,7 @@ func TestCollector(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- collect(ctx, itoa(ports[0])) }()
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		res, err := http.Post("http://"+address(ports[0])+"/v1/traces", "application/x-protobuf", strings.NewReader("spans"))
 		if err == nil {
 			res.Body.Close()

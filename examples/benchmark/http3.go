@@ -82,7 +82,7 @@ func http3Load(ctx context.Context, args []string, stdout io.Writer) error {
 		for j := i * streams; j < (i+1)*streams; j++ {
 			all.Go(func() {
 				buffer := make([]byte, 4<<10)
-				for errs[j] == nil && time.Now().Before(end) {
+				for first := true; errs[j] == nil && (first || time.Now().Before(end)); first = false { // each asks once, however late it begins
 					began := time.Now()
 					errs[j] = askHTTP3(ctx, transport, "https://127.0.0.1:"+args[0]+args[4], buffer)
 					times[j] = append(times[j], time.Since(began))

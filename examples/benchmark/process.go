@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -187,7 +188,8 @@ func parsePss(text string) int64 {
 	return 0
 }
 
-// freePorts returns ports of 127.0.0.1 that nothing listens on.
+// freePorts returns ports of 127.0.0.1 that nothing listens on, of those that systems do not give to clients: nobody takes them before the
+// program that they are for.
 func freePorts(n int) ([]int, error) {
 	var ports []int
 	var open []io.Closer
@@ -196,10 +198,13 @@ func freePorts(n int) ([]int, error) {
 			_ = l.Close()
 		}
 	}()
-	for range n { // together, so that no port comes twice
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ { // together, so that no port comes twice
+		l, err := net.Listen("tcp", address(18_000+rand.IntN(2000)))
 		if err != nil {
-			return nil, err
+			if tries > 1000 {
+				return nil, err
+			}
+			continue
 		}
 		open = append(open, l)
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
