@@ -182,11 +182,11 @@ func (g *group) place(v *vm, l *netloop.Loop) {
 	g.fresh = append(g.fresh, v)
 	g.mu.Unlock()
 	l.Post(func() {
+		c := &g.cells[l.Index()]
+		c.seen.Store(true) // before it is taken: close waits for the loop, or finds the VM on the list
 		if !g.taken(v) {
 			return
 		}
-		c := &g.cells[l.Index()]
-		c.seen.Store(true)
 		if c.closed.Load() || c.vm != nil || c.making {
 			v.abandon()
 			return
