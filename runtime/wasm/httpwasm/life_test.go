@@ -133,7 +133,8 @@ func newGatekeeper(t testing.TB) *gatekeeper {
 func TestAnInstanceSeesAnExchangeToItsEnd(t *testing.T) {
 	const n = 200
 	k := newGatekeeper(t)
-	p, j := load(t, kitGuest, Options{Loops: 2, LogRate: 1e6, MaxPerLoop: 4, IdleAfter: time.Millisecond}, wasm.Limits{})
+	// A hundred instances of a loop are made one after the other: who comes last waits for all of them.
+	p, j := load(t, kitGuest, Options{Loops: 2, LogRate: 1e6, MaxPerLoop: 4, MaxWait: 20 * time.Second, IdleAfter: time.Millisecond}, wasm.Limits{})
 	g := newGate(t, setup{backend: k.Listener.Addr(), loops: 2, route: []filter.Filter{p}})
 	var wg sync.WaitGroup
 	for i := range n {
@@ -202,14 +203,33 @@ func TestWhoFindsNoInstanceWaits(t *testing.T) {
 	if r := <-results; r.status != 503 || !strings.Contains(r.body, "plugin_unavailable") {
 		t.Errorf("who waits too long: %+v", r)
 	}
-	go func() { results <- g.send("GET /", nil, "x-request: N 0") }()
+	close(k.open)
+	for range 2 {
+		if r := <-results; r.status != 200 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if s := p.Stats(); s.Failures[fault.PluginUnavailable] != 1 || s.Live != 2 {
+		t.Errorf("%+v", s)
+	}
+
+	// Who comes after the others has more time here than a machine stands still.
+	k = newGatekeeper(t)
+	p, _ = load(t, kitGuest, Options{MaxPerLoop: 1, MaxWaits: 1, MaxWait: 20 * time.Second}, wasm.Limits{})
+	g = newGate(t, setup{backend: k.Listener.Addr(), route: []filter.Filter{p}})
+	for range 3 {
+		go func() { results <- g.send("GET /", nil, "x-request: N 0") }()
+	}
+	<-k.came
+	<-k.came
 	close(k.open)
 	for range 3 {
 		if r := <-results; r.status != 200 {
 			t.Errorf("%+v", r)
 		}
 	}
-	if s := p.Stats(); s.Failures[fault.PluginUnavailable] != 1 || s.Live != 2 {
+	eventually(t, "the instances are counted", func() bool { return p.Stats().Live == 2 })
+	if s := p.Stats(); s.Failures != [fault.Kinds]uint64{} || s.Started != 2 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -289,12 +309,18 @@ func TestAnExchangeWithoutAnAnswer(t *testing.T) {
 			t.Errorf("no %q in %q", w, said)
 		}
 	}
-	began := time.Now()
-	if after := ask("x"); after != "GET /p 4 0 error" || p.Stats().Failures[fault.PluginFuel] != 1 {
-		t.Errorf("%s, %+v", after, p.Stats())
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %v", took)
+	for try := uint64(1); ; try++ { // the machine may have stood still
+		began := time.Now()
+		if after := ask("x"); after != "GET /p 4 0 error" || p.Stats().Failures[fault.PluginFuel] != try {
+			t.Errorf("%s, %+v", after, p.Stats())
+		}
+		took := time.Since(began)
+		if took <= time.Second {
+			break
+		}
+		if try == 3 {
+			t.Fatalf("it took %v", took)
+		}
 	}
 }
 
@@ -369,13 +395,14 @@ func TestLogs(t *testing.T) {
 	if !regexp.MustCompile(`(?m)a = 127\.0\.0\.1:[1-9][0-9]*$`).MatchString(said) {
 		t.Errorf("no address in:\n%s", said)
 	}
+	began := time.Now()
 	flood, j := load(t, kitGuest, Options{LogRate: 5}, wasm.Limits{Fuel: 1 << 30})
 	g = newGate(t, setup{backend: echo(t), route: []filter.Filter{flood}})
 	for range 50 {
 		g.send("GET /", nil, "x-request: "+strings.Repeat("l 0 much;", 20))
 	}
-	if n := len(j.all()); n > 20 {
-		t.Errorf("%d lines of 1000 at 5 a second", n)
+	if n, took := len(j.all()), time.Since(began); float64(n) > max(20, 5+5*(took.Seconds()+1)) {
+		t.Errorf("%d lines of 1000 in %v, at 5 a second", n, took)
 	}
 }
 

