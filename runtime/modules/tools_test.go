@@ -168,12 +168,7 @@ type realRegistry struct {
 func startRegistry(t *testing.T, http, more string) *realRegistry {
 	t.Helper()
 	program := need(t, "docker-registry")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	listener.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", testkit.Port(t))
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "config.yml")
 	write(t, conf, []byte(fmt.Sprintf("version: 0.1\nlog: { level: warn, accesslog: { disabled: true } }\nstorage: { filesystem: { rootdirectory: %s } }\n"+

@@ -115,6 +115,13 @@ func TestWatchKeepsWhatItKnows(t *testing.T) {
 	w.Watch(nil) // must not wait for a watcher that has ended
 }
 
+// put is write in one step: nobody sees half of the file, however long the test stands still.
+func put(t *testing.T, file, text string) {
+	t.Helper()
+	write(t, file+".part", text)
+	must(t, os.Rename(file+".part", file))
+}
+
 func TestWatchList(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.c"), "a")
@@ -126,14 +133,14 @@ func TestWatchList(t *testing.T) {
 		found, _ := filepath.Glob(filepath.Join(dir, "*.c"))
 		return append(found, found...) // named twice is once
 	})
-	write(t, filepath.Join(dir, "b.c"), "b")
+	put(t, filepath.Join(dir, "b.c"), "b")
 	expect(t, w, "a new file")
-	write(t, filepath.Join(dir, "b.c"), "bb")
+	put(t, filepath.Join(dir, "b.c"), "bb")
 	expect(t, w, "a change of a file that was new")
 	must(t, os.Remove(filepath.Join(dir, "a.c")))
 	expect(t, w, "a file that is gone")
-	write(t, filepath.Join(dir, "c.wasm"), "not in the list")
-	write(t, filepath.Join(dir, "b.c"), "bbb")
+	put(t, filepath.Join(dir, "c.wasm"), "not in the list")
+	put(t, filepath.Join(dir, "b.c"), "bbb")
 	expect(t, w, "a change beside something that is not in the list")
 	select {
 	case <-w.Changed():

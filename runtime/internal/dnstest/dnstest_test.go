@@ -12,7 +12,7 @@ import (
 // ask puts a question and returns the data of the records of the answer and of the additional section.
 func ask(t *testing.T, s *Server, network, name string, kind uint16) (rcode int, data string) {
 	t.Helper()
-	c := dns.Client{Net: network}
+	c := dns.Client{Net: network, Timeout: 20 * time.Second} // of a machine that may stand still
 	m, _, err := c.Exchange(new(dns.Msg).SetQuestion(name, kind), s.Addr())
 	if err != nil {
 		t.Fatal(err)
