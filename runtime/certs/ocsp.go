@@ -149,6 +149,7 @@ func (st *stapler) ask(p *pair, key string) {
 // staple puts what was told of a certificate into use, wherever it is shown. After a failure the answer from before stays while
 // it is good, unless the certificate was revoked.
 func (s *Store) staple(is *told) {
+	var lines []func() // written when all of it is so: who reads that a certificate was revoked is handed nothing from before
 	for _, set := range s.open() {
 		if !set.options.Staple {
 			continue
@@ -166,11 +167,14 @@ func (s *Store) staple(is *told) {
 					next.answer = nil
 				}
 				if next.why != p.staple.why {
-					s.unstapled(set, p, next.again, is.err)
+					lines = append(lines, func() { s.unstapled(set, p, next.again, is.err) })
 				}
 			}
 			set.replace(i, p, p.stapled(next))
 		}
+	}
+	for _, write := range lines {
+		write()
 	}
 }
 

@@ -51,6 +51,7 @@ func (s *Set) read(first bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
+	var fresh []*pair
 	changed := first
 	next := slices.Clone(s.pairs)
 	for i, from := range s.options.Pairs {
@@ -65,9 +66,18 @@ func (s *Set) read(first bool) error {
 				p = s.store.known(p)
 			}
 			next[i], changed = p, true
-			s.tell(p, first)
+			fresh = append(fresh, p)
 		}
 	}
+	// The lines come last: who reads that a certificate was replaced sees it.
+	defer func() {
+		for _, p := range fresh {
+			s.tell(p, first)
+		}
+		if !first {
+			s.complain(errs)
+		}
+	}()
 	ca, pool, err := s.clientCA()
 	if err != nil {
 		errs = append(errs, err)
@@ -75,7 +85,6 @@ func (s *Set) read(first bool) error {
 	if first && len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	s.complain(errs)
 	if changed {
 		s.pairs = next
 		s.index.Store(newIndex(slices.Clone(next)))
