@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -206,9 +207,10 @@ func saying(text string) string {
 }
 
 func TestRunReloadsAndStops(t *testing.T) {
-	dir := t.TempDir()
+	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", testkit.Port(t)) // nobody else listens there afterwards
+	at := func(text string) string { return strings.ReplaceAll(saying(text), "127.0.0.1:0", address) }
 	file := filepath.Join(dir, "gateway.yaml")
-	write(t, file, saying("one"))
+	write(t, file, at("one"))
 	r := startRun(t, "-c", file)
 	url := r.url()
 	r.logs("ready")
@@ -216,13 +218,13 @@ func TestRunReloadsAndStops(t *testing.T) {
 		t.Fatalf("answer %q", got)
 	}
 
-	write(t, file, saying("two"))
+	write(t, file, at("two"))
 	r.logs("reloaded")
 	if got := get(t, url); got != "two" {
 		t.Errorf("after a change of the file: %q", got)
 	}
 
-	write(t, file, saying("three")+"colour: red\nsize: big\n")
+	write(t, file, at("three")+"colour: red\nsize: big\n")
 	r.logs("error in the config")
 	r.logs("error in the config")
 	r.logs("reload refused")
@@ -231,7 +233,7 @@ func TestRunReloadsAndStops(t *testing.T) {
 		t.Errorf("after a change that is no config: %q", got)
 	}
 
-	write(t, file, saying("four"))
+	write(t, file, at("four"))
 	r.logs("reloaded")
 	r.signals <- syscall.SIGHUP
 	r.logs("reloaded")

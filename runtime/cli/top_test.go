@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -58,19 +59,26 @@ func TestTopShowsARunningGateway(t *testing.T) {
 			answer.Body.Close()
 		}
 	}()
-	code, out, text := call("top", "--once", "--interval", "500ms", "--admin", admin[1], "--token-file", "tokens")
-	close(stop)
-	<-stopped
-	if code != exitOK || text != "" {
-		t.Fatalf("exit code %d: %s", code, text)
-	}
-	for what, want := range map[string]*regexp.Regexp{"the upstream": topUpstream, "its connection": topConn, "the plugin": topPlugin, "the loop": topLoop} {
-		if !want.MatchString(out) {
-			t.Errorf("%s is not there:\n%s", what, out)
+	var wrong []string
+	for try := 1; try == 1 || len(wrong) > 0 && try <= 5; try++ { // the client may have stood still between the two readings
+		code, out, text := call("top", "--once", "--interval", "500ms", "--admin", admin[1], "--token-file", "tokens")
+		if wrong = nil; code != exitOK || text != "" {
+			wrong = append(wrong, fmt.Sprintf("exit code %d: %s", code, text))
+			break
+		}
+		for what, want := range map[string]*regexp.Regexp{"the upstream": topUpstream, "its connection": topConn, "the plugin": topPlugin, "the loop": topLoop} {
+			if !want.MatchString(out) {
+				wrong = append(wrong, fmt.Sprintf("%s is not there:\n%s", what, out))
+			}
+		}
+		if m := topUpstream.FindStringSubmatch(out); m != nil && len(m[1]) < 2 { // one client, one loop: but for the first all are
+			wrong = append(wrong, m[1]+" % are on pooled connections")
 		}
 	}
-	if m := topUpstream.FindStringSubmatch(out); m != nil && len(m[1]) < 2 { // one client, one loop: but for the first all are
-		t.Errorf("%s %% are on pooled connections", m[1])
+	close(stop)
+	<-stopped
+	for _, w := range wrong {
+		t.Error(w)
 	}
 	for want, args := range map[string][]string{
 		"wants a token: give the file that has one with --token-file": {"--admin", admin[1]},

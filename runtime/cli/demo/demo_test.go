@@ -104,12 +104,12 @@ func TestLiveAccount(t *testing.T) {
 }
 
 func TestPortThatIsTaken(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port := testkit.Port(t) // which nobody else takes when it is free again
+	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	port := ln.Addr().(*net.TCPAddr).Port
 	if _, _, err := choosePort(port, true); err == nil {
 		t.Error("a port that was asked for and is taken is no error")
 	}

@@ -87,9 +87,10 @@ func needs(t *testing.T, l *language) {
 	}
 }
 
+// write writes a file in one step, since some are watched: nobody sees half of it, however long the test stands still.
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(file+".part", []byte(text), 0o600), os.Rename(file+".part", file)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -103,14 +104,17 @@ func read(t *testing.T, file string) string {
 	return string(b)
 }
 
-// edit replaces a text in a file, which must be there.
-func edit(t *testing.T, file, was, is string) {
+// edit replaces a text in a file, which must be there, and more in the same step: was, is, was, is.
+func edit(t *testing.T, file, was, is string, more ...string) {
 	t.Helper()
 	text := read(t, file)
-	if !strings.Contains(text, was) {
-		t.Fatalf("%s has no %q", file, was)
+	for more = append([]string{was, is}, more...); len(more) > 0; more = more[2:] {
+		if !strings.Contains(text, more[0]) {
+			t.Fatalf("%s has no %q", file, more[0])
+		}
+		text = strings.Replace(text, more[0], more[1], 1)
 	}
-	write(t, file, strings.Replace(text, was, is, 1))
+	write(t, file, text)
 }
 
 func contains(t *testing.T, text string, parts ...string) {

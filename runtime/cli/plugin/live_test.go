@@ -193,8 +193,8 @@ func TestRun(t *testing.T) {
 	}
 	l.says("GET /internal/x → deny 403")
 
-	edit(t, source, "/* Called for each request. */", "static __attribute__((noinline)) void explode(void) {\n  __builtin_trap();\n}")
-	edit(t, source, `wg_set_header(WG_STR("x-variant"), WG_STR("beta"))`, `{ wg_log(WG_INFO, WG_STR("a beta user")); explode(); }`)
+	edit(t, source, "/* Called for each request. */", "static __attribute__((noinline)) void explode(void) {\n  __builtin_trap();\n}",
+		`wg_set_header(WG_STR("x-variant"), WG_STR("beta"))`, `{ wg_log(WG_INFO, WG_STR("a beta user")); explode(); }`)
 	l.says("swapped in: ")
 	if status, _ := ask(t, url+"/", "x-beta", "yes"); status != 503 {
 		t.Errorf("a trap: %d", status)
