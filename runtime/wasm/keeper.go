@@ -159,7 +159,6 @@ func (k *Keeper) sweep(l *netloop.Loop) {
 // it is done without.
 func (k *Keeper) Publish(i int) {
 	s, c := k.pool.Stats(i), &k.cells[i]
-	c.live.Store(int64(s.Live))
 	c.started.Store(s.Started)
 	c.discarded.Store(s.Discarded)
 	c.recycled.Store(s.Recycled)
@@ -168,6 +167,7 @@ func (k *Keeper) Publish(i int) {
 	c.memory.Store(s.Memory)
 	c.parked.Store(int64(s.Parked))
 	c.open.Store(s.Open)
+	c.live.Store(int64(s.Live)) // the last: who sees how many there are sees what was made and closed for that
 }
 
 // Stats may be called from any goroutine.
