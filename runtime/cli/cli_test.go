@@ -127,9 +127,11 @@ type running struct {
 func startRun(t *testing.T, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, signals: make(chan os.Signal, 4), ended: make(chan int, 1)}
+	home, over := t.TempDir(), make(chan struct{})
 	go func() {
+		defer close(over)
 		r.ended <- Main(Process{
-			Args: append([]string{"run"}, args...), Stdout: io.Discard, Stderr: &r.log, Env: []string{"GOMAXPROCS=2", "HOME=" + t.TempDir()},
+			Args: append([]string{"run"}, args...), Stdout: io.Discard, Stderr: &r.log, Env: []string{"GOMAXPROCS=2", "HOME=" + home},
 			Signals: func() <-chan os.Signal { return r.signals },
 		})
 	}()
@@ -140,6 +142,7 @@ func startRun(t *testing.T, args ...string) *running {
 			default:
 			}
 		}
+		<-over // before the folders go in which it writes and reads
 	})
 	return r
 }
