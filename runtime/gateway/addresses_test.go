@@ -129,7 +129,7 @@ func TestAddressesChangeUnderLoad(t *testing.T) {
 				m.story(t)
 				t.Logf("%v; the last one reached an old address %v after the change, with a TTL of %v", m.flow, m.last(m.gone()...).Sub(m.at).Round(time.Millisecond), nameTTL)
 				if n := m.failed.Load(); n > 0 {
-					wrong("requests failed\n%s", p.journal)
+					t.Errorf("requests failed\n%s", p.journal) // nothing is short here: none fails however the machine runs
 				}
 				if n := m.late(); n > 0 {
 					wrong("%d requests reached an old address later than TTL + 1 s", n)
