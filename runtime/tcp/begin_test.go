@@ -117,43 +117,47 @@ func TestClientsThatDoNotSayWhereTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	patient := newGate(t, 1, Snapshot{SNI: names, HelloTimeout: 20 * time.Second, IdleTimeout: 20 * time.Second}) // for those who say something
-	quick := newGate(t, 1, Snapshot{SNI: names, HelloTimeout: 100 * time.Millisecond, IdleTimeout: 20 * time.Second})
-	n := map[*gate]int{}
-	ended := func(g *gate, what, why string, kind fault.Kind) {
+	var g *gate
+	n := 0
+	ended := func(what, why string, kind fault.Kind) {
 		t.Helper()
-		n[g]++
-		s := g.session(n[g])
+		n++
+		s := g.session(n)
 		if s.Why != why || (s.Err == nil) != (kind == fault.Internal) || s.Err != nil && (s.Err.Kind != kind || s.Err.Source != fault.Client) {
 			t.Errorf("%s: %s, %v", what, s.Why, s.Err)
 		}
 	}
-	say := func(g *gate, b []byte) *net.TCPConn {
+	say := func(b []byte) *net.TCPConn {
 		c := g.dial()
 		_, _ = c.Write(b)
 		return c
 	}
 	whole := record(helloWith(sni("b.example")))
-	say(patient, whole)
-	ended(patient, "a name of nobody", exchange.EndNoRoute, fault.NoRoute)
-	say(patient, []byte("GET / HTTP/1.1\r\n"))
-	ended(patient, "not TLS", exchange.EndNoRoute, fault.NoRoute)
-	say(patient, record(helloWith(sni("a", "b"))))
-	ended(patient, "hostile", exchange.EndMalformed, fault.Malformed)
-	say(patient, record(append([]byte{1, 0, 0x3f, 0xff}, make([]byte, 16379)...)))
-	ended(patient, "a hello that fills the buffer", exchange.EndMalformed, fault.Malformed)
-	say(quick, nil)
-	ended(quick, "silence", exchange.EndHelloTimeout, fault.ClientTimeout)
-	say(quick, whole[:20])
-	ended(quick, "a part, then silence", exchange.EndHelloTimeout, fault.ClientTimeout)
-	_ = say(patient, nil).Close()
-	ended(patient, "looking whether the port is open", exchange.EndClientClosed, fault.Internal)
-	_ = say(patient, whole[:20]).CloseWrite()
-	ended(patient, "a part, then the end", exchange.EndClientClosed, fault.ClientClosed)
-	c := say(patient, whole[:20])
-	testkit.Eventually(t, "the part is read", func() bool { return patient.group.Loop(0).Stats().Tasks > 0 || patient.server.Sessions() == 0 })
+	t.Run("silence", func(t *testing.T) {
+		g = newGate(t, 1, Snapshot{SNI: names, HelloTimeout: 100 * time.Millisecond, IdleTimeout: 20 * time.Second})
+		say(nil)
+		ended("silence", exchange.EndHelloTimeout, fault.ClientTimeout)
+		say(whole[:20])
+		ended("a part, then silence", exchange.EndHelloTimeout, fault.ClientTimeout)
+	})
+	// Those who say something have time for it.
+	g, n = newGate(t, 1, Snapshot{SNI: names, HelloTimeout: 20 * time.Second, IdleTimeout: 20 * time.Second}), 0
+	say(whole)
+	ended("a name of nobody", exchange.EndNoRoute, fault.NoRoute)
+	say([]byte("GET / HTTP/1.1\r\n"))
+	ended("not TLS", exchange.EndNoRoute, fault.NoRoute)
+	say(record(helloWith(sni("a", "b"))))
+	ended("hostile", exchange.EndMalformed, fault.Malformed)
+	say(record(append([]byte{1, 0, 0x3f, 0xff}, make([]byte, 16379)...)))
+	ended("a hello that fills the buffer", exchange.EndMalformed, fault.Malformed)
+	_ = say(nil).Close()
+	ended("looking whether the port is open", exchange.EndClientClosed, fault.Internal)
+	_ = say(whole[:20]).CloseWrite()
+	ended("a part, then the end", exchange.EndClientClosed, fault.ClientClosed)
+	c := say(whole[:20])
+	testkit.Eventually(t, "the part is read", func() bool { return g.group.Loop(0).Stats().Tasks > 0 || g.server.Sessions() == 0 })
 	reset(c)
-	ended(patient, "a part, then a reset", exchange.EndClientReset, fault.ClientClosed)
+	ended("a part, then a reset", exchange.EndClientReset, fault.ClientClosed)
 	if r, _, _ := b.last(); r.Client.IsValid() {
 		t.Error("the upstream was asked")
 	}
