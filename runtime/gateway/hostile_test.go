@@ -147,7 +147,7 @@ var latency = regexp.MustCompile(`\s99%\s+([0-9.]+)(us|ms|s)`)
 // p99 is what wrk sees of a route, by 16 connections.
 func p99(t *testing.T, url string) time.Duration {
 	t.Helper()
-	out := run(t, need(t, "wrk"), "-t1", "-c16", "-d1s", "--latency", url)
+	out := run(t, need(t, "wrk"), "-t1", "--timeout", "10s", "-c16", "-d1s", "--latency", url)
 	m := latency.FindStringSubmatch(out)
 	if m == nil || strings.Contains(out, "Non-2xx") || strings.Contains(out, "Socket errors") {
 		t.Fatalf("wrk: %s", out)

@@ -78,7 +78,7 @@ func reuse(t *testing.T, loops, clients int, config func(*nginx) string, path st
 	for seconds := 2; ; seconds *= 2 {
 		n := startNginx(t)
 		g := start(t, fmt.Sprintf("loops: %d\n", loops)+config(n))
-		out := run(t, "wrk", append(more, "-t1", "-c"+strconv.Itoa(clients), fmt.Sprintf("-d%ds", seconds), g.url(path))...)
+		out := run(t, "wrk", append(more, "-t1", "--timeout", "10s", "-c"+strconv.Itoa(clients), fmt.Sprintf("-d%ds", seconds), g.url(path))...)
 		m := answered.FindStringSubmatch(out)
 		if m == nil || strings.Contains(out, "Socket errors") || strings.Contains(out, "Non-2xx") {
 			t.Fatalf("wrk saw errors:\n%s", out)
