@@ -130,7 +130,8 @@ func (c *Conn) read(b []byte) (int, error) {
 	case wouldBlock:
 		c.more = false
 	case pastDeadline:
-		c.more = true
+		// crypto/tls has asked below, and nothing has come: what there is of a record says nothing without its rest.
+		c.more = false
 		return n, netloop.ErrDeadline
 	default:
 		c.more = true // asked again, it says so again

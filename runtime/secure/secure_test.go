@@ -306,15 +306,16 @@ func TestOneRecordNeedsNoSecondLook(t *testing.T) {
 	}
 }
 
-// TestReadGoesOnAfterADeadline: a deadline that has passed does not end the connection.
+// TestReadGoesOnAfterADeadline: a deadline that has passed does not end the connection, and nothing is taken to be there that is not.
 func TestReadGoesOnAfterADeadline(t *testing.T) {
 	cert, pool := newCertificate(t)
-	results := make(chan error, 2)
+	results, quiet := make(chan error, 2), make(chan bool, 1)
 	addr := serve(t, newGroup(t), &tls.Config{Certificates: []tls.Certificate{cert}}, func(task *netloop.Task, c *secure.Conn) {
 		b := make([]byte, 10)
 		c.Net().SetReadDeadline(task.Loop().Now() + 1)
 		_, err := c.Read(task, b)
 		results <- err
+		quiet <- c.Quiet()
 		c.Net().SetReadDeadline(0)
 		_, err = c.Read(task, b)
 		results <- err
@@ -322,6 +323,9 @@ func TestReadGoesOnAfterADeadline(t *testing.T) {
 	c := dial(t, addr, pool, tls.VersionTLS13)
 	if err := soon(t, results); !errors.Is(err, netloop.ErrDeadline) {
 		t.Errorf("past the deadline: %v", err)
+	}
+	if !soon(t, quiet) {
+		t.Error("nothing has come, and more is taken to be there: who goes by that asks again and again")
 	}
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Fatal(err)
