@@ -2,12 +2,10 @@ package gateway_test
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"runtime"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -254,45 +252,4 @@ func TestClientsThatTakeBack(t *testing.T) {
 	if n := p.closedFor("client_aborted"); n != cut+1 {
 		t.Errorf("%d: %s", n, p.journal)
 	}
-}
-
-// TestHalfARecord: clients that fall silent within a record of TLS cost no CPU until their time is over, as those cost none that are silent
-// between two.
-func TestHalfARecord(t *testing.T) {
-	const conns = 20
-	g := newGround(t, true)
-	for range conns {
-		c := g.dial()
-		v := newH2(t, c)
-		_ = v.ask(1, true, to("GET", "/")...)
-		if status, body, _ := v.answer(1); status != "200" || body != "hello" {
-			t.Fatalf("%s %q", status, body)
-		}
-		if _, err := c.(*tls.Conn).NetConn().Write([]byte{23, 3, 3}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	time.Sleep(1500 * time.Millisecond) // a second without a frame is a lull
-	despiteStalls(t, func(wrong func(format string, args ...any)) {
-		before := cpu(t)
-		time.Sleep(time.Second)
-		used := cpu(t) - before
-		t.Logf("%v of CPU in a second, with %d clients", used, conns)
-		if used > 200*time.Millisecond {
-			wrong("%v of CPU in a second", used)
-		}
-	})
-	if n := g.metric(`wasmgate_client_connections{listener="test"}`); n != conns {
-		t.Errorf("%v of %d clients are left: nothing was looked at", n, conns)
-	}
-}
-
-// cpu is how much this process has used.
-func cpu(t *testing.T) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
