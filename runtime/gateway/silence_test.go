@@ -119,7 +119,7 @@ func silentUpstream(t *testing.T, cfg *tls.Config, what, behind string) (addr st
 			}
 			go func() {
 				defer raw.Close()
-				var c net.Conn = raw
+				c := raw
 				if cfg != nil {
 					c = tls.Server(raw, cfg)
 				}
