@@ -65,9 +65,6 @@ func greet(ctx context.Context, in string) (any, error) {
 	switch in {
 	case "fail":
 		return nil, status.Error(codes.PermissionDenied, "no way: 100 %")
-	case "slow":
-		<-ctx.Done()
-		return nil, ctx.Err()
 	case "large":
 		b := make([]byte, 5<<20)
 		return &b, nil
