@@ -106,35 +106,23 @@ func silentUpstreams2() sayings {
 // silentUpstream says this on each connection, when it has heard something there, and falls silent.
 func silentUpstream(t *testing.T, cfg *tls.Config, what, behind string) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			raw, err := l.Accept()
-			if err != nil {
+	l, _ := eachConn(t, func(raw net.Conn) {
+		c := raw
+		if cfg != nil {
+			c = tls.Server(raw, cfg)
+		}
+		r := bufio.NewReader(c)
+		for line := ""; line != "\r\n" && line != "SM\r\n"; { // the end of a head, or of a preface
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
 				return
 			}
-			go func() {
-				defer raw.Close()
-				c := raw
-				if cfg != nil {
-					c = tls.Server(raw, cfg)
-				}
-				r := bufio.NewReader(c)
-				for line := "x"; line != "\r\n" && line != "SM\r\n"; { // the end of a head, or of a preface
-					if line, err = r.ReadString('\n'); err != nil {
-						return
-					}
-				}
-				_, _ = io.WriteString(c, what)
-				_, _ = io.WriteString(raw, behind)
-				_, _ = io.Copy(io.Discard, raw) // until the gateway ends it
-			}()
 		}
-	}()
+		_, _ = io.WriteString(c, what)
+		_, _ = io.WriteString(raw, behind)
+		_, _ = io.Copy(io.Discard, raw) // until the gateway ends it
+	})
+	t.Cleanup(func() { l.Close() })
 	return l.Addr().String()
 }
 
