@@ -65,6 +65,9 @@ func greet(ctx context.Context, in string) (any, error) {
 	switch in {
 	case "fail":
 		return nil, status.Error(codes.PermissionDenied, "no way: 100 %")
+	case "slow":
+		<-ctx.Done()
+		return nil, status.Error(codes.DeadlineExceeded, "too late") // the context's error may be that it was cancelled
 	case "large":
 		b := make([]byte, 5<<20)
 		return &b, nil
