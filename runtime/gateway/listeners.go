@@ -153,27 +153,12 @@ func (g *Gateway) openListeners(s *state) error {
 			g.closeListener(key) // it changes its mode: sessions under way go on in the old one
 		}
 		l := &listener{}
-		accept := l.serve(g, b)
-		for try := 1; ; try++ {
-			socket, err := g.group.Listen(address, netloop.ListenOptions{Accept: accept, Refusal: b.refusal()})
-			if err != nil {
-				undo()
-				return fmt.Errorf("listeners[%d].address %s: %w", i, address, err)
-			}
-			if l.socket = socket; try == 1 {
-				g.listeners[key] = l
-				opened = append(opened, key)
-			}
-			_, err = g.openHTTP3(l, address, &b)
-			if err == nil {
-				break
-			}
-			if !anyPort(address) || !errors.Is(err, syscall.EADDRINUSE) || try == 10 {
-				undo()
-				return fmt.Errorf("listeners[%d].http3 %s: %w", i, address, err)
-			}
-			_ = socket.Close() // somebody has the same port of UDP: another one will do
+		if what, err := l.bind(g, address, &b); err != nil {
+			undo()
+			return fmt.Errorf("listeners[%d].%s %s: %w", i, what, address, err)
 		}
+		g.listeners[key] = l
+		opened = append(opened, key)
 		if l.http != nil {
 			l.useHTTP3(&b)
 		}
@@ -184,6 +169,25 @@ func (g *Gateway) openListeners(s *state) error {
 		s.bound = append(s.bound, g.listeners[key].socket.Addr())
 	}
 	return nil
+}
+
+// bind opens its sockets: that of TCP, and of UDP where it speaks HTTP/3. With an error none stays open, and what is the key of the
+// configuration that it is about.
+func (l *listener) bind(g *Gateway, address string, b *blueprint) (what string, err error) {
+	accept := l.serve(g, *b)
+	for try := 1; ; try++ {
+		if l.socket, err = g.group.Listen(address, netloop.ListenOptions{Accept: accept, Refusal: b.refusal()}); err != nil {
+			return "address", err
+		}
+		if _, err = g.openHTTP3(l, address, b); err == nil {
+			return "", nil
+		}
+		if !anyPort(address) || !errors.Is(err, syscall.EADDRINUSE) || try == 10 {
+			l.drain()
+			return "http3", err
+		}
+		_ = l.socket.Close() // somebody has the same port of UDP: another one will do
+	}
 }
 
 // anyPort says whether the address leaves the port to the system.
