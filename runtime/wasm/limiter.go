@@ -37,7 +37,8 @@ func (l *Limiter) Allow(now int64) (ok bool, suppressed int64) {
 
 // Repeats says whether something was said lately, so that a failure that occurs a thousand times is logged once, and
 // then once per interval with its count. It may be used from all loops: it neither locks nor allocates, and its memory
-// is fixed. Two keys that fall onto one of its places when all others near are taken are taken for the same.
+// is fixed. Two keys that fall onto one of its places when all others near are taken are taken for the same, and so are
+// two whose places are near and whose tags are equal, one pair in two million.
 type Repeats struct {
 	interval int64
 	seed     maphash.Seed
@@ -49,19 +50,25 @@ const (
 	repeatProbes = 8
 )
 
+// repeatSlot is the place of a key. Which one it is and when it may be said again is one word: a loop that takes the place
+// has said its key by that, and no other can take it meanwhile, or another one for the same key.
 type repeatSlot struct {
-	key   atomic.Uint64
-	next  atomic.Int64 // when the key may be said again
-	count atomic.Int64 // since it was said
+	word  atomic.Uint64 // the key's tag, and the time in ticks; 0: free
+	count atomic.Int64  // since it was said
 }
 
-// NewRepeats returns a Repeats with that interval, in nanoseconds.
+const (
+	repeatTime = 42 // bits of the time: enough for a clock that counts from 1970
+	repeatTick = 20 // bits of a nanosecond's count that are not kept: a tick is about a millisecond
+)
+
+// NewRepeats returns a Repeats with that interval, in nanoseconds. It is kept to about a millisecond.
 func NewRepeats(interval int64) *Repeats {
 	return &Repeats{interval: interval, seed: maphash.MakeSeed()}
 }
 
 // Note counts one occurrence of what the parts name together. If it shall be said, it also returns how many were not
-// said before this one.
+// said before this one. Now is in nanoseconds, and not below 0.
 func (r *Repeats) Note(now int64, parts ...string) (say bool, before int64) {
 	var h maphash.Hash
 	h.SetSeed(r.seed)
@@ -69,28 +76,36 @@ func (r *Repeats) Note(now int64, parts ...string) (say bool, before int64) {
 		_, _ = h.WriteString(p)
 		_ = h.WriteByte(0)
 	}
-	s := r.slot(h.Sum64()|1, now)
-	next := s.next.Load()
-	if now < next || !s.next.CompareAndSwap(next, now+r.interval) {
+	sum := h.Sum64()
+	tag := sum>>repeatTime | 1
+	said := tag<<repeatTime | uint64(now+r.interval)>>repeatTick
+	s := &r.slots[sum%repeatSlots]
+	for i := range uint64(repeatProbes) {
+		near := &r.slots[(sum+i)%repeatSlots]
+		if near.take(tag, said, uint64(max(now-r.interval, 0))>>repeatTick) {
+			return true, 0
+		}
+		if near.word.Load()>>repeatTime == tag {
+			s = near
+			break
+		}
+	}
+	word := s.word.Load()
+	if uint64(now)>>repeatTick < word&(1<<repeatTime-1) || !s.word.CompareAndSwap(word, said) {
 		s.count.Add(1)
 		return false, 0
 	}
 	return true, s.count.Swap(0)
 }
 
-// slot is the place of a key. One whose interval is long over is free for another key.
-func (r *Repeats) slot(key uint64, now int64) *repeatSlot {
-	for i := range uint64(repeatProbes) {
-		s := &r.slots[(key+i)%repeatSlots]
-		have := s.key.Load()
-		if have == key {
-			return s
-		}
-		if (have == 0 || now >= s.next.Load()+r.interval) && s.key.CompareAndSwap(have, key) {
-			s.next.Store(0)
-			s.count.Store(0)
-			return s
-		}
+// take has the key of that tag said, and the place be its own, if it is free, or if it is another's that might have been
+// said again before that time, and was not.
+func (s *repeatSlot) take(tag, said, before uint64) bool {
+	word := s.word.Load()
+	left := s.count.Load() // of the key that the word names
+	if word != 0 && (word>>repeatTime == tag || word&(1<<repeatTime-1) > before) || !s.word.CompareAndSwap(word, said) {
+		return false
 	}
-	return &r.slots[key%repeatSlots]
+	s.count.Add(-left)
+	return true
 }

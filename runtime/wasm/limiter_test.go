@@ -41,7 +41,7 @@ func TestRepeatsSayOnceAndCount(t *testing.T) {
 	if say, before := r.Note(0, "trap", "request"); !say || before != 0 {
 		t.Errorf("the first: %v, %d", say, before)
 	}
-	if say, _ := r.Note(second-1, "trap", "request"); say {
+	if say, _ := r.Note(second-second/100, "trap", "request"); say {
 		t.Error("said twice in an interval")
 	}
 	if say, before := r.Note(second, "trap", "request"); !say || before != 1 {
@@ -65,6 +65,30 @@ func TestRepeatsSayOnceAndCount(t *testing.T) {
 	wg.Wait()
 	if _, before := r.Note(20*second, "many"); said.Load() != 1 || counted.Load()+before != 7999 {
 		t.Errorf("said %d times, %d before", said.Load(), counted.Load()+before)
+	}
+	// Places are taken at the same time, and each by one key.
+	for round := range int64(100) {
+		r := NewRepeats(second)
+		for use := range int64(2) { // the second time they are places of other keys
+			var said [16]atomic.Int64
+			for range 8 {
+				wg.Go(func() {
+					for i := range said {
+						if say, before := r.Note(10*use*second, "key", fmt.Sprint(use, i)); say {
+							said[i].Add(1)
+						} else if before != 0 {
+							t.Errorf("round %d: %d before one that is not said", round, before)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			for i := range said {
+				if n := said[i].Load(); n != 1 {
+					t.Errorf("round %d, use %d: key %d was said %d times", round, use, i, n)
+				}
+			}
+		}
 	}
 	// More keys than there are places: they share, and nothing grows. Old ones give way.
 	for i := range 10 * repeatSlots {
