@@ -27,6 +27,7 @@ type h2Peer struct {
 	trailers func(*h2Link, *http2.MetaHeadersFrame)
 	mu       sync.Mutex
 	links    []*h2Link
+	closed   bool // what comes now is closed too
 }
 
 // h2Link is a connection of it. The test's functions for it run on its goroutine, and must not use the others'; but answer may be called
@@ -67,7 +68,9 @@ func serveH2Peer(t *testing.T, l net.Listener, cfg *tls.Config, serve func(*h2Li
 			}
 			p.mu.Lock()
 			link := &h2Link{peer: p, conn: c, nth: len(p.links) + 1}
-			p.links = append(p.links, link)
+			if p.links = append(p.links, link); p.closed {
+				_ = c.Close() // it came with the end
+			}
 			p.mu.Unlock()
 			open.Go(func() { link.run(settings) })
 		}
@@ -75,6 +78,7 @@ func serveH2Peer(t *testing.T, l net.Listener, cfg *tls.Config, serve func(*h2Li
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.mu.Lock()
+		p.closed = true
 		for _, link := range p.links {
 			_ = link.conn.Close()
 		}

@@ -371,9 +371,11 @@ func startOrigin(t *testing.T, answer func(w io.Writer, r *originRequest) (stay 
 	o := &origin{addr: ln.Addr().String()}
 	o.answers(answer)
 	var conns sync.Map
+	var ended atomic.Bool
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		_ = ln.Close()
+		ended.Store(true)
 		conns.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
 		wg.Wait()
 	})
@@ -384,6 +386,9 @@ func startOrigin(t *testing.T, answer func(w io.Writer, r *originRequest) (stay 
 				return
 			}
 			conns.Store(c, nil)
+			if ended.Load() { // it came with the end
+				_ = c.Close()
+			}
 			o.accepted.Add(1)
 			n := o.open.Add(1)
 			for was := o.most.Load(); n > was && !o.most.CompareAndSwap(was, n); was = o.most.Load() {

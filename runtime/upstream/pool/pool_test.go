@@ -22,6 +22,7 @@ type backend struct {
 	net.Listener
 	mu       sync.Mutex
 	conns    []net.Conn
+	ended    bool // what comes now is closed
 	accepted atomic.Int64
 }
 
@@ -42,7 +43,9 @@ func newBackendWith(t *testing.T, serve func(net.Conn)) *backend {
 				return
 			}
 			b.mu.Lock()
-			b.conns = append(b.conns, c)
+			if b.conns = append(b.conns, c); b.ended {
+				c.Close() // it came with the end
+			}
 			b.mu.Unlock()
 			b.accepted.Add(1) // now each finds it
 			wg.Go(func() { serve(c) })
@@ -50,6 +53,9 @@ func newBackendWith(t *testing.T, serve func(net.Conn)) *backend {
 	})
 	t.Cleanup(func() {
 		ln.Close()
+		b.mu.Lock()
+		b.ended = true
+		b.mu.Unlock()
 		b.each(func(c net.Conn) { c.Close() })
 		wg.Wait()
 	})
