@@ -369,7 +369,7 @@ func TestHedging(t *testing.T) {
 		_, without, _ = measure("")
 		p, with, b = measure(", hedge: { after: 20ms }")
 		t.Logf("p99 %v without, %v with", without, with)
-		if without < 300*time.Millisecond || with > 200*time.Millisecond {
+		if without < 300*time.Millisecond || with > 200*time.Millisecond && !raceEnabled {
 			wrong("p99 is %v without hedging, %v with it", without, with)
 		}
 	})
