@@ -2,10 +2,12 @@ package server
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -73,6 +75,27 @@ func (c *backendConn) head() string {
 			return b.String()
 		}
 		b.WriteString(line)
+	}
+}
+
+// pour sends so many bytes, and says how many have gone once no more are taken for a while.
+func (c *backendConn) pour(t *testing.T, size int, sent chan<- int) {
+	b, n, told := make([]byte, 64<<10), 0, false
+	for n < size {
+		_ = c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		k, err := c.Write(b[:min(len(b), size-n)])
+		n += k
+		broken := err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		if broken {
+			t.Errorf("after %d bytes: %v", n, err)
+		}
+		if err != nil && !told { // what takes its time later is no news
+			told = true
+			sent <- n
+		}
+		if broken {
+			return
+		}
 	}
 }
 

@@ -1,12 +1,10 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -473,24 +471,7 @@ func TestASlowReaderStopsTheSender(t *testing.T) {
 	g := newGate(t, newBackend(t, func(_ int, c *backendConn) {
 		c.head()
 		c.say("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
-		b, n, told := make([]byte, 64<<10), 0, false
-		for n < size {
-			_ = c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-			k, err := c.Write(b[:min(len(b), size-n)])
-			n += k
-			switch {
-			case err == nil:
-			case !errors.Is(err, os.ErrDeadlineExceeded):
-				t.Errorf("after %d bytes: %v", n, err)
-				if !told {
-					sent <- n
-				}
-				return
-			case !told: // what takes its time later is no news
-				told = true
-				sent <- n
-			}
-		}
+		c.pour(t, size, sent)
 	}))
 	c := g.client().say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute)) // it is much, for a busy machine

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"errors"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -270,24 +268,7 @@ func TestATunnelOfASlowReader(t *testing.T) {
 	g := newGate(t, newBackend(t, func(_ int, c *backendConn) {
 		c.head()
 		c.say(upgraded)
-		b, n, told := make([]byte, 64<<10), 0, false // no frames: whatever passes is passed on
-		for n < size {
-			_ = c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-			k, err := c.Write(b[:min(len(b), size-n)])
-			n += k
-			switch {
-			case err == nil:
-			case !errors.Is(err, os.ErrDeadlineExceeded):
-				t.Errorf("after %d bytes: %v", n, err)
-				if !told {
-					sent <- n
-				}
-				return
-			case !told: // what takes its time later is no news
-				told = true
-				sent <- n
-			}
-		}
+		c.pour(t, size, sent) // no frames: whatever passes is passed on
 	}))
 	c := g.client().say(anUpgrade)
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute)) // it is much, for a busy machine
