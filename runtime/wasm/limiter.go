@@ -79,10 +79,11 @@ func (r *Repeats) Note(now int64, parts ...string) (say bool, before int64) {
 	sum := h.Sum64()
 	tag := sum>>repeatTime | 1
 	said := tag<<repeatTime | uint64(now+r.interval)>>repeatTick
+	over := uint64(max(now-r.interval, 0)) >> repeatTick
 	s := &r.slots[sum%repeatSlots]
 	for i := range uint64(repeatProbes) {
 		near := &r.slots[(sum+i)%repeatSlots]
-		if near.take(tag, said, uint64(max(now-r.interval, 0))>>repeatTick) {
+		if near.take(tag, said, over) {
 			return true, 0
 		}
 		if near.word.Load()>>repeatTime == tag {
@@ -99,11 +100,11 @@ func (r *Repeats) Note(now int64, parts ...string) (say bool, before int64) {
 }
 
 // take has the key of that tag said, and the place be its own, if it is free, or if it is another's that might have been
-// said again before that time, and was not.
-func (s *repeatSlot) take(tag, said, before uint64) bool {
+// said again since the tick over, and was not.
+func (s *repeatSlot) take(tag, said, over uint64) bool {
 	word := s.word.Load()
 	left := s.count.Load() // of the key that the word names
-	if word != 0 && (word>>repeatTime == tag || word&(1<<repeatTime-1) > before) || !s.word.CompareAndSwap(word, said) {
+	if word != 0 && (word>>repeatTime == tag || word&(1<<repeatTime-1) > over) || !s.word.CompareAndSwap(word, said) {
 		return false
 	}
 	s.count.Add(-left)

@@ -37,11 +37,12 @@ func TestLimiterCountsWhatItHoldsBack(t *testing.T) {
 
 // TestRepeatsSayOnceAndCount notes keys from many goroutines: each is said once in an interval, and all are counted.
 func TestRepeatsSayOnceAndCount(t *testing.T) {
+	const second = 1000 << repeatTick // whole ticks, which are kept exactly
 	r := NewRepeats(second)
 	if say, before := r.Note(0, "trap", "request"); !say || before != 0 {
 		t.Errorf("the first: %v, %d", say, before)
 	}
-	if say, _ := r.Note(second-second/100, "trap", "request"); say {
+	if say, _ := r.Note(second-1, "trap", "request"); say {
 		t.Error("said twice in an interval")
 	}
 	if say, before := r.Note(second, "trap", "request"); !say || before != 1 {
